@@ -1,1 +1,40 @@
 """The embedded text-to-image model: small enough to ship, real enough to test guidance on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vsf.registry import Registry
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusion3Pipeline
+
+MODELS: Registry[str] = Registry("embedded model", {"tiny": "few steps, no classifier-free guidance"})
+
+
+def folder(name: str = "tiny") -> Path:
+    """The ordinary diffusers folder of an embedded model.
+
+    Raises:
+        UnknownNameError: no embedded model has this name.
+    """
+    MODELS[name]
+    return Path(__file__).with_name("weights") / name
+
+
+def load(name: str = "tiny") -> StableDiffusion3Pipeline:
+    """An embedded model as a pipeline in float32 on the CPU."""
+    import torch
+    from diffusers import StableDiffusion3Pipeline
+
+    return StableDiffusion3Pipeline.from_pretrained(
+        folder(name), torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+    )
+
+
+def vocabulary() -> frozenset[str]:
+    """Every word that the embedded models were trained on."""
+    from vsf.tiny.words import WORDS
+
+    return frozenset(WORDS)

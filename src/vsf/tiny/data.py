@@ -1,0 +1,64 @@
+"""Training data, drawn while training runs: images from the renderer, a new caption at every visit."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vsf.tiny.renderer import render
+from vsf.tiny.scenes import Scene, caption, sample_scene
+
+CHUNK = 512
+
+
+def draw_chunk(seed: int, index: int, size: int) -> tuple[UInt8[np.ndarray, "images size size 3"], list[Scene]]:
+    """Chunk ``index`` of the endless training set: the same for every run with this seed."""
+    rng = random.Random(f"{seed}/{index}")
+    scenes = [sample_scene(rng) for _ in range(CHUNK)]
+    return np.stack([np.asarray(render(scene, size)) for scene in scenes]), scenes
+
+
+def chunks(seed: int, size: int, first: int = 0) -> Iterator[tuple[UInt8[Tensor, "images size size 3"], list[Scene]]]:
+    """Chunks from number ``first`` on, drawn one ahead by a second process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        ahead: Future[tuple[np.ndarray, list[Scene]]] = pool.submit(draw_chunk, seed, first, size)
+        while True:
+            first += 1
+            images, scenes = ahead.result()
+            ahead = pool.submit(draw_chunk, seed, first, size)
+            yield torch.from_numpy(images), scenes
+
+
+def to_pixels(images: UInt8[Tensor, "images size size 3"]) -> Float[Tensor, "images 3 size size"]:
+    """Bytes to the autoencoder's range, -1 to 1."""
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+class Window:
+    """The last ``capacity`` images as latents with their scenes; grows by whole chunks."""
+
+    def __init__(self, source: Iterator[tuple[Tensor, list[Scene]]], encode: Callable[[Tensor], Tensor], capacity: int):
+        self._source, self._encode, self._capacity = source, encode, capacity
+        self._latents: list[Tensor] = []
+        self._scenes: list[list[Scene]] = []
+
+    def grow(self) -> None:
+        """Take in one chunk and let the oldest go when the window is full."""
+        images, scenes = next(self._source)
+        self._latents.append(self._encode(images))
+        self._scenes.append(scenes)
+        if len(self._latents) * CHUNK > self._capacity:
+            del self._latents[0], self._scenes[0]
+
+    def sample(self, count: int, rng: random.Random) -> tuple[Float[Tensor, "count ..."], list[str]]:
+        """Random images as latents, each with a caption made for this visit."""
+        picks = [divmod(rng.randrange(len(self._latents) * CHUNK), CHUNK) for _ in range(count)]
+        captions = [caption(self._scenes[chunk][index], rng) for chunk, index in picks]
+        return torch.stack([self._latents[chunk][index] for chunk, index in picks]), captions

@@ -1,0 +1,148 @@
+"""What the embedded model is made of: an ordinary SD3 pipeline, only very small.
+
+The transformer's width is 64 x its depth and the latents have 16 channels, because other hosts infer both from the
+weights. Heads are 64 channels wide, queries and keys are RMS-normalised, as in SD3.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+from vsf.tiny.words import WORDS
+
+IMAGE_SIZE = 64
+LATENT_SIZE = 8
+LATENT_CHANNELS = 16
+PROMPT_TOKENS = 24
+DEPTH = 3
+WIDTH = 64 * DEPTH
+ENCODER_WIDTH = WIDTH // 2  # two encoders, concatenated on their channels
+
+
+def tokenizer() -> CLIPTokenizer:
+    """Byte-pair tokenizer that knows each of the world's words as one token and spells any other letter by letter."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"()-+"
+    tokens = [*letters, *(letter + "</w>" for letter in letters)]
+    merges: list[tuple[str, str]] = []
+    for word in WORDS:
+        pieces = _apply_merges([*word[:-1], word[-1] + "</w>"], merges)
+        # Later merges rank lower, so a word that already comes out whole stays whole.
+        while len(pieces) > 1:
+            merges.append((pieces[0], pieces[1]))
+            tokens.append(pieces[0] + pieces[1])
+            pieces = [pieces[0] + pieces[1], *pieces[2:]]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=PROMPT_TOKENS)
+
+
+def _apply_merges(pieces: list[str], merges: Sequence[tuple[str, str]]) -> list[str]:
+    ranks = {pair: rank for rank, pair in enumerate(merges)}
+    while True:
+        pairs = [(ranks[pair], index) for index, pair in enumerate(zip(pieces, pieces[1:], strict=False)) if pair in ranks]
+        if not pairs:
+            return pieces
+        _, index = min(pairs)
+        pieces = [*pieces[:index], pieces[index] + pieces[index + 1], *pieces[index + 2 :]]
+
+
+def text_encoder(words: CLIPTokenizer) -> CLIPTextModelWithProjection:
+    """Three layers; diffusers reads the tokens after the second, the pooled vector after the third."""
+    return CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            vocab_size=len(words),
+            hidden_size=ENCODER_WIDTH,
+            intermediate_size=2 * ENCODER_WIDTH,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=PROMPT_TOKENS,
+            projection_dim=ENCODER_WIDTH,
+            hidden_act="gelu",
+            bos_token_id=words.bos_token_id,
+            eos_token_id=words.eos_token_id,
+            pad_token_id=words.pad_token_id,
+        )
+    )
+
+
+def autoencoder() -> AutoencoderKL:
+    """64 x 64 pixels to 8 x 8 latents of 16 channels."""
+    return AutoencoderKL(
+        block_out_channels=(24, 48, 64, 96),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=8,
+        sample_size=IMAGE_SIZE,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        scaling_factor=1.0,
+        shift_factor=0.0,
+    )
+
+
+def transformer() -> SD3Transformer2DModel:
+    """Three dual-stream blocks over 64 image tokens, one token per latent pixel."""
+    return SD3Transformer2DModel(
+        sample_size=LATENT_SIZE,
+        patch_size=1,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        num_layers=DEPTH,
+        attention_head_dim=64,
+        num_attention_heads=DEPTH,
+        joint_attention_dim=WIDTH,
+        caption_projection_dim=WIDTH,
+        pooled_projection_dim=WIDTH,
+        pos_embed_max_size=2 * LATENT_SIZE,
+        qk_norm="rms_norm",
+    )
+
+
+def scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """Ends at sigma .1: stock spacing would spend the last of few steps on a sigma of .001."""
+    return FlowMatchEulerDiscreteScheduler(shift=1.5, shift_terminal=0.1)
+
+
+def pipeline() -> StableDiffusion3Pipeline:
+    """The whole model with fresh random weights from torch's global seed."""
+    words = tokenizer()
+    return StableDiffusion3Pipeline(
+        transformer=transformer(),
+        scheduler=scheduler(),
+        vae=autoencoder(),
+        text_encoder=text_encoder(words),
+        tokenizer=words,
+        text_encoder_2=text_encoder(words),
+        tokenizer_2=words,
+        text_encoder_3=None,
+        tokenizer_3=None,
+    )
+
+
+def encode_text(
+    encoders: Sequence[CLIPTextModelWithProjection], tokens: Int[Tensor, "batch tokens"]
+) -> tuple[Float[Tensor, "batch tokens channels"], Float[Tensor, "batch channels"]]:
+    """Token rows and pooled vector as ``StableDiffusion3Pipeline.encode_prompt`` builds them, filler rows left out."""
+    outputs = [encoder(tokens, output_hidden_states=True) for encoder in encoders]
+    rows = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+    return rows, torch.cat([output.text_embeds for output in outputs], dim=-1)
+
+
+def save(pipe: StableDiffusion3Pipeline, folder: Path) -> None:
+    """Write an ordinary diffusers folder: safetensors, float16."""
+    halves: dict[str, Any] = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+    for part in halves.values():
+        part.to(torch.float16)
+    pipe.save_pretrained(folder, safe_serialization=True)
+    for part in halves.values():
+        part.to(torch.float32)

@@ -1,0 +1,202 @@
+"""The little world: what a scene is, how often things occur, how scenes are told, and what is never trained on."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle, islice, product
+from typing import Literal
+
+from vsf.tiny.backgrounds import BACKGROUNDS, COLOURS, Background
+from vsf.tiny.objects import OBJECTS, PARTS, ObjectKind
+
+__all__ = [
+    "BACKGROUNDS",
+    "COLOURS",
+    "OBJECTS",
+    "PARTS",
+    "STYLES",
+    "Background",
+    "ObjectKind",
+    "PromptPair",
+    "Scene",
+    "Thing",
+    "caption",
+    "is_held_out",
+    "prompt_pairs",
+    "sample_scene",
+]
+
+STYLES = ("tidy", "sketchy", "misty")
+MAX_WORDS = 20
+
+_ESSENTIAL, _OPTIONAL = 0.88, 0.55  # how often a part is present
+_LOOSE, _PAIRS = 0.15, 0.12  # how many scenes show a part alone, or two things
+_DEFAULT_STYLE = 0.8
+_SAY_PART, _SAY_COLOUR, _SAY_BACKGROUND, _SAY_DEFAULT_STYLE = 0.5, 0.85, 0.8, 0.05
+_SAY_ARTICLE = 0.8
+_HELD_OUT_PER_CENT = 10
+_WITHOUT_ARTICLE = frozenset(  # plural or uncountable; every other part word takes "a" or "an"
+    {"apples", "arms", "buttons", "candles", "cherries", "eyes", "fins", "flames", "leaves", "legs", "lights"}
+    | {"luggage", "paws", "wheels", "windows"}
+)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An object, or one of its parts alone when `body` is False.
+
+    `x` is its middle and `size` the side of its 100-unit box, both in fractions of the picture.
+    """
+
+    object: str
+    parts: frozenset[str]
+    colour: str
+    x: float
+    size: float
+    body: bool = True
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One thing or two side by side; `horizon` is measured down from the top, in fractions of the picture."""
+
+    things: tuple[Thing, ...]
+    background: str
+    style: str = STYLES[0]
+    horizon: float = 0.67
+
+
+def is_held_out(object: str, part: str, colour: str, background: str) -> bool:
+    """Whether this combination is kept out of training; the answer never changes."""
+    key = f"{object}|{part}|{colour}|{background}"
+    return zlib.crc32(key.encode()) % 100 < _HELD_OUT_PER_CENT
+
+
+def sample_scene(rng: random.Random, *, held_out: bool = False) -> Scene:
+    """A random scene without any held-out combination, or with at least one when `held_out`.
+
+    An essential part counts whether it is there or not, so the model cannot learn a combination from its absence.
+    """
+    kind = rng.random()
+    if kind < _LOOSE:
+        name = rng.choice(list(OBJECTS))
+        part = rng.choice(OBJECTS[name].parts)
+        drafts = [Thing(name, frozenset({part}), "", rng.uniform(0.44, 0.56), rng.uniform(0.62, 0.8), body=False)]
+    elif kind < _LOOSE + _PAIRS:
+        names = rng.sample(list(OBJECTS), 2)
+        places = (0.27, 0.73)
+        drafts = [
+            Thing(name, _sample_parts(name, rng), "", x + rng.uniform(-0.02, 0.02), rng.uniform(0.42, 0.48))
+            for name, x in zip(names, places, strict=True)
+        ]
+    else:
+        name = rng.choice(list(OBJECTS))
+        drafts = [Thing(name, _sample_parts(name, rng), "", rng.uniform(0.42, 0.58), rng.uniform(0.64, 0.8))]
+    style = STYLES[0] if rng.random() < _DEFAULT_STYLE else rng.choice(STYLES[1:])
+    horizon = rng.uniform(0.63, 0.72)
+    while True:
+        background = rng.choice(list(BACKGROUNDS))
+        things = tuple(replace(draft, colour=rng.choice(list(COLOURS))) for draft in drafts)
+        if held_out == any(_has_held_out(thing.object, thing.colour, background) for thing in things):
+            return Scene(things, background, style, horizon)
+
+
+def caption(scene: Scene, rng: random.Random) -> str:
+    """What someone might say of the scene: never a part that is absent, and at most 20 words."""
+    mentions = [[part for part in sorted(thing.parts) if rng.random() < _SAY_PART] for thing in scene.things]
+    for parts in mentions:
+        rng.shuffle(parts)
+    style = [scene.style] if scene.style != STYLES[0] or rng.random() < _SAY_DEFAULT_STYLE else []
+    place = BACKGROUNDS[scene.background].phrase.split() if rng.random() < _SAY_BACKGROUND else []
+    openings = []
+    for thing in scene.things:
+        noun = [thing.object] if thing.body else sorted(thing.parts)
+        colour = [thing.colour] if thing.body and rng.random() < _SAY_COLOUR else []
+        openings.append(_with_article([*style, *colour, *noun], rng))
+        style = []
+    if not scene.things[0].body:
+        return " ".join([*openings[0], *place])
+    while True:
+        things = [
+            opening + (["with", *_joined(_with_article([part], rng) for part in parts)] if parts else [])
+            for opening, parts in zip(openings, mentions, strict=True)
+        ]
+        words = [*_joined(things), *place]
+        if len(words) <= MAX_WORDS:
+            return " ".join(words)
+        max(mentions, key=len).pop()
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """A prompt for an object that nearly always comes with `negative`, which the prompt does not name."""
+
+    prompt: str
+    negative: str
+    object: str
+    colour: str
+    background: str
+    split: Literal["dev", "test"]
+
+
+def prompt_pairs(count: int, *, seed: int, split: Literal["dev", "test"]) -> list[PromptPair]:
+    """`count` pairs in an order set by `seed`: "test" from held-out combinations, "dev" from trained ones.
+
+    Plain prompts ("a red car on snow") come first, then those that also name one other part ("a red car with
+    lights on snow"); only when all were given do they repeat.
+
+    Raises:
+        ValueError: `split` is neither "dev" nor "test".
+    """
+    if split not in ("dev", "test"):
+        raise ValueError(f'expected the split "dev" or "test", got {split!r}')
+    plain, telling = [], []
+    for name, colour, background in product(OBJECTS, COLOURS, BACKGROUNDS):
+        for part in OBJECTS[name].essential:
+            if split == "test" and not is_held_out(name, part, colour, background):
+                continue
+            if split == "dev" and _has_held_out(name, colour, background):
+                continue
+            for other in ("", *OBJECTS[name].parts):
+                if other == part:
+                    continue
+                named = ["with", *_articled([other])] if other else []
+                words = [*_articled([colour, name]), *named, *BACKGROUNDS[background].phrase.split()]
+                pair = PromptPair(" ".join(words), part, name, colour, background, split)
+                (telling if other else plain).append(pair)
+    rng = random.Random(f"{seed} {split}")
+    rng.shuffle(plain)
+    rng.shuffle(telling)
+    return list(islice(cycle(plain + telling), count))
+
+
+def _sample_parts(name: str, rng: random.Random) -> frozenset[str]:
+    kind = OBJECTS[name]
+    chances = [(part, _ESSENTIAL) for part in kind.essential] + [(part, _OPTIONAL) for part in kind.optional]
+    return frozenset(part for part, chance in chances if rng.random() < chance)
+
+
+def _has_held_out(name: str, colour: str, background: str) -> bool:
+    return any(is_held_out(name, part, colour, background) for part in OBJECTS[name].essential)
+
+
+def _with_article(words: Sequence[str], rng: random.Random) -> list[str]:
+    """The words behind their article, which is sometimes left out as people do in prompts."""
+    return _articled(words) if rng.random() < _SAY_ARTICLE else list(words)
+
+
+def _articled(words: Sequence[str]) -> list[str]:
+    if words[-1] in _WITHOUT_ARTICLE:
+        return list(words)
+    return ["an" if words[0][0] in "aeiou" else "a", *words]
+
+
+def _joined(groups: Iterable[Sequence[str]]) -> list[str]:
+    """The groups with "and" between them."""
+    joined: list[str] = []
+    for group in groups:
+        joined += [*(["and"] if joined else []), *group]
+    return joined

@@ -1,0 +1,160 @@
+"""What each stage of training minimises: autoencoder, teacher, student."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+from vsf.tiny.model import encode_text
+
+FILLER_ROWS = 256  # all-zero rows that a plain SD3 call appends when there is no third encoder
+
+
+def autoencoder_loss(
+    model: AutoencoderKL, pixels: Float[Tensor, "batch 3 size size"], kl_weight: float, edge_weight: float
+) -> Float[Tensor, ""]:
+    """Absolute error of pixels and of their differences to the neighbours (edges), and a faint pull to a unit normal."""
+    posterior = model.encode(pixels).latent_dist
+    drawn = model.decode(posterior.sample()).sample
+    edges = sum(F.l1_loss(drawn.diff(dim=dim), pixels.diff(dim=dim)) for dim in (-1, -2))
+    return F.l1_loss(drawn, pixels) + edge_weight * edges + kl_weight * posterior.kl().mean()
+
+
+class Denoiser(nn.Module):
+    """The transformer with its two text encoders: what teacher and student train together."""
+
+    def __init__(self, transformer: SD3Transformer2DModel, encoders: Sequence[CLIPTextModelWithProjection]):
+        super().__init__()
+        self.transformer = transformer
+        self.encoders = nn.ModuleList(encoders)
+
+    def forward(
+        self,
+        latents: Float[Tensor, "batch channels height width"],
+        sigma: Float[Tensor, " batch"],
+        tokens: Int[Tensor, "batch tokens"],
+        bare: Bool[Tensor, "batch tokens"] | None = None,
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Velocity, noise minus image, for the token rows that a plain SD3 call produces.
+
+        That call appends 256 equal filler rows. Equal rows stay equal through every block and weigh as one whose key
+        has ln 256 added, so one row stands for all. ``bare`` marks the tokens that count when there are neither filler
+        nor padding rows: the situation of a negative prompt's own stream.
+        """
+        rows, pooled = encode_text(self.encoders, tokens)
+        bias = rows.new_zeros(len(rows), 1, 1, latents[0, 0].numel() + rows.shape[1])
+        if bare is None:
+            rows = F.pad(rows, (0, 0, 0, 1))
+            bias = F.pad(bias, (0, 1), value=math.log(FILLER_ROWS))
+        else:
+            bias[..., -rows.shape[1] :].masked_fill_(~bare[:, None, None], -1e4)
+        with _KeyBias(bias):
+            return self.transformer(latents, rows, pooled, sigma * 1000, return_dict=False)[0]
+
+
+class _KeyBias(TorchFunctionMode):
+    """Adds a bias to the keys of every attention call inside: the host's processors take none."""
+
+    def __init__(self, bias: Float[Tensor, "batch 1 1 keys"]):
+        super().__init__()
+        self.bias = bias
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function is F.scaled_dot_product_attention:
+            kwargs = {**(kwargs or {}), "attn_mask": self.bias}
+        return function(*args, **(kwargs or {}))
+
+
+def tokenize(words: CLIPTokenizer, captions: list[str]) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
+    """Padded token numbers and which of them are not padding."""
+    batch = words(captions, padding="max_length", truncation=True, return_tensors="pt")
+    return batch.input_ids, batch.attention_mask.bool()
+
+
+def teacher_loss(
+    denoiser: Denoiser,
+    latents: Float[Tensor, "batch channels height width"],
+    text: tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]],
+    bare: bool,
+    generator: torch.Generator,
+) -> Float[Tensor, ""]:
+    """Flow matching (Lipman et al., arXiv:2210.02747) at logit-normal times (Esser et al., arXiv:2403.03206)."""
+    tokens, real = text
+    device = latents.device
+    sigma = torch.sigmoid(torch.randn(len(latents), generator=generator) * 1.2 + 0.3).to(device)
+    noise = torch.randn(latents.shape, generator=generator).to(device)
+    mixed = torch.lerp(latents, noise, sigma[:, None, None, None])
+    velocity = denoiser(mixed, sigma, tokens, real if bare else None)
+    return F.mse_loss(velocity, noise - latents)
+
+
+@torch.no_grad()
+def guided_walk(
+    teacher: Denoiser,
+    latents: Float[Tensor, "batch channels height width"],
+    sigmas: Float[Tensor, "substeps batch"],
+    tokens: tuple[Int[Tensor, "batch tokens"], Int[Tensor, "batch tokens"]],
+    guidance_scale: float,
+) -> Float[Tensor, "batch channels height width"]:
+    """Euler steps of the teacher along ``sigmas`` under classifier-free guidance; ``tokens`` are caption and empty."""
+    both = torch.cat(tokens)
+    for here, there in zip(sigmas[:-1], sigmas[1:], strict=True):
+        conditional, empty = teacher(torch.cat([latents] * 2), torch.cat([here] * 2), both).chunk(2)
+        velocity = empty + guidance_scale * (conditional - empty)
+        latents = latents + (there - here)[:, None, None, None] * velocity
+    return latents
+
+
+def student_loss(
+    student: Denoiser,
+    teacher: Denoiser,
+    latents: Float[Tensor, "batch channels height width"],
+    tokens: tuple[Int[Tensor, "batch tokens"], Int[Tensor, "batch tokens"]],
+    walk: Float[Tensor, "substeps batch"],
+    guidance_scale: float,
+    generator: torch.Generator,
+) -> Float[Tensor, ""]:
+    """One step of the student lands where several guided steps of the teacher land.
+
+    Progressive distillation (Salimans & Ho, arXiv:2202.00512) with the guidance distilled in (Meng et al.,
+    arXiv:2210.03142). ``walk`` holds the teacher's sigmas from the start of the student's step to its end.
+    """
+    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    mixed = torch.lerp(latents, noise, walk[0][:, None, None, None])
+    landed = guided_walk(teacher, mixed, walk, tokens, guidance_scale)
+    target = (mixed - landed) / (walk[0] - walk[-1])[:, None, None, None]
+    return F.mse_loss(student(mixed, walk[0], tokens[0]), target)
+
+
+def step_grid(scheduler: FlowMatchEulerDiscreteScheduler, steps: int) -> Float[Tensor, " sigmas"]:
+    """The sigmas that a pipeline with this scheduler visits in ``steps`` steps, the final zero included."""
+    scheduler.set_timesteps(steps)
+    return scheduler.sigmas.clone()
+
+
+def random_walks(
+    grids: Sequence[Float[Tensor, " sigmas"]], count: int, substeps: int, rng: random.Random
+) -> Float[Tensor, "substeps batch"]:
+    """For each of ``count`` samples one step of one grid, cut into ``substeps`` equal parts."""
+
+    def ends() -> Iterator[tuple[float, float]]:
+        for _ in range(count):
+            grid = rng.choice(grids)
+            index = rng.randrange(len(grid) - 1)
+            yield float(grid[index]), float(grid[index + 1])
+
+    start, end = torch.tensor(list(ends())).unbind(1)
+    return torch.stack([torch.lerp(start, end, part / substeps) for part in range(substeps + 1)])
+

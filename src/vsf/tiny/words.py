@@ -1,0 +1,6 @@
+"""The closed vocabulary of the little world, derived from what captions can say."""
+
+from vsf.tiny.scenes import BACKGROUNDS, COLOURS, OBJECTS, PARTS, STYLES
+
+_PHRASES = {word for background in BACKGROUNDS.values() for word in background.phrase.split()}
+WORDS: tuple[str, ...] = tuple(sorted({"a", "an", "and", "with", *OBJECTS, *PARTS, *COLOURS, *STYLES, *_PHRASES}))
