@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+
+from vsf import tiny
 from vsf.tiny import model, stages
 from vsf.tiny.words import WORDS
 
@@ -59,9 +61,7 @@ def test_bare_rows_equal_a_call_with_the_unpadded_rows_alone(pipe):
 
 def test_a_saved_pipeline_is_half_precision_and_draws_the_same_picture(pipe, tmp_path):
     model.save(pipe, tmp_path / "model")
-    from diffusers import StableDiffusion3Pipeline
-
-    again = StableDiffusion3Pipeline.from_pretrained(tmp_path / "model", torch_dtype=torch.float32)
+    again = tiny.read(tmp_path / "model")
     again.set_progress_bar_config(disable=True)
     draw = {"num_inference_steps": 2, "guidance_scale": 0.0, "output_type": "pt"}
     first = pipe("a red car", generator=torch.Generator().manual_seed(0), **draw).images

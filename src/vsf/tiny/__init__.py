@@ -25,11 +25,17 @@ def folder(name: str = "tiny") -> Path:
 
 def load(name: str = "tiny") -> StableDiffusion3Pipeline:
     """An embedded model as a pipeline in float32 on the CPU."""
+    return read(folder(name))
+
+
+def read(path: Path) -> StableDiffusion3Pipeline:
+    """A saved pipeline of the embedded kind in float32: SD3 without its third encoder, which diffusers wants named."""
     import torch
     from diffusers import StableDiffusion3Pipeline
 
+    absent = {"text_encoder_3": None, "tokenizer_3": None}
     return StableDiffusion3Pipeline.from_pretrained(
-        folder(name), torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+        path, dtype=torch.float32, use_safetensors=True, local_files_only=True, **absent
     )
 
 

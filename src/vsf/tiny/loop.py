@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -40,7 +41,7 @@ def rate(step: int, steps: int, peak: float) -> float:
 
 
 def train(stage: Stage, folder: Path, device: torch.device) -> nn.Module:
-    """Run a stage to its end and return the moving average of its weights; goes on from a checkpoint if there is one."""
+    """Run a stage to its end, from its checkpoint if there is one; return the moving average of its weights."""
     network = stage.network.to(device)
     average = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.AdamW(network.parameters(), stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -85,8 +86,25 @@ def _save(path: Path, step: int, network: nn.Module, average: nn.Module, optimiz
 def _resume(path: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     if not path.exists():
         return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = _read(path)
     network.load_state_dict(state["network"])
     average.load_state_dict(state["average"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])
+
+
+def first_step(path: Path) -> int:
+    """The step at which training from this checkpoint goes on."""
+    return int(_read(path)["step"]) if path.exists() else 0
+
+
+def load_average(path: Path, steps: int, network: nn.Module) -> bool:
+    """Put a finished stage's averaged weights into the network; False when it has not come to its last step."""
+    if first_step(path) < steps:
+        return False
+    network.load_state_dict(_read(path)["average"])
+    return True
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]

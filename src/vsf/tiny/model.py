@@ -6,16 +6,18 @@ weights. Heads are 64 channels wide, queries and keys are RMS-normalised, as in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
+from vsf.tiny.patch_code import CHANNELS
 from vsf.tiny.words import WORDS
 
 IMAGE_SIZE = 64
@@ -47,7 +49,7 @@ def tokenizer() -> CLIPTokenizer:
 def _apply_merges(pieces: list[str], merges: Sequence[tuple[str, str]]) -> list[str]:
     ranks = {pair: rank for rank, pair in enumerate(merges)}
     while True:
-        pairs = [(ranks[pair], index) for index, pair in enumerate(zip(pieces, pieces[1:], strict=False)) if pair in ranks]
+        pairs = [(ranks[pair], index) for index, pair in enumerate(pairwise(pieces)) if pair in ranks]
         if not pairs:
             return pieces
         _, index = min(pairs)
@@ -73,19 +75,15 @@ def text_encoder(words: CLIPTokenizer) -> CLIPTextModelWithProjection:
     )
 
 
-def autoencoder() -> AutoencoderKL:
-    """64 x 64 pixels to 8 x 8 latents of 16 channels."""
-    return AutoencoderKL(
-        block_out_channels=(24, 48, 64, 96),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=1,
+def autoencoder() -> AutoencoderTiny:
+    """64 x 64 pixels to 8 x 8 latents of 16 channels; the encoder is linear (see `patch_code`)."""
+    return AutoencoderTiny(
+        encoder_block_out_channels=(CHANNELS,) * 4,
+        num_encoder_blocks=(0, 0, 0, 0),
+        decoder_block_out_channels=(48,) * 4,
+        num_decoder_blocks=(4, 3, 1, 0),
         latent_channels=LATENT_CHANNELS,
-        norm_num_groups=8,
-        sample_size=IMAGE_SIZE,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        scaling_factor=1.0,
+        scaling_factor=2.0,  # latents as stored have spread 1/2: the decoder bends values beyond 3
         shift_factor=0.0,
     )
 
@@ -130,7 +128,7 @@ def pipeline() -> StableDiffusion3Pipeline:
 
 
 def encode_text(
-    encoders: Sequence[CLIPTextModelWithProjection], tokens: Int[Tensor, "batch tokens"]
+    encoders: Iterable[torch.nn.Module], tokens: Int[Tensor, "batch tokens"]
 ) -> tuple[Float[Tensor, "batch tokens channels"], Float[Tensor, "batch channels"]]:
     """Token rows and pooled vector as ``StableDiffusion3Pipeline.encode_prompt`` builds them, filler rows left out."""
     outputs = [encoder(tokens, output_hidden_states=True) for encoder in encoders]

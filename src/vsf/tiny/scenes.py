@@ -153,7 +153,8 @@ def prompt_pairs(count: int, *, seed: int, split: Literal["dev", "test"]) -> lis
     """
     if split not in ("dev", "test"):
         raise ValueError(f'expected the split "dev" or "test", got {split!r}')
-    plain, telling = [], []
+    plain: list[PromptPair] = []
+    telling: list[PromptPair] = []
     for name, colour, background in product(OBJECTS, COLOURS, BACKGROUNDS):
         for part in OBJECTS[name].essential:
             if split == "test" and not is_held_out(name, part, colour, background):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,14 +21,15 @@ from vsf.tiny.model import encode_text
 FILLER_ROWS = 256  # all-zero rows that a plain SD3 call appends when there is no third encoder
 
 
-def autoencoder_loss(
-    model: AutoencoderKL, pixels: Float[Tensor, "batch 3 size size"], kl_weight: float, edge_weight: float
+def decoder_loss(
+    decoder: nn.Module,
+    pixels: Float[Tensor, "batch 3 size size"],
+    latents: Float[Tensor, "batch channels height width"],
 ) -> Float[Tensor, ""]:
-    """Absolute error of pixels and of their differences to the neighbours (edges), and a faint pull to a unit normal."""
-    posterior = model.encode(pixels).latent_dist
-    drawn = model.decode(posterior.sample()).sample
+    """Error of pixels, and of their steps to the neighbours, which are the edges."""
+    drawn = decoder(latents)
     edges = sum(F.l1_loss(drawn.diff(dim=dim), pixels.diff(dim=dim)) for dim in (-1, -2))
-    return F.l1_loss(drawn, pixels) + edge_weight * edges + kl_weight * posterior.kl().mean()
+    return F.l1_loss(drawn, pixels) + F.mse_loss(drawn, pixels) + 0.5 * edges
 
 
 class Denoiser(nn.Module):
@@ -77,7 +79,9 @@ class _KeyBias(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def tokenize(words: CLIPTokenizer, captions: list[str]) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
+def tokenize(
+    words: CLIPTokenizer, captions: list[str]
+) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
     """Padded token numbers and which of them are not padding."""
     batch = words(captions, padding="max_length", truncation=True, return_tensors="pt")
     return batch.input_ids, batch.attention_mask.bool()
@@ -110,7 +114,7 @@ def guided_walk(
 ) -> Float[Tensor, "batch channels height width"]:
     """Euler steps of the teacher along ``sigmas`` under classifier-free guidance; ``tokens`` are caption and empty."""
     both = torch.cat(tokens)
-    for here, there in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for here, there in pairwise(sigmas):
         conditional, empty = teacher(torch.cat([latents] * 2), torch.cat([here] * 2), both).chunk(2)
         velocity = empty + guidance_scale * (conditional - empty)
         latents = latents + (there - here)[:, None, None, None] * velocity
@@ -157,4 +161,3 @@ def random_walks(
 
     start, end = torch.tensor(list(ends())).unbind(1)
     return torch.stack([torch.lerp(start, end, part / substeps) for part in range(substeps + 1)])
-

@@ -1,7 +1,7 @@
 """Train the embedded models from seeds: ``python -m vsf.tiny.train --out runs/tiny``.
 
-Three stages, each resumed from its checkpoint if the run was stopped: autoencoder, teacher (``tiny-base``), student
-(``tiny``). Runs on a CPU in a few hours and uses a CUDA device where there is one.
+Four stages: encoder (closed form), decoder, teacher (``tiny-base``), student (``tiny``). Each goes on from its checkpoint
+if the run was stopped. Runs on a CPU in a few hours and uses a CUDA device where there is one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import shutil
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,40 +19,51 @@ from diffusers import StableDiffusion3Pipeline
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vsf.tiny import folder, model, stages
+from vsf.tiny import folder, model, patch_code, read, stages
 from vsf.tiny.data import CHUNK, Window, chunks, to_pixels
-from vsf.tiny.loop import Stage, train
+from vsf.tiny.loop import Stage, first_step, load_average, train
 
-STAGES = ("autoencoder", "teacher", "student")
-AUTOENCODER_CHUNKS = 0  # chunk numbers from here on; the stages never share an image
-DENOISER_CHUNKS = 1_000_000
+RECIPE = Path(__file__).with_name("train.toml")
+STAGES = ("encoder", "decoder", "teacher", "student")
+EXPORTS = {"teacher": "tiny-base", "student": "tiny"}
+ENCODER_CHUNKS, DECODER_CHUNKS, DENOISER_CHUNKS = 0, 1_000, 1_000_000  # where each stage starts to draw images
 
 
 class Trainer:
     """The pipeline in the making and what each stage does to it."""
 
-    def __init__(self, pipe: StableDiffusion3Pipeline, config: dict[str, Any], out: Path, device: torch.device):
-        self.pipe, self.config, self.out, self.device = pipe, config, out, device
+    def __init__(self, pipe: StableDiffusion3Pipeline, config: dict[str, Any], out: Path):
+        self.pipe, self.config, self.out = pipe, config, out
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    def autoencoder(self) -> None:
-        """Train the autoencoder, then put the latents' mean and spread into its config, so that they are unit-scaled."""
-        options = self.config["autoencoder"]
+    def encoder(self) -> None:
+        """Write the principal code of some thousand images into the encoder: the same at every call."""
+        source = chunks(self.config["seed"], model.IMAGE_SIZE, ENCODER_CHUNKS)
+        images = torch.cat([next(source)[0] for _ in range(self.config["encoder"]["chunks"])])
+        patch_code.write_encoder(self.pipe.vae, to_pixels(images))
+
+    def decoder(self) -> None:
+        """Train the decoder on the encoder's latents, slightly disturbed as generated ones are."""
+        options = self.config["decoder"]
         source = self._pixels(options["batch"])
+        decoder = self.pipe.vae.decoder
 
         def loss(step: int) -> Tensor:
-            torch.manual_seed(hash((self.config["seed"], step)))
-            return stages.autoencoder_loss(vae, next(source), options["kl_weight"], options["edge_weight"])
+            _, generator = self._randomness("decoder", step)
+            pixels = next(source)
+            with torch.no_grad():
+                latents = self.pipe.vae.encode(pixels).latents
+            noise = torch.randn(latents.shape, generator=generator).to(latents) / self.pipe.vae.config.scaling_factor
+            return stages.decoder_loss(decoder, pixels, latents + options["noise"] * noise)
 
-        vae = self.pipe.vae
-        average = train(self._stage("autoencoder", vae, loss), self.out, self.device)
-        vae.load_state_dict(average.state_dict())
-        latents = self._encode_raw(next(chunks(self.config["seed"], model.IMAGE_SIZE, AUTOENCODER_CHUNKS))[0])
-        vae.register_to_config(shift_factor=latents.mean().item(), scaling_factor=1 / latents.std().item())
+        self.pipe.vae.to(self.device)
+        self._train("decoder", decoder, loss)
 
     def teacher(self) -> None:
         """Train transformer and text encoders together by flow matching."""
         options = self.config["teacher"]
         denoiser = self._denoiser()
+        window = self._window("teacher")
 
         def loss(step: int) -> Tensor:
             rng, generator = self._randomness("teacher", step)
@@ -61,15 +72,14 @@ class Trainer:
             bare = rng.random() < options["bare_rows"]
             return stages.teacher_loss(denoiser, latents, self._tokens(captions), bare, generator)
 
-        window = self._window("teacher")
-        average = train(self._stage("teacher", denoiser, loss), self.out, self.device)
-        denoiser.load_state_dict(average.state_dict())
+        self._train("teacher", denoiser, loss)
 
     def student(self) -> None:
         """Distil guidance and many steps into one call of a copy of the teacher."""
         options = self.config["student"]
         student, teacher = self._denoiser(), self._frozen_teacher()
         grids = [stages.step_grid(self.pipe.scheduler, count) for count in options["step_counts"]]
+        window = self._window("student")
 
         def loss(step: int) -> Tensor:
             rng, generator = self._randomness("student", step)
@@ -79,19 +89,27 @@ class Trainer:
             scale = options["guidance_scale"]
             return stages.student_loss(student, teacher, latents, tokens, walk, scale, generator)
 
-        window = self._window("student")
-        average = train(self._stage("student", student, loss), self.out, self.device)
-        student.load_state_dict(average.state_dict())
+        self._train("student", student, loss)
 
-    def _stage(self, name: str, network: torch.nn.Module, loss: Any) -> Stage:
-        return Stage(name, network, self.config[name]["steps"], self.config[name]["learning_rate"], loss)
+    def load(self, name: str) -> bool:
+        """Put the weights of a finished stage into the pipeline; False when it is not finished."""
+        if name == "encoder":
+            self.encoder()
+            return True
+        network = self.pipe.vae.decoder if name == "decoder" else self._denoiser()
+        return load_average(self.out / f"{name}.pt", self.config[name]["steps"], network)
+
+    def _train(self, name: str, network: torch.nn.Module, loss: Callable[[int], Tensor]) -> None:
+        options = self.config[name]
+        average = train(Stage(name, network, options["steps"], options["learning_rate"], loss), self.out, self.device)
+        network.load_state_dict(average.state_dict())
 
     def _denoiser(self) -> stages.Denoiser:
         return stages.Denoiser(self.pipe.transformer, [self.pipe.text_encoder, self.pipe.text_encoder_2])
 
     def _frozen_teacher(self) -> stages.Denoiser:
-        copy = read(self.out / "tiny-base")
-        teacher = stages.Denoiser(copy.transformer, [copy.text_encoder, copy.text_encoder_2])
+        base = read(self.out / EXPORTS["teacher"])
+        teacher = stages.Denoiser(base.transformer, [base.text_encoder, base.text_encoder_2])
         return teacher.to(self.device).requires_grad_(False)
 
     def _randomness(self, stage: str, step: int) -> tuple[random.Random, torch.Generator]:
@@ -103,65 +121,50 @@ class Trainer:
         return tokens.to(self.device), real.to(self.device)
 
     def _pixels(self, batch: int) -> Iterator[Float[Tensor, "batch 3 size size"]]:
-        for images, _ in chunks(self.config["seed"], model.IMAGE_SIZE, AUTOENCODER_CHUNKS):
+        seen = first_step(self.out / "decoder.pt") * batch
+        for images, _ in chunks(self.config["seed"], model.IMAGE_SIZE, DECODER_CHUNKS + seen // CHUNK):
             for part in images.split(batch):
                 yield to_pixels(part).to(self.device)
 
     def _window(self, stage: str) -> Window:
         """The images that this stage holds at the step where it (re)starts."""
-        first, capacity = self._first_step(stage), self.config["data"]["window"]
-        last = self._chunks_by(first)
-        start = max(0, last - capacity // CHUNK)
+        last = self._chunks_by(first_step(self.out / f"{stage}.pt"))
+        start = max(0, last - self.config["data"]["window"] // CHUNK)
         source = chunks(self.config["seed"], model.IMAGE_SIZE, DENOISER_CHUNKS + start)
-        window = Window(source, self._encode, capacity)
-        for _ in range(max(1, last - start)):
+        window = Window(source, self._encode, self.config["data"]["window"])
+        for _ in range(last - start):
             window.grow()
         return window
 
     def _visit(self, window: Window, step: int, rng: random.Random) -> tuple[Float[Tensor, "batch ..."], list[str]]:
-        if self._chunks_by(step) > self._chunks_by(step - 1) and step > 0:
+        if step and self._chunks_by(step) > self._chunks_by(step - 1):
             window.grow()
         latents, captions = window.sample(self.config["batch"], rng)
         return latents.to(self.device), captions
 
     def _chunks_by(self, step: int) -> int:
-        return step * self.config["batch"] // (CHUNK * self.config["data"]["visits"]) + 8
-
-    def _first_step(self, stage: str) -> int:
-        checkpoint = self.out / f"{stage}.pt"
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["step"]) if checkpoint.exists() else 0
+        """How many chunks have been drawn by this step; eight are there from the start."""
+        return 8 + step * self.config["batch"] // (CHUNK * self.config["data"]["visits"])
 
     @torch.no_grad()
-    def _encode_raw(self, images: UInt8[Tensor, "images size size 3"]) -> Float[Tensor, "images channels height width"]:
-        vae = self.pipe.vae.to(self.device)
-        parts = [vae.encode(to_pixels(part).to(self.device)).latent_dist.mode().cpu() for part in images.split(128)]
-        return torch.cat(parts)
-
     def _encode(self, images: UInt8[Tensor, "images size size 3"]) -> Float[Tensor, "images channels height width"]:
-        config = self.pipe.vae.config
-        return (self._encode_raw(images) - config.shift_factor) * config.scaling_factor
-
-
-def read(path: Path) -> StableDiffusion3Pipeline:
-    """A saved pipeline in float32."""
-    return StableDiffusion3Pipeline.from_pretrained(path, torch_dtype=torch.float32, local_files_only=True)
+        vae = self.pipe.vae.to(self.device)
+        codes = [vae.encode(to_pixels(part).to(self.device)).latents.cpu() for part in images.split(128)]
+        return torch.cat(codes) * vae.config.scaling_factor
 
 
 def export(pipe: StableDiffusion3Pipeline, out: Path, name: str) -> None:
     """Write the pipeline beside the checkpoints, replacing an older export as a whole."""
     part = out / f"{name}.part"
     shutil.rmtree(part, ignore_errors=True)
-    model.save(pipe, part)
+    model.save(pipe.to("cpu"), part)
     shutil.rmtree(out / name, ignore_errors=True)
     part.rename(out / name)
 
 
-EXPORTS = {"autoencoder": "autoencoder", "teacher": "tiny-base", "student": "tiny"}
-
-
 def main(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and the finished pipelines.")],
-    config: Annotated[Path, typer.Option(help="The recipe.")] = Path(__file__).with_name("train.toml"),
+    config: Annotated[Path, typer.Option(help="The recipe.")] = RECIPE,
     only: Annotated[str, typer.Option(help="Comma-separated stages to run.")] = ",".join(STAGES),
     warm: Annotated[bool, typer.Option(help="Start from the shipped weights instead of random ones.")] = False,
 ) -> None:
@@ -172,14 +175,15 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     options = tomllib.loads(config.read_text())
     torch.manual_seed(options["seed"])
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    pipe = read(folder()) if warm else model.pipeline()
-    for index, stage in enumerate(STAGES):
-        if index and (previous := out / EXPORTS[STAGES[index - 1]]).exists():
-            pipe = read(previous)
+    trainer = Trainer(read(folder()) if warm else model.pipeline(), options, out)
+    for stage in STAGES:
         if stage in only.split(","):
-            getattr(Trainer(pipe, options, out, device), stage)()
-            export(pipe.to("cpu"), out, EXPORTS[stage])
+            getattr(trainer, stage)()
+            finished = True
+        else:
+            finished = trainer.load(stage)
+        if finished and stage in EXPORTS:
+            export(trainer.pipe, out, EXPORTS[stage])
 
 
 if __name__ == "__main__":
