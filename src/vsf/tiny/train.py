@@ -1,7 +1,7 @@
 """Train the embedded models from seeds: ``python -m vsf.tiny.train --out runs/tiny``.
 
-Four stages: encoder (closed form), decoder, teacher (``tiny-base``), student (``tiny``). Each goes on from its checkpoint
-if the run was stopped. Runs on a CPU in a few hours and uses a CUDA device where there is one.
+Four stages: encoder (closed form), decoder, teacher (``tiny-base``), student (``tiny``). Each goes on from its
+checkpoint if the run was stopped. Runs on a CPU in a few hours and uses a CUDA device where there is one.
 """
 
 from __future__ import annotations

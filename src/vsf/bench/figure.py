@@ -1,0 +1,64 @@
+"""A measured figure beside its bound."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value and where it has to lie; None when it was not measured, and the note says why or how it was."""
+
+    name: str
+    value: float | None
+    low: float = -math.inf
+    high: float = math.inf
+    note: str = ""
+
+    @property
+    def held(self) -> bool | None:
+        """Whether the value lies within its bounds; None when there is no value."""
+        return None if self.value is None else self.low <= self.value <= self.high
+
+    @property
+    def bound(self) -> str:
+        """The bounds in words."""
+        if math.isinf(self.low):
+            return f"≤ {self.high:g}"
+        return f"≥ {self.low:g}" if math.isinf(self.high) else f"{self.low:g}–{self.high:g}"
+
+
+def table(figures: Iterable[Figure]) -> str:
+    """One line per figure: name, value, bound, and whether it held."""
+    marks = {True: "ok", False: "FALLS SHORT", None: "not measured"}
+    lines = []
+    for figure in figures:
+        value = "–" if figure.value is None else f"{figure.value:.3f}"
+        note = f"  ({figure.note})" if figure.note else ""
+        lines.append(f"{figure.name:<58} {value:>6}  {figure.bound:>10}  {marks[figure.held]}{note}")
+    return "\n".join(lines)
+
+
+def write(path: Path, figures: Iterable[Figure], **rest: Sequence[Mapping[str, Any]]) -> None:
+    """Write the figures and lists of rows as JSON, one row to a line; an older file is replaced as a whole."""
+    listed = [{**_finite(asdict(figure)), "held": figure.held} for figure in figures]
+    lists: dict[str, Sequence[Mapping[str, Any]]] = {"figures": listed, **rest}
+    blocks = [
+        f"{json.dumps(name)}: [\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]"
+        for name, rows in lists.items()
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text("{\n" + ",\n".join(blocks) + "\n}\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def _finite(fields: dict[str, Any]) -> dict[str, Any]:
+    """Without infinities, which JSON lacks: an open bound is null."""
+    return {name: None if isinstance(value, float) and math.isinf(value) else value for name, value in fields.items()}

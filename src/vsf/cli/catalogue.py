@@ -1,0 +1,67 @@
+"""`vsf list`: the methods, model families and embedded models there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import Parameter, getdoc
+from typing import Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from vsf import guidance, tiny
+from vsf.cli import console
+from vsf.cli.options import JSON, takes
+from vsf.families import FAMILIES
+from vsf.registry import Registry
+
+EXAMPLE = "vsf list methods"
+
+
+def _methods() -> list[dict[str, str]]:
+    return [
+        {"method": name, "what it does": _summary(cls), "knobs": ", ".join(map(_shown, guidance.knobs(cls)))}
+        for name, cls in guidance.METHODS.items()
+    ]
+
+
+def _families() -> list[dict[str, str]]:
+    return [
+        {"family": name, "what it is": _summary(type(family)), "denoisers": ", ".join(family.denoisers)}
+        for name, family in FAMILIES.items()
+    ]
+
+
+def _models() -> list[dict[str, str]]:
+    return [{"model": name, "what it is": text} for name, text in tiny.MODELS.items()]
+
+
+KINDS: Registry[Callable[[], list[dict[str, str]]]] = Registry(
+    "list", {"methods": _methods, "families": _families, "models": _models}
+)
+WHAT = Parameter(
+    "what", Parameter.KEYWORD_ONLY, default=typer.Argument(help=f"One of {', '.join(KINDS)}."), annotation=str
+)
+
+
+@takes([WHAT, JSON])
+def command(**flags: Any) -> None:
+    """List the methods, model families or embedded models."""
+    rows = KINDS[flags["what"]]()
+    if flags["json"]:
+        console.print_json(rows)
+        return
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*map(Text, row.values()))
+    console.stdout.print(table)
+
+
+def _summary(cls: type) -> str:
+    return (getdoc(cls) or "").partition("\n")[0]
+
+
+def _shown(knob: guidance.Knob) -> str:
+    allowed = "|".join(map(str, knob.choices)) if knob.choices else f"{knob.low:g}..{knob.high:g}"
+    return f"{knob.name}={knob.default} ({allowed})"

@@ -1,0 +1,53 @@
+"""Progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vsf.generate import Model, Request, load
+
+stdout = Console()
+stderr = Console(stderr=True)
+
+
+def note(message: str) -> None:
+    """One line on stderr that is no error."""
+    stderr.print(f"note: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def load_quietly(request: Request, *, quiet: bool) -> Model:
+    """Load the model behind a spinner; the bars and advice of its libraries stay out of the way."""
+    with nullcontext() if quiet else stderr.status(f"loading {request.model}"):
+        import diffusers
+        import huggingface_hub
+        import transformers
+
+        for library in (diffusers, transformers, huggingface_hub):
+            library.utils.logging.set_verbosity_error()
+        for library in (diffusers, transformers):
+            library.utils.logging.disable_progress_bar()
+        return load(request)
+
+
+@contextmanager
+def steps(images: int, *, quiet: bool) -> Iterator[Any]:
+    """A bar over all steps of all images; yields the callback that moves it."""
+    columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True, disable=quiet or not stderr.is_terminal) as bar:
+        task = bar.add_task("drawing", total=None)
+
+        def move(index: int, step: int, total: int) -> None:
+            bar.update(task, total=images * total, completed=index * total + step)
+
+        yield move

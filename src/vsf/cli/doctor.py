@@ -1,0 +1,81 @@
+"""`vsf doctor`: what is installed, and whether guidance is exact on this machine."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+import typer
+from rich.table import Table
+from rich.text import Text
+
+import vsf
+from vsf.cli import console, exactness
+from vsf.cli.options import JSON, takes
+from vsf.generate import Request
+from vsf.kernels import kernel_for
+
+EXAMPLE = "vsf doctor --json"
+MARKS = {True: Text("passed", "green"), False: Text("FAILED", "red")}
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "jaxtyping", "pillow")
+
+
+@takes([JSON])
+def command(**flags: Any) -> None:
+    """Say what is installed, and whether guidance is exact here; exit 1 if it is not."""
+    quiet = bool(flags["json"])
+    versions = {"python": platform.python_version(), "vsf": vsf.__version__} | {
+        name: _version(name) for name in PACKAGES
+    }
+    devices = _devices()
+    checks = _checks(quiet)
+    exact = all(check["passed"] for check in checks)
+    if quiet:
+        console.print_json({"exact": exact, "versions": versions, "devices": devices, "checks": checks})
+    else:
+        console.stdout.print(_table("versions", [{"package": name, "version": it} for name, it in versions.items()]))
+        console.stdout.print(_table("attention kernels that keep guidance fast and exact", devices))
+        console.stdout.print(_table("checks", checks))
+        verdict = "[green]Guidance is exact on this install.[/]" if exact else "[red]Guidance is NOT exact here.[/]"
+        console.stdout.print(verdict)
+    if not exact:
+        raise typer.Exit(1)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _devices() -> list[dict[str, str]]:
+    """Each usable device with the kernel that serves each dtype there."""
+    rows = []
+    for device in exactness.devices():
+        name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+        kernels = {str(dtype).removeprefix("torch."): _kernel(device, dtype) for dtype in exactness.DTYPES}
+        rows.append({"device": device, "name": name, **kernels})
+    return rows
+
+
+def _kernel(device: str, dtype: torch.dtype) -> str:
+    query = torch.zeros(1, 1, 16, 64, device=device, dtype=dtype)
+    kernel = kernel_for(query, query, query, None)
+    return "one call over all keys" if kernel is None else kernel.__name__.strip("_").replace("_", " ")
+
+
+def _checks(quiet: bool) -> list[dict[str, Any]]:
+    places = [(device, dtype) for device in exactness.devices() for dtype in exactness.DTYPES]
+    core = [exactness.core_against_float64(*place) for place in places]
+    pipe = console.load_quietly(Request("check", device="cpu"), quiet=quiet).pipe
+    return [*core, exactness.empty_negative_changes_nothing(pipe), exactness.negative_changes_something(pipe)]
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> Table:
+    table = Table(*rows[0], title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(MARKS[cell] if isinstance(cell, bool) else Text(str(cell)) for cell in row.values()))
+    return table

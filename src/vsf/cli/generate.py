@@ -1,0 +1,70 @@
+"""`vsf generate`: draw images and save them with everything needed to draw them again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import vsf
+from vsf.cli import console, inputs, outputs
+from vsf.cli.options import NEGATIVE, PROMPT, SHARED, flag, knob_flags, takes
+from vsf.errors import RequestError
+from vsf.generate import Model, Request, draw, provenance
+
+EXAMPLE = "vsf generate 'a red car on snow' --negative wheels --scale 1.5 --seed 7 --out car.png"
+FLAGS = [
+    PROMPT,
+    NEGATIVE,
+    flag("method", str, "How the negative prompt acts; see vsf list methods."),
+    flag("out", str, "A .png file or a folder.", default="out"),
+    flag("like", str, "Repeat the picture in this PNG file; flags replace single fields.", metavar="FILE.png"),
+    *SHARED,
+    *knob_flags(),
+]
+
+
+@takes(FLAGS)
+def command(**flags: Any) -> None:
+    """Draw images, guided away from a negative prompt."""
+    quiet = bool(flags.pop("json"))
+    like = flags.pop("like")
+    given = inputs.with_config(flags)
+    out = str(given.pop("out", "out"))
+    given = inputs.request_fields(given)
+    past = provenance.read(Path(like)) if like else None
+    fields = provenance.repeat(past, given) if past else given
+    if "prompt" not in fields:
+        raise RequestError('no prompt: say what to draw, as in vsf generate "a red car".')
+    request = Request(**fields)
+    files = outputs.plan(out, request.count, outputs.stem_of(request.prompt))
+    _note(request, past)
+    model = console.load_quietly(request, quiet=quiet)
+    if past:
+        provenance.check_weights(past, given, model)
+    _draw_and_save(request, model, files, quiet)
+
+
+def _note(request: Request, past: dict[str, Any] | None) -> None:
+    """Say what is odd about a request and yet allowed."""
+    if words := inputs.unknown_words(request):
+        console.note(f"the model {request.model} does not know: {', '.join(words)}.")
+    if request.negative and request.method == "none":
+        console.note("the method none leaves the negative prompt aside.")
+    if past and past["vsf"] != vsf.__version__:
+        console.note(f"the picture was made by vsf {past['vsf']}, this is {vsf.__version__}; pixels may differ.")
+
+
+def _draw_and_save(request: Request, model: Model, files: list[Path], quiet: bool) -> None:
+    """Save each image as soon as it is finished; what is finished stays, and is reported, after Ctrl-C too."""
+    done: list[dict[str, Any]] = []
+    try:
+        with console.steps(request.count, quiet=quiet) as progress:
+            for file, result in zip(files, draw(request, model, progress), strict=True):
+                provenance.write(file, result.image, result.metadata)
+                done.append({"file": str(file), **provenance.portable(result.metadata)})
+    finally:
+        if quiet:
+            console.print_json(done)
+        else:
+            for entry in done:
+                console.stdout.print(f"{entry['file']}  (seed {entry['seed']})", markup=False, soft_wrap=True)

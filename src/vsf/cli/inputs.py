@@ -1,0 +1,128 @@
+"""What the user wrote, as flags or in a config file, turned into the fields of a request."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from vsf import guidance, tiny
+from vsf.errors import KnobError, RequestError
+from vsf.generate import Lora, Request
+
+
+def with_config(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that were given, over the entries of the config file that they name; flags win.
+
+    `flags` holds every flag of the command, None (or nothing, for repeated ones) where it was left out.
+
+    Raises:
+        RequestError: the file cannot be read, or holds an entry that is not a flag of the command.
+    """
+    given = {name: value for name, value in flags.items() if value not in (None, [], ())}
+    config = given.pop("config", None)
+    return given if config is None else {**_read_config(Path(config), set(flags) - {"config"}), **given}
+
+
+def request_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `vsf.generate.Request` from flags and config entries; knobs are gathered under `knobs`.
+
+    Raises:
+        RequestError: a size or a LoRA is not written as expected.
+    """
+    every_knob = {knob.name for cls in guidance.METHODS.values() for knob in guidance.knobs(cls)}
+    fields: dict[str, Any] = {name: value for name, value in given.items() if name not in every_knob}
+    knobs = {name: value for name, value in given.items() if name in every_knob}
+    if knobs:
+        fields["knobs"] = knobs
+    if "size" in fields:
+        fields["size"] = parse_size(fields["size"])
+    if "image" in fields:
+        fields["image"] = Path(str(fields["image"]))
+    if "lora" in fields:
+        specs = fields.pop("lora")
+        fields["loras"] = tuple(parse_lora(spec) for spec in (specs if isinstance(specs, list) else [specs]))
+    return fields
+
+
+def parse_size(written: object) -> tuple[int, int]:
+    """`64` or `512x768` (width first); a config file may also say [512, 768]."""
+    text = "x".join(map(str, written)) if isinstance(written, list) else str(written)
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip().lower())
+    if not found:
+        raise RequestError(f'size has to be a side or WIDTHxHEIGHT in pixels, such as 64 or 512x768, got "{text}".')
+    return int(found[1]), int(found[2] or found[1])
+
+
+def parse_list(written: object) -> list[str]:
+    """`a,b`, or in a config file ["a", "b"]."""
+    return [str(entry).strip() for entry in (written if isinstance(written, list) else str(written).split(","))]
+
+
+def parse_lora(written: object) -> Lora:
+    """`FILE` or `FILE:WEIGHT`."""
+    text = str(written)
+    file, colon, weight = text.rpartition(":")
+    if not colon or Path(text).is_file() or weight.endswith(".safetensors"):
+        return Lora(Path(text))
+    try:
+        return Lora(Path(file), float(weight))
+    except ValueError as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f'a LoRA has to be written FILE or FILE:WEIGHT, got "{text}".') from error
+
+
+def parse_method(written: str) -> tuple[str, dict[str, Any]]:
+    """A method with knobs, `vsf:scale=2:offset=-.6`, as its name and the values of the knobs.
+
+    Raises:
+        UnknownNameError, KnobError: no such method or knob, or a value that is not of the knob's kind.
+    """
+    name, *settings = written.strip().split(":")
+    known = {knob.name: knob for knob in guidance.knobs(guidance.METHODS[name])}
+    knobs: dict[str, Any] = {}
+    for setting in settings:
+        knob, equals, value = setting.partition("=")
+        if not equals:
+            raise KnobError(f'a knob has to be written name=value, got "{setting}" in "{written}".')
+        knobs[knob] = _knob_value(knob, value, known[knob].default) if knob in known else value
+    guidance.method(name, **knobs)
+    return name, knobs
+
+
+def unknown_words(request: Request) -> list[str]:
+    """Words of either prompt that the embedded model was never taught; other models are not asked."""
+    if request.model not in tiny.MODELS:
+        return []
+    words = re.findall(r"[^\W\d_]+", f"{request.prompt} {request.negative}".lower())
+    return [word for word in dict.fromkeys(words) if word not in tiny.vocabulary()]
+
+
+def _knob_value(name: str, text: str, default: object) -> Any:
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[text.lower()]
+        return text if isinstance(default, str) else float(text)
+    except (KeyError, ValueError) as error:
+        kind = "true or false" if isinstance(default, bool) else "a number"
+        raise KnobError(f'{name} has to be {kind}, got "{text}".') from error
+
+
+def _read_config(file: Path, allowed: Collection[str]) -> dict[str, Any]:
+    try:
+        entries = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f'cannot read the config file "{file}": {getattr(error, "strerror", error)}.') from error
+    except tomllib.TOMLDecodeError as error:
+        raise RequestError(f'the config file "{file}" is not valid TOML: {error}.') from error
+    config = {name.replace("-", "_"): value for name, value in entries.items()}
+    for name in config:
+        if name not in allowed:
+            close = get_close_matches(name, allowed, n=1)
+            hint = f' Did you mean "{close[0]}"?' if close else ""
+            raise RequestError(f'the config file "{file}" has an unknown entry "{name}".{hint}')
+    return config

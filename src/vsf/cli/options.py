@@ -1,0 +1,79 @@
+"""The flags of the commands: one table, and one flag more for every knob that a method declares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from inspect import Parameter, Signature
+from typing import Any, cast
+
+import typer
+
+from vsf import guidance
+from vsf.generate.request import DTYPES, OFFLOADS, Request
+
+
+def flag(name: str, kind: Any, text: str, **settings: Any) -> Parameter:
+    """One optional flag; a flag that is left out is None, so that a config file or a default can speak."""
+    default = settings.pop("default", getattr(Request, name, None))
+    shown = f"{text} (default {default})" if default not in (None, "") else text
+    spelled = settings.pop("spelled", "--" + name.replace("_", "-"))
+    option = typer.Option(None, spelled, help=shown, **settings)
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=option, annotation=kind | None)
+
+
+PROMPT = Parameter(
+    "prompt", Parameter.KEYWORD_ONLY, default=typer.Argument(None, help="What to draw."), annotation=str | None
+)
+JSON = flag("json", bool, "Print one JSON document, and no progress.", spelled="--json")
+NEGATIVE = flag("negative", str, "What to keep out of the picture.")
+SHARED = [
+    flag("model", str, "An embedded model, a diffusers folder, a .safetensors checkpoint or a hub id (id@revision)."),
+    flag("steps", int, "Denoising steps."),
+    flag("guidance_scale", float, "Classifier-free guidance of the pipeline itself; up to 1 is off."),
+    flag("seed", int, "Seed of the first image; image i has seed + i."),
+    flag("count", int, "How many images."),
+    flag("size", str, "Side, or WIDTHxHEIGHT, in pixels: 64 or 512x768. Left to the model if not given."),
+    flag("lora", list[str], "A LoRA, may be repeated.", metavar="FILE[:WEIGHT]"),
+    flag("image", str, "Start from this picture instead of noise.", metavar="FILE"),
+    flag("strength", float, "With --image: how much of it to redraw, 0 to 1."),
+    flag("dtype", str, f"One of {', '.join(DTYPES)}."),
+    flag("device", str, "cpu, cuda, cuda:1, mps, or auto."),
+    flag("offload", str, f"What to keep off the GPU while it is not needed: {', '.join(OFFLOADS)}."),
+    flag("config", str, "A TOML file with the same keys as these flags; flags win.", metavar="FILE"),
+    JSON,
+]
+
+
+def knob_flags() -> list[Parameter]:
+    """One flag for every knob of every method, with the help that the method declares."""
+    owners: dict[str, list[tuple[str, guidance.Knob]]] = {}
+    for method, cls in guidance.METHODS.items():
+        for knob in guidance.knobs(cls):
+            owners.setdefault(knob.name, []).append((method, knob))
+    return [_knob_flag(name, found) for name, found in owners.items()]
+
+
+def _knob_flag(name: str, owners: list[tuple[str, guidance.Knob]]) -> Parameter:
+    knob = owners[0][1]
+    text = " ".join(f"{method}: {knob.help} {_allowed(knob)}" for method, knob in owners)
+    settings: dict[str, Any] = {"default": None, "rich_help_panel": "Knobs of the methods"}
+    if isinstance(knob.default, bool):
+        return flag(name, bool, text, spelled=f"--{name}/--no-{name}".replace("_", "-"), **settings)
+    return flag(name, str if knob.choices else float, text, **settings)
+
+
+def _allowed(knob: guidance.Knob) -> str:
+    if isinstance(knob.default, bool):
+        return f"(default {str(knob.default).lower()})"
+    values = ", ".join(map(str, knob.choices)) if knob.choices else f"{knob.low:g} to {knob.high:g}"
+    return f"({values}; default {knob.default})"
+
+
+def takes(parameters: Iterable[Parameter]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command that is called with keywords the flags that typer shall parse for it."""
+
+    def give(function: Callable[..., None]) -> Callable[..., None]:
+        cast(Any, function).__signature__ = Signature(list(parameters))
+        return function
+
+    return give

@@ -1,0 +1,47 @@
+"""Where pictures go: decided, and tried out, before any time is spent on drawing."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from itertools import count as count_up
+from pathlib import Path
+
+from vsf.errors import RequestError
+
+
+def plan(out: str, count: int, stem: str) -> list[Path]:
+    """The files that `count` pictures will be written to.
+
+    `out` may be a .png file (several pictures are numbered after it: name-0001.png) or a folder, where files are named
+    after `stem` with the first free numbers. Folders that are missing are made.
+
+    Raises:
+        RequestError: nothing can be written there, or the file is of another kind.
+    """
+    target = Path(out).expanduser()
+    try:
+        is_folder = target.is_dir() or not target.suffix
+        if not is_folder and target.suffix.lower() != ".png":
+            raise RequestError(f'pictures are written as PNG; "{target}" should end in .png, or name a folder.')
+        folder = target if is_folder else target.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RequestError(f'cannot write to "{target}": {error.strerror}.') from error
+    if is_folder:
+        return _free_names(folder, stem, count)
+    if count == 1:
+        return [target]
+    return [target.with_stem(f"{target.stem}-{number:04d}") for number in range(1, count + 1)]
+
+
+def stem_of(prompt: str) -> str:
+    """A short file name from a prompt: `a red car on snow` becomes `a-red-car-on-snow`."""
+    return re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")[:40].rstrip("-_") or "image"
+
+
+def _free_names(folder: Path, stem: str, count: int) -> list[Path]:
+    free = (file for number in count_up(1) if not (file := folder / f"{stem}-{number:04d}.png").exists())
+    return [next(free) for _ in range(count)]

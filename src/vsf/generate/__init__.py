@@ -1,0 +1,133 @@
+"""From a request to images that say how they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vsf import errors, patch
+from vsf.generate import models, provenance
+from vsf.generate.models import Model, load
+from vsf.generate.request import Lora, Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Lora", "Model", "Progress", "Request", "Result", "draw", "generate", "load"]
+
+Progress = Callable[[int, int, int], None]
+"""Called after every step with (image index, steps done, steps in all)."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished image and its metadata, ready for `provenance.write`."""
+
+    image: Image
+    metadata: dict[str, Any]
+
+
+def generate(request: Request, *, pipe: Any = None, progress: Progress | None = None) -> list[Result]:
+    """Draw `request.count` images, guided by the request's method away from its negative prompt.
+
+    A pipeline handed over as `pipe` is used as it is; the request's model, LoRAs, dtype, device and offload then have
+    no say, and the metadata does not name the weights.
+
+    Raises:
+        RequestError: the model cannot be loaded, or refuses the size or another field.
+        VsfError: whatever `vsf.guide` raises.
+    """
+    model = load(request) if pipe is None else Model(_as_asked(pipe, request))
+    return list(draw(request, model, progress))
+
+
+def draw(request: Request, model: Model, progress: Progress | None = None) -> Iterator[Result]:
+    """Draw the images of a request one by one, so that each is at hand as soon as it is finished.
+
+    They are not batched: the size of a batch moves the last bits, and image i must not depend on `count`.
+    """
+    pipe = model.pipe
+    arguments = _arguments(request, pipe)
+    method, negative = request.guidance(), patch.encode(pipe, request.negative)
+    for index in range(request.count):
+        seed = request.seed + index
+        generator = torch.Generator().manual_seed(seed)
+        with patch.guide(pipe, negative=negative, method=method), _host_errors():
+            image = pipe(generator=generator, callback_on_step_end=_ticker(index, progress), **arguments).images[0]
+        yield Result(image, provenance.describe(request, model, image, seed))
+
+
+def _as_asked(pipe: Any, request: Request) -> Any:
+    if request.loras:
+        raise errors.RequestError("load the LoRAs onto the pipeline that you hand over; this request cannot add them.")
+    return pipe if request.image is None else models.image_to_image(pipe)
+
+
+def _arguments(request: Request, pipe: Any) -> dict[str, Any]:
+    """What every call of the pipeline gets, whichever the seed."""
+    arguments: dict[str, Any] = {
+        "prompt": request.prompt,
+        "num_inference_steps": request.steps,
+        "guidance_scale": request.guidance_scale,
+    }
+    size = request.size
+    if request.image is not None:
+        picture = _open_image(request)
+        size = picture.size
+        arguments |= {"image": picture, "strength": request.strength}
+    if size is not None:
+        _check_size(size, pipe)
+        arguments |= {"width": size[0], "height": size[1]}
+    return arguments
+
+
+def _open_image(request: Request) -> Image:
+    """The picture to start from, in RGB and at the size asked for."""
+    from PIL import Image, UnidentifiedImageError
+
+    assert request.image is not None
+    try:
+        with Image.open(request.image) as file:
+            picture = file.convert("RGB")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise errors.RequestError(f'cannot read the image "{request.image}": {error}') from error
+    return picture if request.size is None else picture.resize(request.size, Image.Resampling.LANCZOS)
+
+
+def _check_size(size: tuple[int, int], pipe: Any) -> None:
+    multiple = pipe.vae_scale_factor * getattr(pipe, "patch_size", 1)
+    if any(side % multiple for side in size):
+        nearest = "x".join(str(max(multiple, round(side / multiple) * multiple)) for side in size)
+        raise errors.RequestError(
+            f"width and height have to be multiples of {multiple} for this model, got {size[0]}x{size[1]}; "
+            f"the closest size is {nearest}."
+        )
+
+
+@contextmanager
+def _host_errors() -> Iterator[None]:
+    """Turn what the pipeline raises about its own arguments, or for lack of memory, into a RequestError."""
+    try:
+        yield
+    except errors.VsfError:
+        raise
+    except ValueError as error:
+        raise errors.RequestError(f"the pipeline refuses the request: {error}") from error
+    except torch.OutOfMemoryError as error:
+        raise errors.RequestError("the GPU's memory is too small; offload parts, or ask for a smaller size.") from error
+
+
+def _ticker(index: int, progress: Progress | None) -> Callable[..., dict[str, Any]] | None:
+    """The per-step callback of diffusers, reduced to (image, steps done, steps in all)."""
+    if progress is None:
+        return None
+
+    def tick(pipe: Any, step: int, _timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        progress(index, step + 1, pipe.num_timesteps)
+        return kwargs
+
+    return tick

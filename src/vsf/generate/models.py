@@ -1,0 +1,220 @@
+"""From a model's name to a pipeline that is ready to run, and to what identifies its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vsf import tiny
+from vsf.errors import RequestError, UnsupportedPipelineError
+from vsf.families import FAMILIES
+from vsf.generate.request import Lora, Request
+
+HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+SD3_KEY = ".joint_blocks."  # what every checkpoint of the SD3 family calls its blocks, and no other does
+
+
+@dataclass(frozen=True)
+class Model:
+    """A pipeline, and `origin`: what a picture's metadata says about it (hub id or hashes of weights, never a path)."""
+
+    pipe: Any
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load(request: Request) -> Model:
+    """Load the model that a request names: an embedded one, a folder, a .safetensors checkpoint or a hub id.
+
+    Weights come from safetensors alone and no code that travels with a model is run.
+
+    Raises:
+        RequestError: there is no such model, or it cannot be loaded, put on the device or take the LoRAs.
+        UnknownNameError: a plain name that is not an embedded model's.
+        UnsupportedPipelineError: no family recognises the pipeline.
+    """
+    device = _device(request.device)
+    dtype = _dtype(request.dtype, device)
+    pipe, origin = _open(request.model, dtype)
+    pipe.set_progress_bar_config(disable=True)
+    loras = [_add_lora(pipe, f"lora{index}", lora) for index, lora in enumerate(request.loras)]
+    if loras:
+        names = [f"lora{index}" for index in range(len(loras))]
+        pipe.set_adapters(names, [lora["weight"] for lora in loras])
+    if request.image is not None:
+        pipe = image_to_image(pipe)
+    _place(pipe, device, request.offload)
+    place = {"dtype": str(dtype).removeprefix("torch."), "device": torch.device(device).type}
+    return Model(pipe, {**origin, **place, "loras": loras})
+
+
+def image_to_image(pipe: Any) -> Any:
+    """The image-to-image pipeline over the same models; raises RequestError where diffusers has none."""
+    from diffusers import AutoPipelineForImage2Image
+
+    try:
+        image_pipe = AutoPipelineForImage2Image.from_pipe(pipe)
+    except ValueError as error:
+        raise RequestError(f"{type(pipe).__name__} cannot start from an image: {_first_line(error)}") from error
+    image_pipe.set_progress_bar_config(disable=True)
+    return image_pipe
+
+
+def hash_file(file: Path) -> str:
+    """The sha256 of a file's content, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_folder(folder: Path) -> str:
+    """One sha256 over every safetensors file below a folder, in the order of their relative names."""
+    total = hashlib.sha256()
+    for file in sorted(folder.rglob("*.safetensors"), key=lambda file: file.relative_to(folder).as_posix()):
+        total.update(f"{file.relative_to(folder).as_posix()} {hash_file(file)}\n".encode())
+    return total.hexdigest()
+
+
+def _open(name: str, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+    """The pipeline in `dtype` on the CPU, and the origin of its weights."""
+    path = Path(name).expanduser()
+    if name not in tiny.MODELS:
+        if os.path.isdir(path):
+            return _from_folder(path, dtype), {"weights": hash_folder(path)}
+        if os.path.isfile(path):
+            return _from_file(path, dtype), {"weights": hash_file(path)}
+        hub = HUB_ID.fullmatch(name)
+        if hub and path.suffix != ".safetensors" and not name.startswith((".", "~")):
+            folder = _download(hub["id"], hub["revision"])
+            return _from_folder(folder, dtype), {"model": hub["id"], "revision": folder.name}
+        if "/" in name or path.suffix:
+            raise RequestError(f'there is no model "{name}": neither a folder or file nor a hub id such as owner/name.')
+    folder = tiny.folder(name)
+    return _from_folder(folder, dtype), {"model": name, "weights": hash_folder(folder)}
+
+
+def _from_folder(folder: Path, dtype: torch.dtype) -> Any:
+    from diffusers import DiffusionPipeline
+
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise RequestError(f'"{folder}" is not a diffusers model: it has no model_index.json.')
+    try:
+        parts = dict(json.loads(index.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RequestError(f'cannot read "{index}": {_first_line(error)}') from error
+    _check_family(parts)
+    left_out = {name: None for name, part in parts.items() if part == [None, None]}  # diffusers wants to be told again
+    try:
+        return DiffusionPipeline.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True, **left_out
+        )
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise RequestError(f'cannot load the model in "{folder}": {_first_line(error)}') from error
+
+
+def _from_file(file: Path, dtype: torch.dtype) -> Any:
+    from diffusers import StableDiffusion3Pipeline
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
+
+    if file.suffix != ".safetensors":
+        raise RequestError(f'a checkpoint has to be a .safetensors file, got "{file}"; other formats can run code.')
+    if not any(SD3_KEY in f".{key}" for key in _keys(file)):
+        raise UnsupportedPipelineError(
+            f'no family recognises the checkpoint "{file}". Supported: {", ".join(FAMILIES)}.'
+        )
+    try:
+        return StableDiffusion3Pipeline.from_single_file(file, dtype=dtype)
+    except (OSError, ValueError, SingleFileComponentError) as error:
+        raise RequestError(f'cannot load the checkpoint "{file}": {_first_line(error)}') from error
+
+
+def _keys(file: Path) -> Iterable[str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            return list(tensors.keys())
+    except (OSError, SafetensorError) as error:
+        raise RequestError(f'cannot read "{file}" as safetensors: {_first_line(error)}') from error
+
+
+def _download(hub_id: str, revision: str | None) -> Path:
+    """Fetch what a model needs into the local cache; the folder is named after the exact commit."""
+    from diffusers import DiffusionPipeline
+    from huggingface_hub import hf_hub_download
+
+    try:
+        index = Path(hf_hub_download(hub_id, "model_index.json", revision=revision))
+        _check_family(json.loads(index.read_text(encoding="utf-8")))
+        folder = DiffusionPipeline.download(hub_id, revision=revision, use_safetensors=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f'cannot fetch "{hub_id}" from the hub: {_first_line(error)} '
+            "Check the name, the network and, for models that want a login, your access."
+        ) from error
+    return Path(folder)
+
+
+def _check_family(index: Mapping[str, Any]) -> None:
+    """Refuse a pipeline whose model index names no denoiser that a family knows, before any weights are read."""
+    parts = {entry[1] for entry in index.values() if isinstance(entry, list | tuple) and len(entry) == 2}
+    if not any(parts & set(family.denoisers) for family in FAMILIES.values()):
+        raise UnsupportedPipelineError(
+            f"no family recognises {index.get('_class_name', 'this model')}. Supported: {', '.join(FAMILIES)}. "
+            'Run "vsf list families" for details.'
+        )
+
+
+def _add_lora(pipe: Any, name: str, lora: Lora) -> dict[str, Any]:
+    """Load one LoRA under an adapter name; returns what metadata keeps of it."""
+    from safetensors import SafetensorError
+
+    try:
+        pipe.load_lora_weights(
+            lora.file.parent, weight_name=lora.file.name, adapter_name=name, use_safetensors=True, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
+        raise RequestError(f'cannot load the LoRA "{lora.file}": {_first_line(error)}') from error
+    if not any(name in adapters for adapters in pipe.get_list_adapters().values()):
+        raise RequestError(f'the LoRA "{lora.file}" changes nothing in {type(pipe).__name__}: no key of it matches.')
+    return {"sha256": hash_file(lora.file), "weight": 1.0 if lora.weight is None else lora.weight}
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        available = [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()]
+        return available[0] if available else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise RequestError(f'the device "{name}" cannot be used here: {_first_line(error)}') from error
+    return name
+
+
+def _dtype(name: str, device: str) -> torch.dtype:
+    if name == "auto":
+        name = "bfloat16" if device.startswith("cuda") else "float32"
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def _place(pipe: Any, device: str, offload: str) -> None:
+    if offload == "none":
+        pipe.to(device)
+    elif device == "cpu":
+        raise RequestError(f"offload {offload} moves parts between a GPU and memory; there is no GPU in use here.")
+    elif offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    else:
+        pipe.enable_sequential_cpu_offload(device=device)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,117 @@
+"""What to draw: one frozen, validated description of a run."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vsf import guidance
+from vsf.errors import RequestError
+
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+OFFLOADS = ("none", "model", "sequential")
+LARGEST_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA file in safetensors and how strongly it acts; without a weight, 1."""
+
+    file: Path
+    weight: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.file.suffix != ".safetensors":
+            raise RequestError(f'a LoRA has to be a .safetensors file, got "{self.file}".')
+        if not os.path.isfile(self.file):
+            raise RequestError(f'there is no LoRA file "{self.file}".')
+        if self.weight is not None and not math.isfinite(self.weight):
+            raise RequestError(f"the weight of a LoRA has to be a finite number, got {self.weight}.")
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that decides the pixels, and where to compute them.
+
+    `size` is (width, height) in pixels; None leaves it to the model. Image i of `count` is drawn from seed `seed + i`
+    and does not depend on `count`. `image` with `strength` (0 to 1) starts from a picture instead of noise.
+    The defaults suit few-step models: eight steps, no classifier-free guidance.
+
+    Raises:
+        RequestError: a field is of the wrong type or out of its range.
+        UnknownNameError, KnobError: no such method, no such knob, or a knob's value out of its range.
+    """
+
+    prompt: str
+    negative: str = ""
+    method: str = "vsf"
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    model: str = "tiny"
+    steps: int = 8
+    guidance_scale: float = 0.0
+    seed: int = 0
+    count: int = 1
+    size: tuple[int, int] | None = None
+    loras: tuple[Lora, ...] = ()
+    image: Path | None = None
+    strength: float = 0.6
+    dtype: str = "auto"
+    device: str = "auto"
+    offload: str = "none"
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "negative", "method", "model", "device"):
+            _text(name, getattr(self, name))
+        for name in ("prompt", "model"):
+            if not getattr(self, name).strip():
+                raise RequestError(f"the {name} is empty; say what to draw." if name == "prompt" else "no model given.")
+        _whole("steps", self.steps, 1, 1000)
+        _whole("count", self.count, 1, 10_000)
+        _whole("seed", self.seed, 0, LARGEST_SEED - self.count)
+        _number("guidance_scale", self.guidance_scale, 0.0, 100.0)
+        _number("strength", self.strength, 0.0, 1.0)
+        _choice("dtype", self.dtype, DTYPES)
+        _choice("offload", self.offload, OFFLOADS)
+        self._check_size_and_image()
+        self.guidance()
+
+    def _check_size_and_image(self) -> None:
+        if self.size is not None:
+            if len(self.size) != 2:
+                raise RequestError(f"size has to be a width and a height, got {self.size}.")
+            for name, value in zip(("width", "height"), self.size, strict=True):
+                _whole(name, value, 1, 16384)
+        if self.image is None:
+            return
+        if not os.path.isfile(self.image):
+            raise RequestError(f'there is no image file "{self.image}".')
+        if int(self.steps * self.strength) < 1:
+            raise RequestError(f"strength {self.strength} of {self.steps} steps leaves no step to run; raise either.")
+
+    def guidance(self) -> guidance.Guidance:
+        """The guidance method with its knobs set."""
+        return guidance.method(self.method, **self.knobs)
+
+
+def _text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise RequestError(f"{name} has to be text, got {value!r}.")
+
+
+def _whole(name: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise RequestError(f"{name} has to be a whole number from {low} to {high}, got {value!r}.")
+
+
+def _number(name: str, value: object, low: float, high: float) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+        raise RequestError(f"{name} has to be a number from {low:g} to {high:g}, got {value!r}.")
+
+
+def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise RequestError(f"{name} has to be one of {', '.join(choices)}, got {value!r}.")

@@ -1,0 +1,59 @@
+"""A labelled contact sheet: one column per method, one row per seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+SMALLEST_CELL = 256  # pixels; smaller pictures are enlarged by a whole factor, so that their own pixels stay visible
+GAP = 12
+LINE = 22
+INK, PAPER, FAINT = (24, 24, 27), (255, 255, 255), (113, 113, 122)
+
+
+def contact_sheet(title: Sequence[str], columns: Sequence[str], rows: Sequence[str], images: Sequence[Image]) -> Image:
+    """Set pictures of one size, given column by column, below their labels.
+
+    Args:
+        title: lines above everything, the first in full ink.
+        columns: a label for each column.
+        rows: a label for each row, written below each of its pictures.
+        images: `len(columns) * len(rows)` pictures, the first column's first.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    factor = max(1, -(-SMALLEST_CELL // max(images[0].size)))
+    width, height = (side * factor for side in images[0].size)
+    top = GAP + LINE * len(title) + GAP // 2
+    cell = LINE + height + LINE
+    sheet = Image.new("RGB", (GAP + len(columns) * (width + GAP), top + len(rows) * cell + GAP), PAPER)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+    for index, line in enumerate(title):
+        _write(pen, font, line, (GAP, GAP + LINE * index), sheet.width - 2 * GAP, FAINT if index else INK)
+    for index, image in enumerate(images):
+        column, row = divmod(index, len(rows))
+        left, upper = GAP + column * (width + GAP), top + row * cell
+        _write(pen, font, columns[column], (left, upper), width, INK)
+        sheet.paste(image.convert("RGB").resize((width, height), Image.Resampling.NEAREST), (left, upper + LINE))
+        _write(pen, font, rows[row], (left, upper + LINE + height), width, FAINT)
+    return sheet
+
+
+def _write(
+    pen: ImageDraw,
+    font: FreeTypeFont | ImageFont,
+    text: str,
+    corner: tuple[int, int],
+    room: int,
+    ink: tuple[int, int, int],
+) -> None:
+    """One line of text, cut short with an ellipsis where it does not fit."""
+    shown = text
+    while shown and pen.textlength(shown if shown == text else shown + "…", font=font) > room:
+        shown = shown[:-1]
+    pen.text(corner, shown if shown == text else shown + "…", fill=ink, font=font)

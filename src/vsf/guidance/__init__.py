@@ -1,0 +1,51 @@
+"""Guidance methods: how the image rows of an attention call use the negative prompt. One method per file."""
+
+from typing import Any
+
+from vsf.guidance.base import Guidance
+from vsf.guidance.convert import convert_nag, convert_reference
+from vsf.guidance.guided import guided_attention
+from vsf.guidance.knobs import Knob, check_names, knobs
+from vsf.guidance.nag import NormalizedAttentionGuidance
+from vsf.guidance.nasa import NegativeAwaySteerAttention
+from vsf.guidance.none import Unguided
+from vsf.guidance.ong import OrthogonalNegativeGuidance
+from vsf.guidance.partials import Partials
+from vsf.guidance.vsf import ValueSignFlip
+from vsf.registry import Registry
+
+METHODS: Registry[type[Guidance]] = Registry(
+    "method",
+    {
+        "none": Unguided,
+        "vsf": ValueSignFlip,
+        "nag": NormalizedAttentionGuidance,
+        "nasa": NegativeAwaySteerAttention,
+        "ong": OrthogonalNegativeGuidance,
+    },
+)
+
+
+def method(name: str, **knobs: Any) -> Guidance:
+    """Make the method called `name`; raises UnknownNameError and, for its knobs, KnobError."""
+    cls = METHODS[name]
+    check_names(cls, f'method "{name}"', list(knobs))
+    return cls(**knobs)
+
+
+__all__ = [
+    "METHODS",
+    "Guidance",
+    "Knob",
+    "NegativeAwaySteerAttention",
+    "NormalizedAttentionGuidance",
+    "OrthogonalNegativeGuidance",
+    "Partials",
+    "Unguided",
+    "ValueSignFlip",
+    "convert_nag",
+    "convert_reference",
+    "guided_attention",
+    "knobs",
+    "method",
+]

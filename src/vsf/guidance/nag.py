@@ -1,0 +1,45 @@
+"""Normalized attention guidance."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vsf.attention import Strength
+from vsf.guidance.knobs import Knobs, choice, knob
+from vsf.guidance.partials import Partials
+
+
+@dataclass(frozen=True, slots=True)
+class NormalizedAttentionGuidance(Knobs):
+    """Extrapolate away from the negative, hold the norm back, blend with the unguided output.
+
+    Chen et al., arXiv:2505.21179: Z̃ = s·Z⁺ − (s−1)·Z⁻, then Z̃·min(r, τ)/r with r = ‖Z̃‖/‖Z⁺‖ over the channels of all
+    heads, then α·Z̃ + (1−α)·Z⁺. `scale` is s; the paper's φ is s − 1 (`convert_nag`).
+    """
+
+    name: ClassVar[str] = "nag"
+
+    scale: Strength = knob(4.0, low=1.0, high=20.0, help="How far to go away from the negative; 1 is not at all.")
+    tau: Strength = knob(2.5, low=0.0, high=20.0, help="How many times its norm a token may grow to.")
+    alpha: Strength = knob(0.125, low=0.0, high=1.0, help="Share of the guided output in the blend.")
+    norm: Literal["l1", "l2"] = choice("l1", choices=("l1", "l2"), help="Which norm is held back.")
+
+    def combine(self, partials: Partials) -> Float[Tensor, "batch heads queries channels"]:
+        """Extrapolate, restrain, blend."""
+        positive, negative = partials.under_positive(), partials.under_negative()
+        wide = torch.promote_types(positive.dtype, torch.float32)
+        towards, away = positive.to(wide), negative.to(wide)
+        guided = self.scale * towards - (self.scale - 1) * away
+        guided = guided * self._restraint(guided, towards)
+        return (self.alpha * guided + (1 - self.alpha) * towards).to(positive.dtype)
+
+    def _restraint(self, guided: Tensor, unguided: Tensor) -> Tensor:
+        """Return min(r, τ)/r per token, 1 where there is nothing to restrain."""
+        order = 1 if self.norm == "l1" else 2
+        before, after = (torch.linalg.vector_norm(x, order, (1, 3), keepdim=True) for x in (unguided, guided))
+        allowed = self.tau * before
+        grown = after > allowed
+        return torch.where(grown, allowed / after.masked_fill(~grown, 1.0), 1.0)

@@ -1,0 +1,30 @@
+"""Negative-away steer attention."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vsf.attention import Strength
+from vsf.guidance.knobs import Knobs, knob
+from vsf.guidance.partials import Partials
+
+
+@dataclass(frozen=True, slots=True)
+class NegativeAwaySteerAttention(Knobs):
+    """Subtract what the image would get under the negative prompt.
+
+    Nguyen et al. (SNOOPI), arXiv:2412.02687: Z⁺ − s·Z⁻, with neither norm nor blend; s = 0 leaves Z⁺.
+    """
+
+    name: ClassVar[str] = "nasa"
+
+    scale: Strength = knob(0.25, low=0.0, high=10.0, help="How much of the negative's output is taken off.")
+
+    def combine(self, partials: Partials) -> Float[Tensor, "batch heads queries channels"]:
+        """Return Z⁺ − s·Z⁻."""
+        positive, negative = partials.under_positive(), partials.under_negative()
+        wide = torch.promote_types(positive.dtype, torch.float32)
+        return (positive.to(wide) - self.scale * negative.to(wide)).to(positive.dtype)

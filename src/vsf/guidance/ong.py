@@ -1,0 +1,33 @@
+"""Orthogonal negative guidance."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vsf.attention import Strength
+from vsf.guidance.knobs import Knobs, knob
+from vsf.guidance.orthogonal import orthogonal_part
+from vsf.guidance.partials import Partials
+
+
+@dataclass(frozen=True, slots=True)
+class OrthogonalNegativeGuidance(Knobs):
+    """Subtract only the part of the negative's output that is orthogonal to the positive's.
+
+    arXiv:2605.29390, written from its abstract: Z⁺ − s·(Z⁻ − (⟨Z⁻,Z⁺⟩/⟨Z⁺,Z⁺⟩)·Z⁺), per token over the channels of all
+    heads. The paper's own settings are not known to us; the default is the one of NASA.
+    """
+
+    name: ClassVar[str] = "ong"
+
+    scale: Strength = knob(0.25, low=0.0, high=10.0, help="How much of the negative's orthogonal part is taken off.")
+
+    def combine(self, partials: Partials) -> Float[Tensor, "batch heads queries channels"]:
+        """Return Z⁺ − s·Z⁻⊥."""
+        positive, negative = partials.under_positive(), partials.under_negative()
+        wide = torch.promote_types(positive.dtype, torch.float32)
+        unguided = positive.to(wide)
+        return (unguided - self.scale * orthogonal_part(negative.to(wide), unguided)).to(positive.dtype)

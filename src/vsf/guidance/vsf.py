@@ -1,0 +1,56 @@
+"""Value sign flip."""
+
+from dataclasses import dataclass
+from math import inf
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vsf.attention import Strength, merge
+from vsf.guidance.knobs import Knobs, choice, knob
+from vsf.guidance.orthogonal import orthogonal_part
+from vsf.guidance.partials import Partials
+
+
+@dataclass(frozen=True, slots=True)
+class ValueSignFlip(Knobs):
+    """Let the image see a second copy of the negative tokens whose values point the other way.
+
+    Guo & Du, arXiv:2508.10931, value-flip equation: Z = softmax([Q Kpᵀ/√d, Q Knᵀ/√d − β]) · [Vp; −α Vn] with
+    α = `scale`, β = `offset`. How strongly it acts on an image patch follows from how much the patch looks at the
+    negative.
+
+    `layout` "paper" is the published one; in "reference", the authors' own code, the positive prompt is followed by an
+    unflipped copy of the negative, which the family appends. `special_tokens` is acted on where prompts are encoded.
+    """
+
+    name: ClassVar[str] = "vsf"
+
+    scale: Strength = knob(1.0, low=0.0, high=10.0, help="How hard the negative prompt pushes back.")
+    offset: Strength = knob(0.0, low=-5.0, high=inf, help="Logits taken off the negative tokens before the softmax.")
+    layout: Literal["paper", "reference"] = choice(
+        "paper",
+        choices=("paper", "reference"),
+        help="Which tokens are added: as in the paper, or as in its authors' code.",
+    )
+    orthogonal: bool = choice(
+        False, help="Keep only the part of the change that is orthogonal to the unguided attention output."
+    )
+    special_tokens: Literal["keep", "strip"] = choice(
+        "keep", choices=("keep", "strip"), help="Whether the begin and end tokens of the negative prompt take part."
+    )
+
+    def combine(self, partials: Partials) -> Float[Tensor, "batch heads queries channels"]:
+        """Merge the model's own attention with the sign-flipped negatives by their log-sum-exp."""
+        flipped = [negative.scaled(-self.scale).shifted(-self.offset) for negative in partials.negative]
+        merged = merge(partials.base, *flipped)
+        return _without_growth(merged, partials.base.out) if self.orthogonal else merged
+
+
+def _without_growth(merged: Tensor, base: Tensor) -> Tensor:
+    """Z⁺ + Δ⊥ with Δ = merged − Z⁺: the change may turn Z⁺, not stretch or shrink it."""
+    wide = torch.promote_types(base.dtype, torch.float32)
+    unguided = base.to(wide)
+    return (unguided + orthogonal_part(merged.to(wide) - unguided, unguided)).to(base.dtype)

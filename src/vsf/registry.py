@@ -1,0 +1,37 @@
+"""Named things to choose from: methods, families, models."""
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import TypeVar
+
+from vsf.errors import UnknownNameError
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T]):
+    """A read-only mapping whose lookup error lists the known names and suggests the closest one."""
+
+    def __init__(self, what: str, entries: Mapping[str, T]) -> None:
+        self.what = what
+        self._entries = dict(entries)
+
+    def __getitem__(self, name: str) -> T:
+        """Return the entry called `name`; raises UnknownNameError."""
+        if name in self._entries:
+            return self._entries[name]
+        close = get_close_matches(str(name).lower(), self._entries, n=1)
+        hint = f' Did you mean "{close[0]}"?' if close else ""
+        raise UnknownNameError(f'unknown {self.what} "{name}". Known: {", ".join(self._entries)}.{hint}')
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"Registry({self.what}: {', '.join(self._entries)})"

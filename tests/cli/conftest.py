@@ -1,0 +1,29 @@
+"""A random Stable Diffusion 3 in a folder, and the real command run in this process."""
+
+import pytest
+
+import tiny_pipelines as tiny
+from vsf.cli import main
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Sides have to be multiples of 2 here, up to 32 pixels."""
+    path = tmp_path_factory.mktemp("models") / "random"
+    tiny.sd3(t5=False, patch_size=2).save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def vsf(capsys, tmp_path, monkeypatch):
+    """Run the command with these words; returns its exit code, stdout and stderr on one line each."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def run(*words):
+        with pytest.raises(SystemExit) as exit_:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return exit_.value.code, out, err
+
+    return run

@@ -1,0 +1,256 @@
+"""`vsf generate`, run as a user runs it: pictures, their metadata, and one clear line for what cannot be done."""
+
+import json
+import shutil
+
+import pytest
+from PIL import Image, ImageChops
+
+import vsf as package
+from vsf.cli import generate as command
+from vsf.generate import provenance
+
+
+@pytest.fixture
+def draw(vsf, folder):
+    """Run `vsf generate` with the random model, small and short unless the words say otherwise."""
+
+    def run(*words):
+        return vsf("generate", "a red car", "--model", folder, "--size", 16, "--steps", 2, *words)
+
+    return run
+
+
+def pixels_differ(a, b):
+    return ImageChops.difference(Image.open(a), Image.open(b)).getbbox() is not None
+
+
+def test_a_picture_and_its_metadata_land_in_the_file(draw, tmp_path):
+    code, out, err = draw("--negative", "wheels", "--scale", 1.5, "--offset", "-0.5", "--seed", 3, "--out", "a.png")
+    assert (code, out, err) == (0, "a.png  (seed 3)\n", "")
+    read = provenance.read(tmp_path / "a.png")
+    assert read["prompt"] == "a red car"
+    assert read["negative"] == "wheels"
+    assert (read["method"], read["knobs"]["scale"], read["knobs"]["offset"]) == ("vsf", 1.5, -0.5)
+    assert (read["seed"], read["steps"], read["size"], read["guidance_scale"]) == (3, 2, [16, 16], 0.0)
+    assert (read["dtype"], read["vsf"], read["model"]) == ("float32", package.__version__, None)
+    assert str(tmp_path) not in str(read)
+
+
+def test_the_negative_acts_and_its_method_and_knobs_matter(draw):
+    for name, words in {
+        "none": ["--method", "none"],
+        "vsf": [],
+        "strong": ["--scale", 3],
+        "orthogonal": ["--orthogonal"],
+        "nag": ["--method", "nag", "--tau", 2],
+        "empty": ["--negative", ""],
+    }.items():
+        assert draw("--negative", "wheels", "--out", f"{name}.png", *words)[0] == 0
+    for name in ("vsf", "strong", "orthogonal", "nag"):
+        assert pixels_differ(f"{name}.png", "none.png")
+        assert name == "vsf" or pixels_differ(f"{name}.png", "vsf.png")
+    assert not pixels_differ("empty.png", "none.png")
+
+
+def test_several_pictures_are_numbered_and_each_knows_its_seed(draw, tmp_path):
+    draw("--count", 2, "--seed", 5, "--out", "many.png")
+    draw("--seed", 6, "--out", "one.png")
+    assert [provenance.read(tmp_path / f"many-000{i}.png")["seed"] for i in (1, 2)] == [5, 6]
+    assert not pixels_differ("many-0002.png", "one.png")
+
+
+def test_a_folder_takes_the_first_free_numbers(draw):
+    assert draw("--out", "new/folder")[1] == "new/folder/a-red-car-0001.png  (seed 0)\n"
+    assert draw("--out", "new/folder")[1] == "new/folder/a-red-car-0002.png  (seed 0)\n"
+    assert draw()[1] == "out/a-red-car-0001.png  (seed 0)\n"
+
+
+def test_json_is_one_document_that_says_what_the_files_say(draw, tmp_path):
+    code, out, err = draw("--negative", "wheels", "--offset", "inf", "--count", 2, "--out", "a.png", "--json")
+    entries = json.loads(out)
+    assert (code, err) == (0, "")
+    assert [entry.pop("file") for entry in entries] == ["a-0001.png", "a-0002.png"]
+    assert entries == [provenance.read(tmp_path / f"a-000{i}.png") for i in (1, 2)]
+
+
+def test_like_repeats_every_pixel_and_the_metadata(draw, vsf, folder):
+    draw("--negative", "wheels", "--scale", 2, "--seed", 4, "--guidance-scale", 3, "--out", "a.png")
+    assert vsf("generate", "--like", "a.png", "--model", folder, "--out", "b.png")[0] == 0
+    assert not pixels_differ("a.png", "b.png")
+    assert provenance.read("a.png") == provenance.read("b.png")
+
+
+def test_like_takes_single_fields_from_the_flags(draw, vsf, folder):
+    draw("--negative", "wheels", "--scale", 2, "--out", "a.png")
+    vsf("generate", "--like", "a.png", "--model", folder, "--seed", 1, "--offset", 1, "--out", "b.png")
+    draw("--negative", "wheels", "--scale", 2, "--offset", 1, "--seed", 1, "--out", "c.png")
+    assert not pixels_differ("b.png", "c.png")
+    assert pixels_differ("b.png", "a.png")
+
+
+def test_like_wants_the_same_weights(draw, vsf, folder, tmp_path):
+    draw("--out", "a.png")
+    code, _, err = vsf("generate", "--like", "a.png")
+    assert code == 2
+    assert "give the folder or file again with --model" in err
+    other = shutil.copytree(folder, tmp_path / "other")
+    shutil.copy(other / "text_encoder_2/model.safetensors", other / "text_encoder/model.safetensors")
+    code, _, err = vsf("generate", "--like", "a.png", "--model", other)
+    assert code == 2
+    assert "not the weights that made the picture" in err
+
+
+def test_like_says_when_another_version_made_the_picture(draw, vsf, folder, tmp_path):
+    draw("--out", "a.png")
+    past = {**provenance.read("a.png"), "vsf": "0.0.1"}
+    provenance.write(tmp_path / "old.png", Image.open("a.png"), past)
+    code, _, err = vsf("generate", "--like", "old.png", "--model", folder, "--out", "b.png")
+    assert code == 0
+    assert "made by vsf 0.0.1" in err
+
+
+def test_a_picture_can_start_from_another(draw):
+    draw("--out", "start.png")
+    draw("--seed", 9, "--out", "noise.png")
+    code, _, _ = draw("--seed", 9, "--image", "start.png", "--strength", 0.5, "--negative", "wheels", "--out", "b.png")
+    assert code == 0
+    assert pixels_differ("b.png", "noise.png")
+    assert provenance.read("b.png")["strength"] == 0.5
+
+
+def test_a_config_file_speaks_where_flags_are_silent(vsf, folder, tmp_path):
+    (tmp_path / "run.toml").write_text(
+        f'prompt = "a red car"\nnegative = "wheels"\nmodel = "{folder}"\nsize = [16, 12]\nsteps = 2\n'
+        'guidance-scale = 2\nscale = 2\noffset = -0.5\nseed = 3\nout = "a.png"\n'
+    )
+    assert vsf("generate", "--config", "run.toml", "--seed", 4, "--scale", 3)[0] == 0
+    read = provenance.read("a.png")
+    assert (read["prompt"], read["negative"], read["size"]) == ("a red car", "wheels", [16, 12])
+    assert (read["seed"], read["knobs"]["scale"], read["knobs"]["offset"]) == (4, 3.0, -0.5)
+    assert read["guidance_scale"] == 2
+
+
+def test_finished_pictures_stay_when_the_run_is_interrupted(draw, monkeypatch, tmp_path):
+    whole = command.draw
+
+    def interrupted(*arguments):
+        drawing = whole(*arguments)
+        yield next(drawing)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "draw", interrupted)
+    code, out, err = draw("--count", 3, "--out", "a.png")
+    assert (code, out) == (130, "a-0001.png  (seed 0)\n")
+    assert "Traceback" not in err
+    assert [file.name for file in tmp_path.glob("*.png")] == ["a-0001.png"]
+
+
+BAD = {
+    "unknown method": (["--method", "vfs"], 'unknown method "vfs"'),
+    "unknown model": (["--model", "tinny"], 'Did you mean "tiny"?'),
+    "unknown knob": (["--method", "nag", "--offset", 1], 'method "nag" has no knob "offset"'),
+    "unknown flag": (["--scales", 1], "No such option: --scales"),
+    "scale out of range": (["--scale", 11], "scale is a number from 0 to 10, got 11"),
+    "scale that is no number": (["--scale", "nan"], "scale is a number from 0 to 10, got nan"),
+    "knob with another choice": (["--layout", "papers"], "layout is one of 'paper', 'reference'"),
+    "size not divisible": (["--size", "17x16"], "multiples of 2 for this model, got 17x16; the closest size is 16x16"),
+    "size too large": (["--size", 64], "pos_embed_max_size"),
+    "size that is none": (["--size", "16x"], "such as 64 or 512x768"),
+    "negative count": (["--count", -1], "count has to be a whole number from 1"),
+    "no steps": (["--steps", 0], "steps has to be a whole number from 1"),
+    "missing image": (["--image", "none.png"], 'no image file "none.png"'),
+    "missing lora": (["--lora", "none.safetensors"], 'no LoRA file "none.safetensors"'),
+    "bad lora": (["--lora", "a.safetensors:strong"], "FILE or FILE:WEIGHT"),
+    "pickled lora": (["--lora", "a.ckpt:1"], "has to be a .safetensors file"),
+    "unknown dtype": (["--dtype", "fp16"], "dtype has to be one of auto, float32"),
+    "unknown device": (["--device", "abacus"], 'the device "abacus" cannot be used here'),
+    "missing config": (["--config", "none.toml"], 'cannot read the config file "none.toml"'),
+    "missing like": (["--like", "none.png"], 'cannot read "none.png"'),
+    "output of another kind": (["--out", "a.jpg"], "should end in .png"),
+    "output below a file": (["--out", "/dev/null/a.png"], 'cannot write to "/dev/null/a.png"'),
+    "output nowhere": (["--out", "/proc/a.png"], 'cannot write to "/proc/a.png"'),
+    "output with an endless name": (["--out", "a" * 300 + ".png"], "File name too long"),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_clear_line_and_exit_code_2(draw, tmp_path, words, message):
+    code, out, err = draw(*words)
+    assert code == 2
+    assert message in " ".join(err.split())
+    assert out == ""
+    assert "Traceback" not in err
+    assert not list(tmp_path.rglob("*.png"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [([], "no prompt"), ([""], "prompt is empty"), (["  "], "prompt is empty")]
+)
+def test_an_empty_prompt_is_refused(vsf, words, message):
+    code, _, err = vsf("generate", *words)
+    assert code == 2
+    assert message in err
+
+
+def test_a_picture_of_somebody_else_cannot_be_repeated(vsf, tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "foreign.png")
+    code, _, err = vsf("generate", "--like", "foreign.png")
+    assert (code, err) == (2, 'error: "foreign.png" was not made by vsf: it carries no "vsf" metadata to repeat.\n')
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps = = 2", "is not valid TOML"),
+        ("stesp = 2", 'unknown entry "stesp". Did you mean "steps"?'),
+        ('like = "a.png"', 'unknown entry "like"'),
+        ('steps = "2"', "steps has to be a whole number from 1 to 1000, got '2'"),
+        ("prompt = 3", "prompt has to be text"),
+        ('scale = "much"', "scale is a number from 0 to 10, got 'much'"),
+        ("size = [16]\nlora = 3", "has to be a .safetensors file"),
+    ],
+)
+def test_a_bad_config_file_is_refused(vsf, tmp_path, text, message):
+    (tmp_path / "run.toml").write_text(text)
+    code, _, err = vsf("generate", *([] if "prompt" in text else ["a car"]), "--config", "run.toml")
+    assert code == 2
+    assert message in err
+
+
+def test_a_model_folder_has_to_be_one_and_of_a_family(draw, tmp_path):
+    code, _, err = draw("--model", tmp_path)
+    assert code == 2
+    assert "has no model_index.json" in err
+    (tmp_path / "model_index.json").write_text('{"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"]}')
+    code, _, err = draw("--model", tmp_path)
+    assert code == 2
+    assert "no family recognises DDPMPipeline. Supported: sd3" in err
+
+
+def test_unwritable_output_is_found_before_anything_is_loaded(draw, monkeypatch):
+    monkeypatch.setattr(command.console, "load_quietly", lambda *_, **__: pytest.fail("the model was loaded"))
+    code, _, err = draw("--out", "/dev/null/a.png")
+    assert code == 2
+    assert "cannot write" in err
+
+
+def test_a_negative_that_the_method_leaves_aside_is_said_to_be(draw):
+    code, _, err = draw("--negative", "wheels", "--method", "none", "--out", "a.png")
+    assert code == 0
+    assert "leaves the negative prompt aside" in err
+
+
+def test_words_the_embedded_model_never_learned_are_said_to_be_unknown(vsf):
+    code, out, err = vsf("generate", "a red flumadiddle on snow", "--negative", "wheels, gizmos", "--out", "a.png")
+    assert (code, out) == (0, "a.png  (seed 0)\n")
+    assert "tiny does not know: flumadiddle, gizmos." in err
+
+
+def test_the_embedded_model_is_the_default_and_repeats_itself(vsf):
+    code, _, err = vsf("generate", "a red car on snow", "--negative", "wheels", "--out", "a.png")
+    assert (code, err) == (0, "")
+    assert vsf("generate", "--like", "a.png", "--out", "b.png")[0] == 0
+    assert not pixels_differ("a.png", "b.png")
+    assert provenance.read("a.png")["model"] == "tiny"
+    assert len(provenance.read("a.png")["weights"]) == 64

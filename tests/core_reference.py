@@ -1,0 +1,253 @@
+"""The equations, in float64, one query row at a time; shares no code with the package. And random cases for them."""
+
+from dataclasses import dataclass, field
+from math import inf
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+# A layout here is one label per token: "image", "positive", "shared", or the number of a negative prompt.
+Label = str | int
+
+
+def rows_of(lengths: list[tuple[Label, int]]) -> list[Label]:
+    return [label for label, length in lengths for _ in range(length)]
+
+
+def softmax_row(logits: Tensor, seen: Tensor, signed_values: Tensor) -> Tensor:
+    """Σ exp(logit)·value / Σ exp(logit) over the seen keys; zero where there is none."""
+    chosen = torch.nonzero(seen & (logits > -inf)).flatten()
+    if len(chosen) == 0:
+        return torch.zeros(signed_values.shape[-1], dtype=torch.float64)
+    powers = torch.exp(logits[chosen] - logits[chosen].max())
+    return torch.einsum("k,kc->c", powers, signed_values[chosen]) / powers.sum()
+
+
+def sees(row: Label, key: Label) -> bool:
+    """Who sees whom in joint attention, by the paper; shared tokens count as the model's own."""
+    if row == "image":
+        return True
+    if isinstance(row, int):
+        return key in ("image", "shared") or key == row
+    return not isinstance(key, int)
+
+
+@dataclass
+class Case:
+    """One attention call; labels per batch row, one list for all or one each."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    lengths: list[list[tuple[Label, int]]]
+    kind: str
+    negative_valid: Tensor | None = None
+    bias: Tensor | None = None
+    scale: float | None = None
+    extra: dict = field(default_factory=dict)
+
+    def labels(self, row: int) -> list[Label]:
+        return rows_of(self.lengths[row])
+
+    def row_labels(self, row: int) -> list[Label]:
+        return self.labels(row) if self.kind == "joint" else ["image"] * self.query.shape[2]
+
+    def visible(self, row: int) -> Tensor:
+        """Which keys are real tokens."""
+        labels = self.labels(row)
+        real = torch.ones(len(labels), dtype=torch.bool)
+        if self.negative_valid is not None:
+            negative = [at for at, label in enumerate(labels) if isinstance(label, int)]
+            for flag, at in enumerate(negative):
+                real[at] = self.negative_valid[row, flag]
+        return real
+
+    def logits(self) -> Tensor:
+        scale = self.query.shape[-1] ** -0.5 if self.scale is None else self.scale
+        logits = torch.einsum("bhqc,bhkc->bhqk", self.query.double(), self.key.double()) * scale
+        if self.bias is None:
+            return logits
+        bias = self.bias
+        if bias.dtype == torch.bool:
+            bias = torch.where(bias, 0.0, -inf).double()
+        return logits + bias.double()
+
+
+def reference(case: Case, image_row) -> Tensor:
+    """Guided attention; `image_row(logits, values, labels, real)` is the method, on one image row of all heads."""
+    logits, values = case.logits(), case.value.double()
+    out = torch.zeros(*case.query.shape[:3], case.value.shape[3], dtype=torch.float64)
+    for batch in range(out.shape[0]):
+        keys, real = case.labels(batch), case.visible(batch)
+        for at, row in enumerate(case.row_labels(batch)):
+            if row == "image":
+                out[batch, :, at] = image_row(logits[batch, :, at], values[batch], keys, real)
+                continue
+            seen = torch.tensor([sees(row, key) for key in keys], dtype=torch.bool) & real
+            for head in range(out.shape[1]):
+                out[batch, head, at] = softmax_row(logits[batch, head, at], seen, values[batch, head])
+    return out
+
+
+def attend(logits: Tensor, values: Tensor, seen: Tensor) -> Tensor:
+    """One row of all heads: (heads, keys), (heads, keys, channels) -> (heads, channels)."""
+    return torch.stack([softmax_row(one, seen, value) for one, value in zip(logits, values, strict=True)])
+
+
+def is_negative(keys: list[Label]) -> Tensor:
+    return torch.tensor([isinstance(key, int) for key in keys], dtype=torch.bool)
+
+
+def unguided_row(logits, values, keys, real):
+    return attend(logits, values, real & ~is_negative(keys))
+
+
+def under_negative_row(logits, values, keys, real):
+    return attend(logits, values, real & torch.tensor([key != "positive" for key in keys], dtype=torch.bool))
+
+
+def flip_row(alpha: float, beta: float):
+    """softmax([Q Kpᵀ/√d, Q Knᵀ/√d − β]) · [Vp; −α Vn]"""
+
+    def row(logits, values, keys, real):
+        negative = is_negative(keys)
+        signed = torch.where(negative[:, None], -alpha * values, values)
+        return attend(logits - torch.where(negative, beta, 0.0).double(), signed, real)
+
+    return row
+
+
+def along(vector: Tensor, direction: Tensor) -> Tensor:
+    """The part of a (heads, channels) vector that points along another, heads concatenated."""
+    square = float((direction * direction).sum())
+    return direction * (float((vector * direction).sum()) / square) if square > 0 else torch.zeros_like(vector)
+
+
+def orthogonal_flip_row(alpha: float, beta: float):
+    """Z⁺ + Δ − (⟨Δ,Z⁺⟩/⟨Z⁺,Z⁺⟩)·Z⁺"""
+
+    def row(*inputs):
+        positive = unguided_row(*inputs)
+        change = flip_row(alpha, beta)(*inputs) - positive
+        return positive + change - along(change, positive)
+
+    return row
+
+
+def _where_any_negative(row):
+    """A row of the batch without a real negative token is not guided."""
+
+    def guarded(logits, values, keys, real):
+        if not bool((real & is_negative(keys)).any()):
+            return unguided_row(logits, values, keys, real)
+        return row(logits, values, keys, real)
+
+    return guarded
+
+
+def nag_row(scale: float, tau: float, alpha: float, order: int):
+    """Z̃ = s·Z⁺ − (s−1)·Z⁻, its norm at most τ times that of Z⁺, then α·Z̃ + (1−α)·Z⁺"""
+
+    def row(*inputs):
+        positive, negative = unguided_row(*inputs), under_negative_row(*inputs)
+        guided = scale * positive - (scale - 1) * negative
+        before = float((positive.abs() ** order).sum() ** (1 / order))
+        after = float((guided.abs() ** order).sum() ** (1 / order))
+        if after > 0:
+            guided = guided * min(after, tau * before) / after
+        return alpha * guided + (1 - alpha) * positive
+
+    return _where_any_negative(row)
+
+
+def nasa_row(scale: float):
+    def row(*inputs):
+        return unguided_row(*inputs) - scale * under_negative_row(*inputs)
+
+    return _where_any_negative(row)
+
+
+def ong_row(scale: float):
+    def row(*inputs):
+        positive, negative = unguided_row(*inputs), under_negative_row(*inputs)
+        return positive - scale * (negative - along(negative, positive))
+
+    return _where_any_negative(row)
+
+
+# ------------------------------------------------------------------------------------------------------ random cases
+
+
+@st.composite
+def spans(draw, kind: str, total: int | None = None) -> list[tuple[Label, int]]:
+    """Spans in any order, of any length, filled up with image (cross: positive) tokens to a total."""
+    filler = "image" if kind == "joint" else "positive"
+    lengths = draw(
+        st.lists(st.tuples(st.sampled_from([filler, "positive", "shared", "negative"]), st.integers(0, 4)), max_size=5)
+    )
+    used = sum(length for _, length in lengths)
+    wanted = used + draw(st.integers(1, 5)) if total is None else total
+    while used > wanted - (kind == "joint"):
+        used -= lengths.pop()[1]
+    lengths.insert(draw(st.integers(0, len(lengths))), (filler, wanted - used))
+    number, numbered = 0, []
+    for label, length in lengths:
+        numbered.append((number if label == "negative" else label, length))
+        number += label == "negative"
+    return numbered
+
+
+@st.composite
+def cases(draw, dtype: torch.dtype) -> Case:
+    kind = draw(st.sampled_from(["joint", "cross"]))
+    batch, heads = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    channels = draw(st.sampled_from([8, 12, 40, 64, 256]))
+    first = draw(spans(kind))
+    keys = sum(length for _, length in first)
+    ragged = draw(st.booleans())
+    lengths = [first] + [draw(spans(kind, keys)) if ragged else first for _ in range(batch - 1)]
+    queries = keys if kind == "joint" else draw(st.integers(1, 5))
+    random = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+
+    def normal(tokens: int) -> Tensor:
+        # as models hand it over: heads split out of the channels
+        flat = torch.randn(batch, tokens, heads, channels, generator=random, dtype=torch.float64)
+        return flat.to(dtype).transpose(1, 2)
+
+    case = Case(normal(queries), normal(keys), normal(keys), lengths, kind)
+    case.scale = draw(st.sampled_from([None, 0.3]))
+    most = max(sum(isinstance(label, int) for label in case.labels(row)) for row in range(batch))
+    if draw(st.booleans()):
+        case.negative_valid = torch.rand(batch, most, generator=random) < draw(st.sampled_from([0.0, 0.5, 1.0]))
+    case.bias = draw(biases(case, random, dtype))
+    return case
+
+
+@st.composite
+def biases(draw, case: Case, random: torch.Generator, dtype: torch.dtype) -> Tensor | None:
+    """A host's mask under which every row still sees something, with and without the negatives."""
+    style = draw(st.sampled_from(["none", "bool", "additive"]))
+    if style == "none":
+        return None
+    full = (case.query.shape[0], case.query.shape[1], case.query.shape[2], case.key.shape[2])
+    shape = tuple(1 if draw(st.booleans()) else size for size in full[:3]) + full[3:]
+    shown = torch.rand(shape, generator=random) < 0.7
+    for row in range(full[0]):
+        labels = case.labels(row)
+        if case.kind == "joint":
+            shown[..., labels.index("image")] = True
+        else:
+            first = next((at for at, label in enumerate(labels) if not isinstance(label, int)), 0)
+            shown[..., [first, *(at for at, label in enumerate(labels) if isinstance(label, int))]] = True
+    if style == "bool":
+        return shown
+    noise = torch.randn(shape, generator=random, dtype=torch.float64).to(dtype)
+    return noise.masked_fill(~shown, -inf) if draw(st.booleans()) else noise
+
+
+def real_rows(case: Case) -> Tensor:
+    """(batch, queries): rows whose output means something, all but those of padded negative tokens."""
+    if case.kind == "cross":
+        return torch.ones(case.query.shape[0], case.query.shape[2], dtype=torch.bool)
+    return torch.stack([case.visible(row) for row in range(case.query.shape[0])])

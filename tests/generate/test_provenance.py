@@ -1,0 +1,167 @@
+"""A picture's metadata: written whole, read back the same, and refused when it is not ours."""
+
+import json
+import math
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+import vsf
+from vsf.errors import RequestError
+from vsf.generate import Lora, Model, Request, provenance
+from vsf.generate.models import hash_file
+
+PICTURE = Image.new("RGB", (4, 6), "red")
+ORIGIN = {"model": "tiny", "weights": "a" * 64, "dtype": "float32", "device": "cpu", "loras": []}
+
+
+def metadata(origin=ORIGIN, **fields):
+    request = Request(**{"prompt": "a red car", "negative": "wheels “and” ü", "knobs": {"offset": math.inf}, **fields})
+    return provenance.describe(request, Model(_Pipe(), origin), PICTURE, request.seed)
+
+
+class _Pipe:
+    dtype = "torch.float16"
+    device = type("device", (), {"type": "cuda"})
+
+
+def saved(path, chunk):
+    info = PngInfo()
+    info.add_itxt(provenance.KEY, chunk)
+    PICTURE.save(path, pnginfo=info)
+    return path
+
+
+def test_what_is_read_is_what_was_written(tmp_path):
+    written = metadata(seed=7)
+    provenance.write(tmp_path / "a.png", PICTURE, written)
+    read = provenance.read(tmp_path / "a.png")
+    assert read == provenance.portable(written)
+    assert read["knobs"]["offset"] == "inf"
+    assert (read["seed"], read["size"], read["vsf"]) == (7, [4, 6], vsf.__version__)
+    assert Image.open(tmp_path / "a.png").tobytes() == PICTURE.tobytes()
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_request_survives_its_picture(tmp_path):
+    request = Request("a red car", "wheels", knobs={"offset": math.inf, "scale": 1.1}, seed=7, steps=3, size=(4, 6))
+    provenance.write(tmp_path / "a.png", PICTURE, provenance.describe(request, Model(_Pipe(), ORIGIN), PICTURE, 7))
+    again = Request(**provenance.repeat(provenance.read(tmp_path / "a.png"), {}))
+    assert again.guidance() == request.guidance()
+    for name in ("prompt", "negative", "method", "seed", "steps", "size", "guidance_scale", "model"):
+        assert getattr(again, name) == getattr(request, name)
+    assert (again.dtype, again.device) == ("float32", "cpu")
+
+
+def test_given_fields_replace_single_fields():
+    fields = provenance.repeat(metadata(), {"seed": 9, "knobs": {"scale": 2.0}})
+    assert fields["seed"] == 9
+    assert fields["knobs"]["scale"] == 2.0
+    assert fields["knobs"]["offset"] == math.inf
+    other = provenance.repeat(metadata(), {"method": "nag", "knobs": {"tau": 2.0}})
+    assert other["knobs"] == {"tau": 2.0}
+
+
+def test_a_hub_model_is_repeated_at_its_revision():
+    fields = provenance.repeat(metadata({**ORIGIN, "model": "owner/name", "revision": "abc", "weights": None}), {})
+    assert fields["model"] == "owner/name@abc"
+
+
+def test_weights_known_by_hash_have_to_be_given_and_to_match():
+    nameless = metadata({**ORIGIN, "model": None})
+    with pytest.raises(RequestError, match="--model"):
+        provenance.repeat(nameless, {})
+    given = {"model": "some/folder"}
+    assert provenance.repeat(nameless, given)["model"] == "some/folder"
+    provenance.check_weights(nameless, given, Model(None, {"weights": "a" * 64}))
+    with pytest.raises(RequestError, match=r"wants aaaaaaaaaaaa\.\.\., the model has bbbbbbbbbbbb"):
+        provenance.check_weights(nameless, given, Model(None, {"weights": "b" * 64}))
+
+
+def test_the_embedded_model_has_to_be_the_same_unless_another_is_asked_for():
+    with pytest.raises(RequestError, match="not the weights"):
+        provenance.check_weights(metadata(), {}, Model(None, {"model": "tiny", "weights": "b" * 64}))
+    provenance.check_weights(metadata(), {"model": "owner/name"}, Model(None, {"model": "owner/name"}))
+
+
+def test_loras_and_images_have_to_be_the_same_files(tmp_path):
+    lora, image = tmp_path / "style.safetensors", tmp_path / "start.png"
+    lora.write_bytes(b"style")
+    PICTURE.save(image)
+    origin = {**ORIGIN, "loras": [{"sha256": hash_file(lora), "weight": 0.7}]}
+    past = metadata(origin, image=image, strength=0.5)
+    given = {"loras": (Lora(lora),), "image": image}
+    fields = provenance.repeat(past, given)
+    assert fields["loras"] == (Lora(lora, 0.7),)
+    assert (fields["image"], fields["strength"]) == (image, 0.5)
+    assert provenance.repeat(past, {**given, "loras": (Lora(lora, 0.2),)})["loras"] == (Lora(lora, 0.2),)
+    for missing, words in (("loras", "--lora"), ("image", "--image")):
+        with pytest.raises(RequestError, match=words):
+            provenance.repeat(past, {name: value for name, value in given.items() if name != missing})
+    lora.write_bytes(b"another style")
+    with pytest.raises(RequestError, match="--lora"):
+        provenance.repeat(past, given)
+
+
+def test_a_file_that_is_no_picture_of_ours_is_refused(tmp_path):
+    with pytest.raises(RequestError, match="cannot read"):
+        provenance.read(tmp_path / "none.png")
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    with pytest.raises(RequestError, match="cannot read"):
+        provenance.read(text)
+    PICTURE.save(tmp_path / "photo.jpg")
+    with pytest.raises(RequestError, match="cannot read"):
+        provenance.read(tmp_path / "photo.jpg")
+    PICTURE.save(tmp_path / "foreign.png")
+    with pytest.raises(RequestError, match="not made by vsf"):
+        provenance.read(tmp_path / "foreign.png")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": "7"}, "seed"),
+        ({"prompt": None}, "prompt"),
+        ({"model": ["a"]}, "model"),
+        ({"knobs": []}, "knobs"),
+        ({"loras": [{"sha256": 3}]}, "damaged"),
+        ({"loras": ["a"]}, "damaged"),
+        ({"size": [4]}, "size"),
+        ({"steps": -1}, "steps"),
+    ],
+)
+def test_damaged_metadata_is_refused(tmp_path, change, words):
+    file = saved(tmp_path / "a.png", json.dumps({**provenance.portable(metadata()), **change}))
+    with pytest.raises(RequestError, match=words):
+        Request(**provenance.repeat(provenance.read(file), {}))
+
+
+@pytest.mark.parametrize("chunk", ["no json", "[]", "3", '"text"', "{}"])
+def test_metadata_of_another_shape_is_refused(tmp_path, chunk):
+    with pytest.raises(RequestError, match="damaged"):
+        provenance.read(saved(tmp_path / "a.png", chunk))
+
+
+def test_a_contact_sheet_cannot_be_repeated(tmp_path):
+    provenance.write(tmp_path / "sheet.png", PICTURE, {"sheet": [metadata()]})
+    with pytest.raises(RequestError, match="sheet of several pictures"):
+        provenance.read(tmp_path / "sheet.png")
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_path, monkeypatch):
+    file = tmp_path / "a.png"
+    provenance.write(file, PICTURE, metadata())
+    before = file.read_bytes()
+
+    def half_way(self, stream, **settings):
+        with open(stream, "wb") as out:
+            out.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", half_way)
+    with pytest.raises(RequestError, match="No space left on device"):
+        provenance.write(file, PICTURE, metadata())
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]

@@ -1,0 +1,180 @@
+"""Guided attention against the equations, over every layout, mask, order and dtype, by every road through the core."""
+
+import contextlib
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import core_reference as ref
+import vsf.attention
+from vsf.errors import LayoutError
+from vsf.guidance import guided_attention, method
+from vsf.spans import Span, TokenLayout
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+quick = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+
+
+def layout_of(lengths):
+    return TokenLayout(tuple(Span("negative" if isinstance(label, int) else label, n) for label, n in lengths))
+
+
+def run(chosen, case, one_layout=False):
+    layouts = [layout_of(lengths) for lengths in case.lengths]
+    return guided_attention(
+        chosen,
+        case.query,
+        case.key,
+        case.value,
+        layouts[0] if one_layout else layouts,
+        kind=case.kind,
+        negative_valid=case.negative_valid,
+        bias=case.bias,
+        scale=case.scale,
+    )
+
+
+@contextlib.contextmanager
+def road(name):
+    """Force one of the core's ways: fused kernels merged, or one plain call over the joined keys."""
+    with pytest.MonkeyPatch.context() as patch:
+        if name == "joined":
+            patch.setattr(vsf.attention, "kernel_for", lambda *_: None)
+        yield
+
+
+def torchs_own_error(case):
+    """Largest error of torch's attention on the same inputs, over max|V|; keys that no row may see left out."""
+    bias = case.bias
+    if bias is not None and bias.dtype != torch.bool:
+        bias = bias.clamp(min=torch.finfo(bias.dtype).min / 2)
+    out = F.scaled_dot_product_attention(case.query, case.key, case.value, bias, scale=case.scale)
+    weights = torch.softmax(case.logits(), -1)
+    exact = torch.einsum("bhqk,bhkc->bhqc", weights, case.value.double())
+    return float((out.double() - exact).abs().max() / case.value.double().abs().max())
+
+
+def assert_exact(out, expected, case, strength):
+    assert out.dtype == case.query.dtype
+    assert bool(out.isfinite().all())
+    wrong = (out.double() - expected).abs().amax((1, 3))[ref.real_rows(case)]
+    error = float(wrong.max()) / (1 + abs(strength)) / float(case.value.double().abs().max())
+    assert error <= max(4 * torchs_own_error(case), 1e-6)
+
+
+SCALES = st.sampled_from([0.0, 0.5, 1.0, 3.0])
+OFFSETS = st.sampled_from([-2.0, -0.6, 0.0, 0.5, 1.0])
+
+
+@pytest.mark.parametrize("way", ["fused", "joined"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@quick
+@given(data=st.data())
+def test_value_sign_flip_follows_its_equation(dtype, way, data):
+    case, scale, offset = data.draw(ref.cases(dtype)), data.draw(SCALES), data.draw(OFFSETS)
+    orthogonal = data.draw(st.booleans())
+    row = (ref.orthogonal_flip_row if orthogonal else ref.flip_row)(scale, offset)
+    with road(way):
+        out = run(method("vsf", scale=scale, offset=offset, orthogonal=orthogonal), case)
+    assert_exact(out, ref.reference(case, row), case, scale)
+
+
+@pytest.mark.parametrize("way", ["fused", "joined"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@settings(quick, max_examples=20)
+@given(data=st.data())
+def test_the_other_methods_follow_their_equations(dtype, way, data):
+    case = data.draw(ref.cases(dtype))
+    scale, tau = data.draw(st.sampled_from([1.0, 2.0, 4.0])), data.draw(st.sampled_from([0.5, 2.5]))
+    norm, name = data.draw(st.sampled_from([1, 2])), data.draw(st.sampled_from(["none", "nag", "nasa", "ong"]))
+    knobs, row = {
+        "none": ({}, ref.unguided_row),
+        "nag": ({"scale": scale, "tau": tau, "alpha": 0.5, "norm": f"l{norm}"}, ref.nag_row(scale, tau, 0.5, norm)),
+        "nasa": ({"scale": scale}, ref.nasa_row(scale)),
+        "ong": ({"scale": scale}, ref.ong_row(scale)),
+    }[name]
+    with road(way):
+        out = run(method(name, **knobs), case)
+    assert_exact(out, ref.reference(case, row), case, scale)
+
+
+@quick
+@given(data=st.data())
+def test_inputs_that_want_gradients_give_the_same_numbers(data):
+    case = data.draw(ref.cases(torch.float32))
+    expected = ref.reference(case, ref.flip_row(1.5, 0.3))
+    case.query = case.query.clone().requires_grad_()
+    out = run(method("vsf", scale=1.5, offset=0.3), case)
+    assert out.requires_grad
+    case.query = case.query.detach()
+    assert_exact(out.detach(), expected, case, 1.5)
+
+
+@quick
+@given(data=st.data())
+def test_rows_with_layouts_of_their_own_equal_one_by_one(data):
+    case = data.draw(ref.cases(torch.float32))
+    together = run(method("vsf", scale=1.5), case)
+    for row in range(case.query.shape[0]):
+        pick = slice(row, row + 1)
+        labels = case.labels(row)
+        negatives = sum(isinstance(label, int) for label in labels)
+        alone = ref.Case(case.query[pick], case.key[pick], case.value[pick], [case.lengths[row]], case.kind)
+        alone.scale = case.scale
+        alone.negative_valid = None if case.negative_valid is None else case.negative_valid[pick, :negatives]
+        alone.bias = case.bias if case.bias is None or case.bias.shape[0] == 1 else case.bias[pick]
+        torch.testing.assert_close(run(method("vsf", scale=1.5), alone, one_layout=True), together[pick])
+
+
+@pytest.mark.parametrize("shape", [(7, 12), (2, 1, 12), (1,)])
+def test_a_bias_may_leave_out_leading_axes(shape):
+    layout = TokenLayout((Span("positive", 8), Span("negative", 4)))
+    query, (key, value) = torch.randn(2, 2, 7, 8), torch.randn(2, 2, 2, 12, 8)
+    bias = torch.randn(shape)
+    out = guided_attention(method("vsf"), query, key, value, layout, kind="cross", bias=bias)
+    full = bias.expand(2, 2, 7, 12)
+    torch.testing.assert_close(out, guided_attention(method("vsf"), query, key, value, layout, kind="cross", bias=full))
+
+
+@pytest.mark.parametrize("name", ["vsf", "nag"])
+def test_it_compiles_into_one_graph(name):
+    layout = TokenLayout((Span("image", 9), Span("positive", 4), Span("negative", 3)))
+    query, key, value = torch.randn(3, 2, 2, 16, 8)
+    valid = torch.tensor([[True, True, False], [False, False, False]])
+    chosen = method(name)
+
+    def guided(query, key, value, valid):
+        return guided_attention(chosen, query, key, value, layout, negative_valid=valid)
+
+    compiled = torch.compile(guided, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(query, key, value, valid), guided(query, key, value, valid))
+
+
+JOINT = TokenLayout((Span("image", 4), Span("negative", 2)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"query": torch.randn(2, 6, 8)}, r"\(batch, heads, tokens, channels\), got \(2, 6, 8\)"),
+        ({"key": torch.randn(2, 1, 6, 8), "value": torch.randn(2, 1, 6, 8)}, "repeat key and value heads"),
+        ({"value": torch.randn(2, 2, 5, 8)}, r"got .*\(2, 2, 5, 8\)"),
+        ({"layout": TokenLayout((Span("image", 9),))}, "a joint layout of 9 tokens needs as many keys and queries"),
+        ({"query": torch.randn(2, 2, 4, 8)}, "got 6 keys and 4 queries"),
+        ({"layout": [JOINT] * 3}, r"one per batch row \(2\), got 3"),
+        ({"bias": torch.zeros(2, 1, 6, 4)}, r"= \(2, 2, 6, 6\), got \(2, 1, 6, 4\)"),
+        ({"negative_valid": torch.ones(2, 3, dtype=torch.bool)}, r"= \(2, 2\), got torch.bool of \(2, 3\)"),
+        ({"negative_valid": torch.ones(2, 2)}, "got torch.float32"),
+        ({"bias": torch.zeros(1, 2, 2, 6, 6)}, "broadcasts"),
+        ({"layout": []}, "got 0"),
+        ({"kind": "self"}, 'kind is "joint" or "cross", got "self"'),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused_with_both_shapes(change, message):
+    inputs = {"query": torch.randn(2, 2, 6, 8), "key": torch.randn(2, 2, 6, 8), "value": torch.randn(2, 2, 6, 8)}
+    inputs |= {"layout": JOINT} | change
+    with pytest.raises(LayoutError, match=message):
+        guided_attention(method("vsf"), **inputs)

@@ -1,0 +1,172 @@
+"""What sets the methods apart."""
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import vsf.attention
+from vsf.guidance import guided_attention, method
+from vsf.spans import Span, TokenLayout
+
+JOINT = TokenLayout((Span("image", 40), Span("positive", 7), Span("negative", 5)))
+CROSS = TokenLayout((Span("positive", 7), Span("negative", 5)))
+
+
+def draw(kind="joint", dtype=torch.float64, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    tokens = 52 if kind == "joint" else 12
+    shapes = [(2, 3, 52 if kind == "joint" else 40, 16), (2, 3, tokens, 16), (2, 3, tokens, 16)]
+    return [torch.randn(shape, generator=random, dtype=dtype) for shape in shapes]
+
+
+def image_rows(kind, out):
+    return out[:, :, :40] if kind == "joint" else out
+
+
+def two_full_attentions(kind, query, key, value):
+    """(Z⁺, Z⁻) as peers compute them: attention under the positive and again under the negative prompt."""
+    image = list(range(40)) if kind == "joint" else []
+    first = len(image)
+    positive, negative = [*image, *range(first, first + 7)], [*image, *range(first + 7, first + 12)]
+    return [
+        F.scaled_dot_product_attention(query[:, :, :40], key[:, :, k], value[:, :, k]) for k in (positive, negative)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["joint", "cross"])
+def test_nag_equals_the_form_with_two_full_attentions(kind):
+    query, key, value = draw(kind)
+    positive, negative = (z.transpose(1, 2).flatten(2) for z in two_full_attentions(kind, query, key, value))
+    for scale, tau, alpha in [(4.0, 2.5, 0.125), (9.0, 5.0, 0.5), (12.0, 0.5, 1.0)]:
+        guided = positive * scale - negative * (scale - 1)
+        ratio = guided.norm(p=1, dim=-1, keepdim=True) / positive.norm(p=1, dim=-1, keepdim=True)
+        guided = guided * ratio.clamp(max=tau) / ratio
+        expected = (alpha * guided + (1 - alpha) * positive).unflatten(2, (3, 16)).transpose(1, 2)
+        chosen = method("nag", scale=scale, tau=tau, alpha=alpha)
+        out = guided_attention(chosen, query, key, value, JOINT if kind == "joint" else CROSS, kind=kind)
+        torch.testing.assert_close(image_rows(kind, out), expected)
+
+
+@pytest.mark.parametrize("kind", ["joint", "cross"])
+def test_nasa_equals_the_form_with_two_full_attentions(kind):
+    query, key, value = draw(kind)
+    positive, negative = two_full_attentions(kind, query, key, value)
+    out = guided_attention(method("nasa", scale=0.5), query, key, value, JOINT if kind == "joint" else CROSS, kind=kind)
+    torch.testing.assert_close(image_rows(kind, out), positive - 0.5 * negative)
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """(queries, keys) of every kernel call."""
+    calls = []
+    real = vsf.attention.kernel_for
+
+    def counting(*inputs):
+        kernel = real(*inputs)
+
+        def counted(query, key, *rest):
+            calls.append((query.shape[2], key.shape[2]))
+            return kernel(query, key, *rest)
+
+        return counted
+
+    monkeypatch.setattr(vsf.attention, "kernel_for", counting)
+    return calls
+
+
+@pytest.mark.parametrize("name", ["nag", "nasa", "ong"])
+def test_image_attends_to_image_once(computed, name):
+    guided_attention(method(name), *draw(), JOINT)
+    # image over image, positive, negative; the positive's rows; the negative's rows
+    assert sorted(computed) == sorted([(40, 40), (40, 7), (40, 5), (7, 47), (5, 45)])
+
+
+def test_value_sign_flip_costs_the_models_call_and_two_thin_ones(computed):
+    guided_attention(method("vsf", orthogonal=True), *draw(), JOINT)
+    assert sorted(computed) == sorted([(47, 47), (40, 5), (5, 45)])
+
+
+@pytest.mark.parametrize(("offset", "bias"), [(0.5, (1, 1, 1, 52)), (0.0, None)])
+def test_without_a_log_sum_exp_value_sign_flip_is_one_plain_call_for_the_image(monkeypatch, offset, bias):
+    monkeypatch.setattr(vsf.attention, "kernel_for", lambda *_: None)
+    seen = []
+    real = F.scaled_dot_product_attention
+
+    def watching(query, key, value, bias=None, **options):
+        seen.append((query.shape[2], key.shape[2], None if bias is None else tuple(bias.shape)))
+        return real(query, key, value, bias, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watching)
+    guided_attention(method("vsf", offset=offset), *draw(), JOINT)
+    assert sorted(seen, key=str) == sorted([(40, 52, bias), (7, 47, None), (5, 45, None)], key=str)
+
+
+def test_value_sign_flip_fades_continuously_as_the_offset_grows():
+    query, key, value = draw()
+    unguided = guided_attention(method("none"), query, key, value, JOINT)
+    changes = []
+    for offset in [0.0, 2.0, 5.0, 10.0, 20.0, 40.0]:
+        out = guided_attention(method("vsf", scale=2.0, offset=offset), query, key, value, JOINT)
+        changes.append(float((out - unguided).abs().max()))
+    assert all(later < earlier for earlier, later in pairwise(changes))
+    # the change is at most (1 + scale) · max|V| · e^-offset · ΣA⁻/ΣA⁺, here below e^(4 - offset)
+    assert all(change < 2.72 ** (4 - offset) for change, offset in zip(changes, [0, 2, 5, 10, 20, 40], strict=True))
+
+
+def test_a_scale_of_zero_still_takes_attention_away():
+    query, key, value = draw()
+    unguided = guided_attention(method("none"), query, key, value, JOINT)
+    out = guided_attention(method("vsf", scale=0.0), query, key, value, JOINT)
+    assert float((out - unguided)[:, :, :40].abs().max()) > 0.01
+
+
+def test_the_orthogonal_change_has_no_part_along_the_unguided_output():
+    query, key, value = draw()
+    unguided = guided_attention(method("none"), query, key, value, JOINT)[:, :, :40]
+    plain, orthogonal = (
+        guided_attention(method("vsf", scale=2.0, orthogonal=knob), query, key, value, JOINT)[:, :, :40] - unguided
+        for knob in (False, True)
+    )
+    overlap = (orthogonal * unguided).sum((1, 3))
+    assert float(overlap.abs().max()) < 1e-12
+    assert float((plain * unguided).sum((1, 3)).abs().max()) > 0.1
+    # nothing else is lost: what was taken off points along the unguided output
+    removed = (plain - orthogonal).transpose(1, 2).flatten(2)
+    along = F.cosine_similarity(removed, unguided.transpose(1, 2).flatten(2), dim=-1).abs()
+    torch.testing.assert_close(along, torch.ones_like(along))
+
+
+@pytest.mark.parametrize(
+    ("name", "off"),
+    [("nag", {"scale": 1.0, "tau": 20.0}), ("nag", {"alpha": 0.0}), ("nasa", {"scale": 0.0}), ("ong", {"scale": 0.0})],
+)
+def test_the_neutral_setting_leaves_the_image_alone(name, off):
+    query, key, value = draw()
+    unguided = guided_attention(method("none"), query, key, value, JOINT)
+    torch.testing.assert_close(guided_attention(method(name, **off), query, key, value, JOINT), unguided)
+
+
+@pytest.mark.slow
+def test_shapes_promised_in_signatures_hold():
+    """Every jaxtyping annotation of the core, checked while each method runs once."""
+    script = """
+from jaxtyping import install_import_hook
+with install_import_hook(["vsf.attention", "vsf.guidance", "vsf.spans", "vsf.kernels"], "beartype.beartype"):
+    from vsf.guidance import METHODS, guided_attention, method
+import torch
+from vsf.spans import Span, TokenLayout
+layout = TokenLayout((Span("image", 6), Span("positive", 4), Span("negative", 3), Span("shared", 1)))
+valid, bias = torch.ones(2, 3, dtype=torch.bool), torch.rand(14, 14)
+for name in METHODS:
+    for gradients in (False, True):
+        query, key, value = torch.randn(3, 2, 2, 14, 8, requires_grad=gradients)
+        for extra in ({}, {"negative_valid": valid, "bias": bias}):
+            guided_attention(method(name), query, key, value, layout, **extra)
+            guided_attention(method(name), query, key, value, layout, kind="cross", **extra)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
