@@ -383,11 +383,10 @@ class OwnLogits(processors.JointAttnProcessor2_0):
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, **_):
         images = hidden_states.shape[1]
+        pairs = (attn.to_q, attn.add_q_proj), (attn.to_k, attn.add_k_proj), (attn.to_v, attn.add_v_proj)
         query, key, value = (
             torch.cat([own(hidden_states), added(encoder_hidden_states)], 1).unflatten(2, (4, 8)).transpose(1, 2)
-            for own, added in zip(
-                (attn.to_q, attn.to_k, attn.to_v), (attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
-            )
+            for own, added in pairs
         )
         mask = torch.arange(key.shape[2])[None, None, None] > 0 if self.hide else None
         if self.by_hand:

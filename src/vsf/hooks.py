@@ -102,7 +102,7 @@ class Twins:
         Raises UnsupportedAttentionError for a processor whose code calls no attention function that can be replaced.
         """
         self._layers = layers
-        self._twins: dict[str, tuple[object, object]] = {}
+        self._twins: dict[str, tuple[Any, Any]] = {}
         self._classes: dict[tuple[type, Attend], type] = {}
         self._shadows: list[str] = []
         for name, (module, _) in layers.items():
@@ -126,7 +126,7 @@ class Twins:
         self._classes.clear()
         self._twins.clear()
 
-    def _twin_of(self, name: str, processor: object, attend: Attend) -> object:
+    def _twin_of(self, name: str, processor: Any, attend: Attend) -> Any:
         """Return this layer's twin, a new one when the host has set another processor since."""
         known, twin = self._twins.get(name, (None, None))
         if known is not processor:

@@ -129,6 +129,14 @@ def test_rows_with_layouts_of_their_own_equal_one_by_one(data):
         torch.testing.assert_close(run(method("vsf", scale=1.5), alone, one_layout=True), together[pick])
 
 
+def test_rows_come_back_in_the_order_they_came_in():
+    near, middle, far = ([("image", 6), ("positive", 6 - n), (0, n)] for n in (1, 2, 3))
+    query, key, value = torch.randn(3, 4, 2, 12, 8)
+    case = ref.Case(query, key, value, [near, middle, far, near], "joint")
+    expected = ref.reference(case, ref.flip_row(1.0, 0.0))
+    torch.testing.assert_close(run(method("vsf"), case).double(), expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(7, 12), (2, 1, 12), (1,)])
 def test_a_bias_may_leave_out_leading_axes(shape):
     layout = TokenLayout((Span("positive", 8), Span("negative", 4)))

@@ -17,7 +17,7 @@ Picture = Float[np.ndarray, "64 64 3"]
 _GRAINS = (4, 4, 2, 1, 1)  # pixels averaged before comparing: coarse first, so that a far start still finds its way
 _NUDGE = 1 / SIDE  # a pixel: the renderer rounds to quarters of one
 _LARGEST_MOVE = 2.5 / SIDE
-_DAMPING = 1e-3
+_WEAK = 1e-3  # moves that change the drawing less than this, compared with the strongest, are not made
 
 
 def draw(scene: Scene) -> Picture:
@@ -46,9 +46,7 @@ def fit(scene: Scene, picture: Picture) -> tuple[Scene, Picture]:
     for grain in _GRAINS:
         target, now = _coarse(picture, grain), _coarse(drawing, grain)
         slopes = np.stack([(_coarse(draw(moved), grain) - now).ravel() / _NUDGE for moved in _nudged(scene)])
-        normal = slopes @ slopes.T
-        normal += np.eye(len(slopes)) * _DAMPING * np.trace(normal) / len(slopes)
-        move = np.linalg.solve(normal, slopes @ (target - now).ravel())
+        move = np.linalg.lstsq(slopes @ slopes.T, slopes @ (target - now).ravel(), rcond=_WEAK)[0]
         move = np.clip(move, -_LARGEST_MOVE, _LARGEST_MOVE)
         for step in (move, move / 2):
             moved = _moved(scene, step)
@@ -81,9 +79,13 @@ def _nudged(scene: Scene) -> Iterator[Scene]:
 
 def _moved(scene: Scene, move: Float[np.ndarray, " knobs"]) -> Scene:
     """The scene with its horizon, then x and size of each thing, changed by `move`."""
-    horizon, *rest = (float(value) for value in move)
+    horizon, *places = (float(value) for value in move)
     things = tuple(
-        replace(thing, x=thing.x + rest[2 * index], size=min(max(thing.size + rest[2 * index + 1], 0.2), 1.0))
-        for index, thing in enumerate(scene.things)
+        replace(thing, x=_within(thing.x + dx, 0, 1), size=_within(thing.size + grown, 0.2, 1))
+        for thing, dx, grown in zip(scene.things, places[::2], places[1::2], strict=True)
     )
-    return replace(scene, things=things, horizon=min(max(scene.horizon + horizon, 0.4), 0.8))
+    return replace(scene, things=things, horizon=_within(scene.horizon + horizon, 0.4, 0.8))
+
+
+def _within(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)
