@@ -42,10 +42,13 @@ def _cuda_kernel(query: Tensor, bias: Tensor | None) -> Kernel | None:
     return None
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _allowed(kernel: str) -> bool:
     """Whether torch's switch for this kernel is on; "flash" counts on the CPU too."""
     return bool(getattr(torch.backends.cuda, f"{kernel}_sdp_enabled")())
+
+
+# What torch.compiler.assume_constant_result sets, without its import of the whole compiler (seconds of start-up).
+_allowed._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _cpu_flash(

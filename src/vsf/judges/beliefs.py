@@ -10,7 +10,7 @@ from torch import Tensor
 from vsf.judges.reader import COUNTS, SLOTS, Scores
 from vsf.tiny.scenes import BACKGROUNDS, COLOURS, OBJECTS, PARTS, STYLES, Scene, Thing
 
-_DOUBT = 0.02  # what the reader gives at least this probability is worth drawing
+_DOUBT, _RIVALS = 0.03, 3  # what is worth drawing: the likeliest few that have at least this probability
 Chances = Mapping[str, float]
 
 
@@ -145,7 +145,8 @@ def _chances(names: Sequence[str] | Mapping[str, object], logits: Tensor) -> Cha
 
 
 def _possible(chances: Chances) -> list[str]:
-    return [name for name, chance in chances.items() if chance >= _DOUBT]
+    ranked = sorted(chances, key=chances.__getitem__, reverse=True)
+    return [name for name in ranked[:_RIVALS] if chances[name] >= _DOUBT]
 
 
 def _likeliest(chances: Mapping[str, float]) -> str:

@@ -31,8 +31,8 @@ def difference(first: Picture, second: Picture) -> float:
 
 
 def agreement(first: Picture, second: Picture) -> float:
-    """The correlation of the two over all pixels and channels; 0 when one of them is flat."""
-    first, second = first - first.mean(), second - second.mean()
+    """The correlation of the two over all pixels, channels put on the same mean; 0 when one of them is flat."""
+    first, second = (picture - picture.mean(axis=(0, 1)) for picture in (first, second))
     norm = float(np.linalg.norm(first) * np.linalg.norm(second))
     return float((first * second).sum()) / norm if norm > 1e-3 else 0.0
 
