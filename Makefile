@@ -20,10 +20,13 @@ demo: setup ## Generate the same scene without and with a negative prompt
 test: setup ## Run the tests
 	$(BIN)/python -m pytest
 
+test-slow: setup ## Run the slow checks too
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
 check: setup ## Lint, format, types, import order
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: help setup demo test check
+.PHONY: help setup demo test test-slow check

@@ -1,7 +1,7 @@
 """The equations, in float64, one query row at a time; shares no code with the package. And random cases for them."""
 
-from dataclasses import dataclass, field
-from math import inf
+from dataclasses import dataclass
+from math import inf, log
 
 import torch
 from hypothesis import strategies as st
@@ -45,7 +45,8 @@ class Case:
     negative_valid: Tensor | None = None
     bias: Tensor | None = None
     scale: float | None = None
-    extra: dict = field(default_factory=dict)
+    weights: Tensor | None = None
+    strength: float | Tensor = 1.0
 
     def labels(self, row: int) -> list[Label]:
         return rows_of(self.lengths[row])
@@ -61,7 +62,22 @@ class Case:
             negative = [at for at, label in enumerate(labels) if isinstance(label, int)]
             for flag, at in enumerate(negative):
                 real[at] = self.negative_valid[row, flag]
-        return real
+        return real & torch.tensor([self.weight(row, label) > 0 for label in labels])
+
+    def weight(self, row: int, label: Label) -> float:
+        return 1.0 if self.weights is None or not isinstance(label, int) else float(self.weights[row, label])
+
+    def log_weights(self, row: int) -> Tensor:
+        """What a key's weight adds to the logits of image rows."""
+        weights = [self.weight(row, label) for label in self.labels(row)]
+        return torch.tensor([log(weight) if weight > 0 else 0.0 for weight in weights], dtype=torch.float64)
+
+    def strengths(self, row: int) -> list[float]:
+        """How strongly the method acts on each image row, in order."""
+        images = self.row_labels(row).count("image")
+        every = torch.as_tensor(self.strength, dtype=torch.float64)
+        every = every[row] if every.dim() == 2 else every
+        return every.expand(images).tolist()
 
     def logits(self) -> Tensor:
         scale = self.query.shape[-1] ** -0.5 if self.scale is None else self.scale
@@ -75,14 +91,19 @@ class Case:
 
 
 def reference(case: Case, image_row) -> Tensor:
-    """Guided attention; `image_row(logits, values, labels, real)` is the method, on one image row of all heads."""
+    """Guided attention; `image_row(logits, values, labels, real)` is the method, on one image row of all heads.
+
+    Weights come in as ln w on the logits, strength as Z⁺ + m·(combined − Z⁺).
+    """
     logits, values = case.logits(), case.value.double()
     out = torch.zeros(*case.query.shape[:3], case.value.shape[3], dtype=torch.float64)
     for batch in range(out.shape[0]):
-        keys, real = case.labels(batch), case.visible(batch)
+        keys, real, strengths = case.labels(batch), case.visible(batch), iter(case.strengths(batch))
         for at, row in enumerate(case.row_labels(batch)):
             if row == "image":
-                out[batch, :, at] = image_row(logits[batch, :, at], values[batch], keys, real)
+                inputs = (logits[batch, :, at] + case.log_weights(batch), values[batch], keys, real)
+                positive = unguided_row(*inputs)
+                out[batch, :, at] = positive + next(strengths) * (image_row(*inputs) - positive)
                 continue
             seen = torch.tensor([sees(row, key) for key in keys], dtype=torch.bool) & real
             for head in range(out.shape[1]):
@@ -244,6 +265,26 @@ def biases(draw, case: Case, random: torch.Generator, dtype: torch.dtype) -> Ten
         return shown
     noise = torch.randn(shape, generator=random, dtype=torch.float64).to(dtype)
     return noise.masked_fill(~shown, -inf) if draw(st.booleans()) else noise
+
+
+@st.composite
+def controlled(draw, dtype: torch.dtype) -> Case:
+    """A case with weights, strength, or both; rows share one layout where the strength has a value per token."""
+    case = draw(cases(dtype))
+    random = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    batch = len(case.lengths)
+    most = max(sum(isinstance(label, int) for label, _ in lengths) for lengths in case.lengths)
+    if draw(st.booleans()):
+        levels = torch.tensor([0.0, 0.25, 0.5, 1.0, 2.5], dtype=torch.float64)
+        case.weights = levels[torch.randint(5, (batch, most), generator=random)]
+    images = {case.row_labels(row).count("image") for row in range(batch)}
+    style = draw(st.sampled_from(["off", "part", "token", "both"]))
+    if style in ("off", "part") or len(images) > 1:
+        case.strength = 0.0 if style == "off" else 0.7
+    else:
+        shape = (images.pop(),) if style == "token" else (batch, images.pop())
+        case.strength = torch.rand(shape, generator=random, dtype=torch.float64)
+    return case
 
 
 def real_rows(case: Case) -> Tensor:

@@ -89,6 +89,19 @@ def test_no_mask_is_needed_when_every_token_is_real():
     assert NegativeRows(torch.zeros(2, 3, 4), (3, 3)).valid(3) is None
 
 
+def test_the_negatives_of_a_row_stand_in_slots_as_long_as_the_longest_and_keep_their_weights():
+    embeddings = (torch.arange(1.0, 16.0).reshape(5, 3), torch.arange(1.0, 10.0).reshape(3, 3))
+    shares = ((vsf.Share(2, 0.5), vsf.Share(3, 2.0)), (vsf.Share(3),))
+    rows = vsf.Negative(embeddings, shares=shares).rows([1, 0, None], LIKE)
+    assert rows.slots == (3, 3)
+    assert rows.lengths == (3, 5, 0)
+    real = [[1, 1, 1, 0, 0, 0], [1, 1, 0, 1, 1, 1], [0] * 6]
+    assert rows.valid(6).int().tolist() == real
+    assert rows.weights.tolist() == [[1.0, 1.0], [0.5, 2.0], [1.0, 1.0]]
+    assert torch.equal(rows.embeddings[1, [0, 1, 3, 4, 5]].float(), embeddings[0])
+    assert (rows.embeddings.abs().sum(-1) > 0).int().tolist() == real
+
+
 def test_channels_of_another_pipeline_are_refused():
     with pytest.raises(vsf.PromptError, match="5 channels, this denoiser's text 3"):
         negative(2, channels=5).rows([0], LIKE)

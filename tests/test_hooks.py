@@ -153,10 +153,11 @@ class Attend:
     """Records what it is asked and answers with a constant, or leaves the call to the host."""
 
     def __init__(self, answer=7.0):
-        self.answer, self.seen = answer, []
+        self.answer, self.seen, self.dtypes = answer, [], set()
 
     def __call__(self, query, key, value, options):
         self.seen.append((tuple(query.shape), dict(options)))
+        self.dtypes |= {query.dtype, key.dtype, value.dtype}
         return None if self.answer is None else torch.full_like(query, self.answer)
 
 
@@ -278,15 +279,23 @@ def test_a_processor_set_later_that_cannot_be_guided_is_refused_and_all_is_put_b
     assert first.processor is kept
 
 
-def test_closing_leaves_no_module_behind():
+def test_no_module_stays_behind_outside_the_block():
     before = set(sys.modules)
     layer = Layer(Fused())
     twins = Twins({"layer": (layer, Attend())})
-    with twins.in_place():
+    for _ in range(2):
+        with twins.in_place():
+            layer(X)
+            assert set(sys.modules) - before
+        assert set(sys.modules) == before
+
+
+def test_under_autocast_the_attention_gets_one_dtype_as_torchs_own_would():
+    attend = Attend()
+    layer = Layer(Fused())
+    with torch.autocast("cpu", dtype=torch.bfloat16), Twins({"layer": (layer, attend)}).in_place():
         layer(X)
-    assert set(sys.modules) - before
-    twins.close()
-    assert set(sys.modules) == before
+    assert attend.dtypes == {torch.bfloat16}
 
 
 def test_diffusers_own_dispatching_processor_is_taken_over():

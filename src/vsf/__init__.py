@@ -1,6 +1,6 @@
 """Negative prompts that work in few-step image and video models."""
 
-from vsf.encode import Negative
+from vsf.encode import Negative, Share
 from vsf.errors import (
     AlreadyGuidedError,
     KnobError,
@@ -24,6 +24,8 @@ from vsf.guidance import (
     method,
 )
 from vsf.patch import attach, detach, encode, guide
+from vsf.prompt import Prompt
+from vsf.schedule import Schedule
 
 __version__ = "0.1.0"
 
@@ -37,9 +39,12 @@ __all__ = [
     "NormalizedAttentionGuidance",
     "NotGuidedError",
     "OrthogonalNegativeGuidance",
+    "Prompt",
     "PromptError",
     "Request",
     "RequestError",
+    "Schedule",
+    "Share",
     "Unguided",
     "UnknownNameError",
     "UnsupportedAttentionError",

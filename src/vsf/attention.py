@@ -147,10 +147,15 @@ def merge(*partials: Partial) -> Float[Tensor, "batch heads queries channels"]:
         raise LayoutError(f"merge needs partials of the same queries, got query shapes {shapes}")
     if not all(partial.source.is_fused for partial in partials):
         return _joined(partials)
-    weights = _softmax(torch.stack([partial.log_sum_exp for partial in partials]))
-    terms = [(w * part.gain).unsqueeze(-1) * part.out for part, w in zip(partials, weights, strict=True)]
+    weighted = zip(partials, shares(*partials), strict=True)
+    terms = [(share * part.gain).unsqueeze(-1) * part.out for part, share in weighted]
     total: Tensor = sum(terms[1:], terms[0])
     return total.to(first.query.dtype)
+
+
+def shares(*partials: Partial) -> Float[Tensor, "partials batch heads queries"]:
+    """Return the part of a query's attention that the keys of each partial get; 0 for all where none is seen."""
+    return _softmax(torch.stack([partial.log_sum_exp for partial in partials]))
 
 
 def additive(bias: Tensor, dtype: torch.dtype) -> Tensor:

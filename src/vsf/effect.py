@@ -1,6 +1,22 @@
-"""What a guided run did: which layers, how often, with how many negative tokens."""
+"""What a guided run did: which layers, how often, and how much the negatives were seen and changed."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import nan
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vsf.encode import Negative
+from vsf.errors import NotGuidedError, PromptError
+from vsf.guidance import Observation
+
+UNSEEN = 1e-6
+"""A negative whose share of the attention never exceeds this was not looked at."""
+
+Rows = tuple[int | None, ...]
+"""For each observed row of a batch the prompt whose negatives act on it, None for none."""
 
 
 @dataclass(slots=True)
@@ -8,8 +24,11 @@ class Report:
     """The effect of the guidance so far, filled while the pipeline runs.
 
     layers: names of the attention layers that the guidance is applied to.
-    tokens: length of each negative of the latest run. steps: denoiser calls guided. calls: attention calls guided,
-    but for those in compiled code, which cannot be counted.
+    steps: denoiser calls guided. skipped: denoiser calls in which the schedule was off. calls: attention calls guided,
+    but for those in compiled code, which cannot be counted. seconds: time spent in the pipeline.
+    Of the latest run: tokens: length of each negative, those of one prompt side by side; their places here are their
+    numbers. `mass()`, `change()` and `heat_map()`: what was observed, which is nothing in compiled code and where
+    gradients are wanted.
     """
 
     method: str
@@ -19,12 +38,133 @@ class Report:
     steps: int = 0
     calls: int = 0
     compiled: bool = False
+    skipped: int = 0
+    seconds: float = 0.0
+    _effect: "_Effect" = field(default_factory=lambda: _Effect(()), repr=False)
+
+    def begin(self, negative: Negative) -> None:
+        """Forget what was observed, and number these negatives."""
+        self.tokens = tuple(share.tokens for shares in negative.shares for share in shares)
+        numbers = iter(range(len(self.tokens)))
+        self._effect = _Effect(tuple(tuple(next(numbers) for _ in shares) for shares in negative.shares))
+
+    def begin_step(self, grid: tuple[int, int]) -> None:
+        """Take what is recorded from now on as another denoiser call, on this grid of image tokens."""
+        self._effect.begin_step(grid)
+
+    def record(self, layer: str, owners: Sequence[int | None], seen: Observation) -> None:
+        """Keep what was observed in a layer; `owners` has the prompt of each row of the batch."""
+        self._effect.record(layer, tuple(owners[row] for row in seen.rows), seen)
+
+    def mass(self) -> Float[Tensor, "steps layers negatives"]:
+        """Share of the image's attention on each negative, mean over rows, heads and image tokens; NaN: not guided."""
+        steps = range(self._effect.steps)
+        values = [[self._effect.mass(step, layer) for layer in self.layers] for step in steps]
+        return torch.tensor(values).reshape(len(steps), len(self.layers), len(self.tokens))
+
+    def change(self) -> Float[Tensor, "steps layers"]:
+        """‖out − Z⁺‖/‖Z⁺‖ of the image's attention, mean over rows that have a negative; NaN: not guided."""
+        steps = range(self._effect.steps)
+        values = [[self._effect.change(step, layer, self.tokens) for layer in self.layers] for step in steps]
+        return torch.tensor(values).reshape(len(steps), len(self.layers))
+
+    def heat_map(self, negative: int = 0) -> Float[Tensor, "height width"]:
+        """Where the image looked at this negative: its share of the attention, mean over steps, layers and heads.
+
+        Raises PromptError for a number that no negative has, NotGuidedError when nothing was observed.
+        """
+        if not 0 <= negative < len(self.tokens):
+            raise PromptError(f"negatives are numbered 0 to {len(self.tokens) - 1} as in `tokens`, got {negative!r}")
+        return self._effect.heat_map(negative)
 
     def __str__(self) -> str:
         title = f"{self.method} on {self.family}"
+        off = f"the schedule was off in {self.skipped} denoiser calls" if self.skipped else ""
         if not self.steps:
-            return f"{title}: nothing guided so far"
+            return f"{title}: nothing guided so far" + (f", {off}" if off else "")
         tokens = ", ".join(map(str, self.tokens))
         calls = "attention calls not counted (compiled)" if self.compiled else f"{self.calls} attention calls guided"
         where = f"in {self.steps} denoiser calls ({len(self.layers)} layers)"
-        return f"{title}: {calls} {where}, negative of {tokens} tokens"
+        told = [f"{title}: {calls} {where}, negative of {tokens} tokens", *self._findings(), *([off] if off else [])]
+        return "; ".join([*told, f"{self.seconds:.1f} s"] if self.seconds else told)
+
+    def _findings(self) -> Iterator[str]:
+        """Say what was observed in the latest run, and what is suspicious about it."""
+        change = self.change()
+        if not bool(change.isfinite().any()):
+            yield "what it did could not be observed"
+            return
+        mean, most = float(change.nanmean()), float(change.nan_to_num().max())
+        yield f"output changed by {mean:.1%} (at most {most:.1%})" if most > 0 else "THE OUTPUT NEVER CHANGED"
+        mass = self.mass()
+        for number, tokens in enumerate(self.tokens):
+            share = mass[:, :, number]
+            if tokens:
+                seen = float(share.nan_to_num().max()) > UNSEEN
+                found = f"got {float(share.nanmean()):.2%} of the attention" if seen else "NEVER GOT ATTENTION"
+                yield f"negative {number} {found}"
+
+
+class _Effect:
+    """Raw observations of one run, as tensors on the device; turned into numbers when they are read."""
+
+    def __init__(self, numbers: tuple[tuple[int, ...], ...]) -> None:
+        """Take the numbers of each prompt's negatives."""
+        self.numbers = numbers
+        self.grid: tuple[int, int] | None = None
+        self._calls: list[dict[str, list[tuple[Rows, Tensor, Tensor]]]] = []
+        self._heat: dict[Rows, tuple[Tensor, int]] = {}
+
+    @property
+    def steps(self) -> int:
+        return len(self._calls)
+
+    def begin_step(self, grid: tuple[int, int]) -> None:
+        if grid != self.grid:
+            self._heat.clear()
+        self.grid = grid
+        self._calls.append({})
+
+    def record(self, layer: str, rows: Rows, seen: Observation) -> None:
+        self._calls[-1].setdefault(layer, []).append((rows, seen.change, seen.mass.mean(-1)))
+        total, count = self._heat.get(rows, (torch.zeros_like(seen.mass), 0))
+        self._heat[rows] = (total + seen.mass, count + 1)
+
+    def mass(self, step: int, layer: str) -> list[float]:
+        """Mean of each negative over the rows that have it."""
+        found: list[list[float]] = [[] for own in self.numbers for _ in own]
+        for rows, _, mass in self._calls[step].get(layer, []):
+            for row, slot, number in self._places(rows):
+                found[number].append(float(mass[row, slot]))
+        return [_mean(values) for values in found]
+
+    def change(self, step: int, layer: str, tokens: Sequence[int]) -> float:
+        """Mean over the rows that have a negative."""
+        seen = self._calls[step].get(layer, [])
+        guided = [(change, {row for row, _, n in self._places(rows) if tokens[n]}) for rows, change, _ in seen]
+        return _mean([float(change[row]) for change, rows in guided for row in sorted(rows)])
+
+    def heat_map(self, number: int) -> Tensor:
+        maps, calls = [], 0
+        for rows, (total, count) in self._heat.items():
+            own = [total[row, slot] for row, slot, found in self._places(rows) if found == number]
+            maps += own
+            calls += count * len(own)
+        if not maps or self.grid is None:
+            raise NotGuidedError(
+                f"no attention on negative {number} was observed: run the pipeline, uncompiled and without gradients, "
+                "with a schedule that is not off"
+            )
+        mean: Tensor = sum(maps[1:], maps[0]) / calls
+        return mean.reshape(self.grid)
+
+    def _places(self, rows: Rows) -> Iterator[tuple[int, int, int]]:
+        """Yield (row, slot, number of the negative) of every negative in some rows of a batch."""
+        for row, owner in enumerate(rows):
+            if owner is not None:
+                for slot, number in enumerate(self.numbers[owner]):
+                    yield row, slot, number
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else nan

@@ -1,8 +1,10 @@
 """Negative prompts as text embeddings without padding, and the tokenizer call that leaves the padding out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from math import inf
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -13,33 +15,63 @@ from vsf.errors import PromptError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NegativeRows:
-    """Negatives laid out for one denoiser call, each filled up with zeros to the longest.
+    """Negatives laid out for one denoiser call: the i-th of every row in slot i, filled up with zeros to the longest.
 
-    embeddings: (batch, tokens, channels); lengths: real tokens of each row, 0 for a row without a negative.
+    embeddings: (batch, tokens, channels); lengths: real tokens of each row, 0 for a row without a negative; parts: the
+    same for each negative of a row, () when each has one at most; weights: (batch, slots), None when all are 1.
     """
 
     embeddings: Float[Tensor, "batch tokens channels"]
     lengths: tuple[int, ...]
+    parts: tuple[tuple[int, ...], ...] = ()
+    weights: Float[Tensor, "batch slots"] | None = None
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """Length of each slot."""
+        return tuple(max(slot) for slot in self._by_slot())
 
     def valid(self, tokens: int) -> Bool[Tensor, "batch tokens"] | None:
-        """Tell which of a row's `tokens` are real, the real ones first; None when all of them are."""
+        """Tell which of a row's `tokens` are real, in each slot the real ones first; None when all of them are.
+
+        The last slot is as long as `tokens` asks for.
+        """
         if set(self.lengths) == {tokens}:
             return None
-        lengths = torch.tensor(self.lengths, device=self.embeddings.device)
-        return torch.arange(tokens, device=lengths.device) < lengths[:, None]
+        sizes, device = [*self.slots], self.embeddings.device
+        sizes[-1] += tokens - sum(sizes)
+        real = [
+            torch.arange(size, device=device) < torch.tensor(lengths, device=device)[:, None]
+            for size, lengths in zip(sizes, self._by_slot(), strict=True)
+        ]
+        return torch.cat(real, 1)
+
+    def _by_slot(self) -> list[tuple[int, ...]]:
+        """Return the length of every row's negative, for each slot."""
+        return list(zip_longest(*(self.parts or [(length,) for length in self.lengths]), fillvalue=0))
+
+
+class Share(NamedTuple):
+    """One of the negatives of a prompt: how many tokens, and how much it weighs."""
+
+    tokens: int
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Negative:
     """Negative prompts as a text encoder made them, one entry per prompt, real tokens only.
 
-    embeddings: (tokens, channels) per prompt, of any length, 0 for an empty negative.
+    embeddings: (tokens, channels) per prompt, of any length, 0 for an empty negative; several negatives of one prompt
+        stand one behind the other.
     special: per prompt and token, whether it is a begin or end mark; None when that is not known.
+    shares: per prompt, (tokens, weight) of each of its negatives; by default one, of weight 1.
     Raises PromptError for entries of another shape. Embeddings that hold padding come in through `from_padded`.
     """
 
     embeddings: tuple[Float[Tensor, "_ channels"], ...]
     special: tuple[Bool[Tensor, " _"], ...] | None = None
+    shares: tuple[tuple[Share, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.embeddings:
@@ -52,6 +84,14 @@ class Negative:
             )
         if self.special is not None and [len(s) for s in self.special] != [len(e) for e in self.embeddings]:
             raise PromptError("`special` needs one flag per token of every negative")
+        if not self.shares:
+            object.__setattr__(self, "shares", tuple((Share(tokens),) for tokens in self.lengths))
+        if [sum(share.tokens for share in shares) for shares in self.shares] != [*self.lengths]:
+            raise PromptError(
+                f"`shares` have to add up to the tokens of each prompt, {self.lengths}; got {self.shares}"
+            )
+        if not all(0 < share.weight < inf for shares in self.shares for share in shares):
+            raise PromptError(f"weights are above 0 and finite (leave out what weighs 0), got {self.shares}")
 
     @classmethod
     def from_padded(
@@ -73,8 +113,13 @@ class Negative:
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """Tokens of each negative."""
+        """Tokens of each prompt's negatives."""
         return tuple(len(entry) for entry in self.embeddings)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every prompt has one negative, of weight 1."""
+        return all([share.weight for share in shares] == [1.0] for shares in self.shares)
 
     def stripped(self) -> "Negative":
         """Return the same without begin and end marks. Raises PromptError when it is not known which they are."""
@@ -84,7 +129,11 @@ class Negative:
                 'make the negative with vsf.encode, pass `special`, or use special_tokens="keep"'
             )
         words = tuple(entry[~marks] for entry, marks in zip(self.embeddings, self.special, strict=True))
-        return Negative(words, tuple(marks[~marks] for marks in self.special))
+        shares = tuple(
+            tuple(Share(len(part) - int(part.sum()), share.weight) for part, share in zip(parts, own, strict=True))
+            for own, parts in zip(self.shares, map(_split, self.special, self.shares), strict=True)
+        )
+        return Negative(words, tuple(marks[~marks] for marks in self.special), shares)
 
     def rows(self, owners: Sequence[int | None], like: Float[Tensor, "batch _ channels"]) -> NegativeRows:
         """Lay the negatives out for a batch whose row b belongs to prompt owners[b], None for a row without.
@@ -98,12 +147,24 @@ class Negative:
                 f"the negative has {channels} channels, this denoiser's text {like.shape[-1]}: "
                 "encode it with the same pipeline"
             )
-        lengths = [0 if owner is None else len(self.embeddings[owner]) for owner in owners]
-        filled = like.new_zeros(len(owners), max(lengths), channels)
+        shares = [() if owner is None else self.shares[owner] for owner in owners]
+        parts = tuple(tuple(share.tokens for share in own) for own in shares)
+        rows = NegativeRows(like.new_zeros(0, 0, channels), tuple(map(sum, parts)), parts)
+        filled = like.new_zeros(len(owners), sum(rows.slots), channels)
         for row, owner in enumerate(owners):
-            if owner is not None:
-                filled[row, : lengths[row]] = self.embeddings[owner].to(like)
-        return NegativeRows(filled, tuple(lengths))
+            pieces = () if owner is None else _split(self.embeddings[owner].to(like), self.shares[owner])
+            for piece, slot in zip(pieces, filled[row].split(rows.slots), strict=False):
+                slot[: len(piece)] = piece
+        weights = None
+        if any(share.weight != 1 for own in shares for share in own):
+            columns = zip_longest(*([share.weight for share in own] for own in shares), fillvalue=1.0)
+            weights = torch.tensor([*columns], device=like.device).T
+        return replace(rows, embeddings=filled, weights=weights)
+
+
+def _split(tokens: Tensor, shares: Sequence[Share]) -> tuple[Tensor, ...]:
+    """Take the negatives of one prompt apart."""
+    return tokens.split([share.tokens for share in shares])
 
 
 class Unpadded:

@@ -104,7 +104,7 @@ class Twins:
         self._layers = layers
         self._twins: dict[str, tuple[Any, Any]] = {}
         self._classes: dict[tuple[type, Attend], type] = {}
-        self._shadows: list[str] = []
+        self._shadows: dict[str, ModuleType] = {}
         for name, (module, _) in layers.items():
             _require_attention(name, type(module.processor))
 
@@ -116,15 +116,12 @@ class Twins:
                 twin = self._twin_of(name, module.processor, attend)
                 stack.callback(setattr, module, "processor", module.processor)
                 module.processor = twin
+            # torch.compile looks up the globals of a function by module name. Only meanwhile: an entry that stayed
+            # would keep the guided model alive.
+            sys.modules.update(self._shadows)
+            for shadow in self._shadows:
+                stack.callback(sys.modules.pop, shadow)
             yield
-
-    def close(self) -> None:
-        """Forget the twins and the modules that hold their code's globals."""
-        for shadow in self._shadows:
-            sys.modules.pop(shadow, None)
-        self._shadows.clear()
-        self._classes.clear()
-        self._twins.clear()
 
     def _twin_of(self, name: str, processor: Any, attend: Attend) -> Any:
         """Return this layer's twin, a new one when the host has set another processor since."""
@@ -139,7 +136,7 @@ class Twins:
     def _class_for(self, host: Any, attend: Attend) -> type:
         if (host, attend) not in self._classes:
             shadow = _shadow_module(host.__call__, attend)
-            self._shadows.append(shadow.__name__)
+            self._shadows[shadow.__name__] = shadow
             call = _rebound(host.__call__, vars(shadow))
             namespace = {"__call__": call, "__module__": host.__module__, "__qualname__": host.__qualname__}
             self._classes[host, attend] = type(host.__name__, (host,), namespace)
@@ -174,10 +171,7 @@ def _names(code: CodeType) -> set[str]:
 
 
 def _shadow_module(function: FunctionType, attend: Attend) -> ModuleType:
-    """Copy the globals of a function's module, with its attention functions replaced.
-
-    A real entry of `sys.modules`, because torch.compile looks up the globals of a function by module name.
-    """
+    """Copy the globals of a function's module, with its attention functions replaced."""
     shadow = ModuleType(f"vsf_shadow_{next(_shadow_numbers)}_{function.__module__.rpartition('.')[2]}")
     source = function.__globals__
     vars(shadow).update((k, v) for k, v in source.items() if k not in ("__name__", "__spec__", "__loader__"))
@@ -189,7 +183,6 @@ def _shadow_module(function: FunctionType, attend: Attend) -> ModuleType:
             setattr(shadow, name, _hooked(value, attend, heads_first=False))
         elif isinstance(value, FunctionType) and value.__globals__ is source and _reaches_attention(value, frozenset()):
             setattr(shadow, name, _rebound(value, vars(shadow)))
-    sys.modules[shadow.__name__] = shadow
     return shadow
 
 
@@ -212,15 +205,22 @@ class _Functional:
         return getattr(torch.nn.functional, name)
 
 
+def _autocast(tensor: Tensor) -> Tensor:
+    """Cast as torch.autocast does before torch's own attention; ours runs kernels that it does not know."""
+    device = tensor.device.type
+    return tensor.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tensor
+
+
 def _hooked(stock: Callable[..., Tensor], attend: Attend, *, heads_first: bool) -> Callable[..., Tensor]:
     """Ask `attend` first. What goes on to the host's function is passed exactly as it came, whatever its version."""
 
     def attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         options = {**dict(zip(_OPTIONS, args, strict=False)), **kwargs}
+        q, k, v = (_autocast(tensor) for tensor in (query, key, value))
         if heads_first:
-            out = attend(query, key, value, options)
+            out = attend(q, k, v, options)
         else:
-            out = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), options)
+            out = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), options)
             out = None if out is None else out.transpose(1, 2)
         return stock(query, key, value, *args, **kwargs) if out is None else out
 

@@ -1,6 +1,7 @@
 """The command as a whole: help, version, lists, doctor, and what happens when something is not there."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 import vsf as package
-from vsf.cli import COMMANDS, exactness
+from vsf.cli import doctor, exactness
+from vsf.cli.application import COMMANDS
 from vsf.guidance import METHODS, knobs
 
 HELP = """
@@ -46,11 +48,44 @@ def test_help_of_generate_has_a_flag_for_every_knob_of_every_method(vsf):
             assert f"--{knob.name.replace('_', '-')} " in shown
 
 
-def test_the_short_help_of_a_command_says_what_its_own_help_says(vsf):
+def test_the_overview_has_a_line_for_every_command(vsf):
     overview = vsf("--help")[1]
-    for name, (_, summary) in COMMANDS.items():
-        assert summary in overview
-        assert summary.rstrip(".") in vsf(name, "--help")[1]
+    for name, module in COMMANDS.items():
+        assert re.search(rf"{name} +{re.escape(module.command.__doc__[:40])}", overview)
+
+
+def test_python_dash_m_runs_the_command():
+    words = [sys.executable, "-m", "vsf", "--version"]
+    run = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert (run.returncode, run.stdout) == (0, f"vsf {package.__version__}\n")
+
+
+class Interrupting:
+    """An import hook during whose work Ctrl-C is pressed."""
+
+    def __init__(self, module):
+        self.module = module
+
+    def find_spec(self, name, path=None, target=None):
+        if name == self.module:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("module", ["vsf.cli.application", "diffusers"])
+def test_an_interrupt_while_packages_are_imported_is_exit_130_without_a_traceback(vsf, folder, monkeypatch, module):
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(module), *sys.meta_path])
+    code, _, err = vsf("generate", "a red car", "--model", folder)
+    assert code == 130
+    assert "Traceback" not in err
+
+
+def test_the_ranges_of_knobs_read_the_same_in_the_list_and_in_the_help(vsf):
+    listed = vsf("list", "methods", "--json")[1]
+    shown = " ".join(re.sub(r"[│\s]+", " ", vsf("generate", "--help")[1]).split())
+    for text in ("0 to 10; default 1.0", "paper, reference; default paper", "false, true; default false"):
+        assert text in listed
+        assert text in shown
 
 
 @pytest.mark.parametrize("words", [["generat"], ["list"], ["list", "methds"], ["doctor", "--jsn"]])
@@ -75,6 +110,8 @@ def test_without_the_diffusers_extra_the_command_says_what_to_install(vsf, folde
     for name in missing:
         monkeypatch.setitem(sys.modules, name, None)
         monkeypatch.delitem(sys.modules, f"{name}.console", raising=False)
+        if name == "typer":
+            monkeypatch.delitem(sys.modules, "vsf.cli.application")
     code, _, err = vsf("generate", "a red car", "--model", folder)
     assert code == 2
     assert (
@@ -85,13 +122,13 @@ def test_without_the_diffusers_extra_the_command_says_what_to_install(vsf, folde
 def test_the_core_passes_its_self_check_here():
     for dtype in exactness.DTYPES:
         found = exactness.core_against_float64("cpu", dtype)
-        assert found["passed"], found
+        assert found.passed, found
 
 
 def test_the_self_check_notices_a_core_that_is_a_little_wrong(monkeypatch):
     whole = exactness.guided_attention
     monkeypatch.setattr(exactness, "guided_attention", lambda *a: whole(*a) * (1 + 1e-4))
-    assert not exactness.core_against_float64("cpu", torch.float32)["passed"]
+    assert not exactness.core_against_float64("cpu", torch.float32).passed
 
 
 def test_doctor_says_that_guidance_is_exact(vsf):
@@ -113,3 +150,27 @@ def test_doctor_says_when_guidance_is_not_exact(vsf, monkeypatch):
     assert code == 1
     assert "Guidance is NOT exact here." in out
     assert "FAILED" in out
+
+
+def test_doctor_shows_everything_else_when_a_check_cannot_run(vsf, monkeypatch):
+    def no_model(*_, **__):
+        raise OSError("the disk is gone\nand more")
+
+    def no_kernel(*_):
+        raise RuntimeError("no such dtype here")
+
+    monkeypatch.setattr(doctor.console, "load_quietly", no_model)
+    monkeypatch.setattr(doctor, "kernel_for", no_kernel)
+    code, out, _ = vsf("doctor", "--json")
+    document = json.loads(out)
+    assert (code, document["exact"]) == (1, False)
+    assert document["versions"]["torch"] == torch.__version__
+    assert document["devices"][0]["float32"] == "none: no such dtype here"
+    assert [check["passed"] for check in document["checks"][:3]] == [True, True, True]
+    stopped = [check for check in document["checks"] if not check["passed"]]
+    assert len(stopped) == 2
+    assert {check["detail"] for check in stopped} == {"cannot run: the disk is gone"}
+    code, out, _ = vsf("doctor")
+    assert code == 1
+    assert out.count("the disk is gone") == 2
+    assert "jaxtyping" in out

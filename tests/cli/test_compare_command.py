@@ -91,6 +91,12 @@ def test_an_empty_prompt_and_an_unwritable_sheet_are_refused(vsf, compare):
     assert "cannot write" in err
 
 
+def test_methods_without_a_negative_are_said_to_change_nothing(vsf, folder):
+    words = ("compare", "a red car", "--model", folder, "--size", 16, "--steps", 1)
+    assert "there is no negative prompt" in vsf(*words)[2]
+    assert vsf(*words, "--methods", "none")[2] == ""
+
+
 def test_a_sheet_cannot_be_repeated_like_a_picture(compare, vsf):
     compare("--out", "sheet.png")
     code, _, err = vsf("generate", "--like", "sheet.png")

@@ -164,7 +164,13 @@ BAD = {
     "bad lora": (["--lora", "a.safetensors:strong"], "FILE or FILE:WEIGHT"),
     "pickled lora": (["--lora", "a.ckpt:1"], "has to be a .safetensors file"),
     "unknown dtype": (["--dtype", "fp16"], "dtype has to be one of auto, float32"),
-    "unknown device": (["--device", "abacus"], 'the device "abacus" cannot be used here'),
+    "unknown device": (["--device", "abacus"], 'device has to be cpu, cuda, cuda:N, mps or auto, got "abacus"'),
+    "device without data": (["--device", "meta"], 'mps or auto, got "meta"'),
+    "strength of nothing": (["--strength", 0.5], "give the picture with --image"),
+    "empty like": (["--like", ""], "--like is empty"),
+    "empty out": (["--out", ""], "--out is empty"),
+    "empty config": (["--config", ""], "--config is empty"),
+    "empty image": (["--image", ""], "--image is empty"),
     "missing config": (["--config", "none.toml"], 'cannot read the config file "none.toml"'),
     "missing like": (["--like", "none.png"], 'cannot read "none.png"'),
     "output of another kind": (["--out", "a.jpg"], "should end in .png"),
@@ -203,8 +209,10 @@ def test_a_picture_of_somebody_else_cannot_be_repeated(vsf, tmp_path):
     ("text", "message"),
     [
         ("steps = = 2", "is not valid TOML"),
-        ("stesp = 2", 'unknown entry "stesp". Did you mean "steps"?'),
-        ('like = "a.png"', 'unknown entry "like"'),
+        ("stesp = 2", 'unknown config entry "stesp". Known: prompt, negative, method'),
+        ('like = "a.png"', 'unknown config entry "like"'),
+        ('out = ""', "--out is empty"),
+        ("strength = 0.5", "give the picture with --image"),
         ('steps = "2"', "steps has to be a whole number from 1 to 1000, got '2'"),
         ("prompt = 3", "prompt has to be text"),
         ('scale = "much"', "scale is a number from 0 to 10, got 'much'"),
@@ -254,3 +262,67 @@ def test_the_embedded_model_is_the_default_and_repeats_itself(vsf):
     assert not pixels_differ("a.png", "b.png")
     assert provenance.read("a.png")["model"] == "tiny"
     assert len(provenance.read("a.png")["weights"]) == 64
+
+
+def test_a_file_name_as_long_as_the_file_system_takes_is_written(draw, tmp_path):
+    name = "a" * 251 + ".png"
+    assert draw("--out", name)[0] == 0
+    assert [file.name for file in tmp_path.glob("*")] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("a" * 250, "File name too long"), ("folder", "there is a folder of that name")]
+)
+def test_a_numbered_name_that_cannot_be_written_is_found_before_anything_is_loaded(
+    draw, monkeypatch, tmp_path, name, message
+):
+    monkeypatch.setattr(command.console, "load_quietly", lambda *_, **__: pytest.fail("the model was loaded"))
+    (tmp_path / "folder-0002.png").mkdir()
+    code, _, err = draw("--out", f"{name}.png", "--count", 2)
+    assert code == 2
+    assert message in err
+
+
+def test_a_name_that_ends_in_a_slash_is_a_folder_in_spite_of_its_dot(draw):
+    assert draw("--out", "runs.v2/")[1] == "runs.v2/a-red-car-0001.png  (seed 0)\n"
+
+
+@pytest.mark.parametrize("words", [["--scale", 2], ["--method", "nag"]])
+def test_a_knob_or_a_method_without_a_negative_is_said_to_change_nothing(draw, words):
+    code, _, err = draw("--out", "a.png", *words)
+    assert code == 0
+    assert "there is no negative prompt" in err
+
+
+def test_neither_a_plain_picture_nor_the_method_none_wants_a_negative(draw):
+    for words in ([], ["--method", "none"]):
+        assert draw("--out", "a.png", *words)[2] == ""
+
+
+def test_like_says_when_other_packages_made_the_picture(draw, vsf, folder, tmp_path):
+    draw("--out", "a.png")
+    here = provenance.read("a.png")
+    provenance.write(tmp_path / "old.png", Image.open("a.png"), {**here, "torch": "1.0", "diffusers": "0.9"})
+    code, _, err = vsf("generate", "--like", "old.png", "--model", folder, "--out", "b.png")
+    assert code == 0
+    assert f"made by torch 1.0, diffusers 0.9; this is torch {here['torch']}, diffusers {here['diffusers']};" in err
+
+
+def test_like_says_when_the_model_cannot_be_checked(draw, vsf, folder, tmp_path):
+    draw("--out", "a.png")
+    nameless = {name: value for name, value in provenance.read("a.png").items() if name != "weights"}
+    provenance.write(tmp_path / "nameless.png", Image.open("a.png"), nameless)
+    code, _, err = vsf("generate", "--like", "nameless.png", "--model", folder, "--out", "b.png")
+    assert code == 0
+    assert "does not say which model made it" in err
+    assert vsf("generate", "--like", "a.png", "--model", folder, "--out", "b.png")[2] == ""
+
+
+def test_like_notices_a_changed_scheduler(draw, vsf, folder, tmp_path):
+    draw("--out", "a.png")
+    other = shutil.copytree(folder, tmp_path / "other")
+    settings = other / "scheduler/scheduler_config.json"
+    settings.write_text(settings.read_text().replace('"shift": 1.0', '"shift": 3.0'))
+    code, _, err = vsf("generate", "--like", "a.png", "--model", other)
+    assert code == 2
+    assert "not the weights that made the picture" in err

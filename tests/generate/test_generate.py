@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers import StableDiffusion3Img2ImgPipeline, StableDiffusion3InpaintPipeline, StableDiffusion3Pipeline
 from PIL import Image, ImageChops
 
 import tiny_pipelines as tiny
@@ -100,6 +101,27 @@ def test_an_image_to_start_from_shapes_the_result(pipe, tmp_path):
     assert own_size.image.size == (20, 24)
     from_noise = generate(request(size=(20, 24), steps=4, negative="wheels"), pipe=pipe)[0]
     assert not same(own_size.image, from_noise.image)
+
+
+def without(pipe, *parts):
+    return StableDiffusion3Pipeline(**{**pipe.components, **dict.fromkeys(parts)})
+
+
+@pytest.mark.parametrize("parts", [("text_encoder",), ("tokenizer", "tokenizer_2"), ("vae",)])
+@pytest.mark.parametrize("negative", ["", "wheels"])
+def test_a_pipeline_without_a_part_that_drawing_needs_is_refused_in_words_of_the_command(pipe, parts, negative):
+    with pytest.raises(RequestError, match=rf"without its {', '.join(parts)}; .*--model"):
+        generate(request(negative=negative), pipe=without(pipe, *parts))
+
+
+@pytest.mark.parametrize("cls", [StableDiffusion3Img2ImgPipeline, StableDiffusion3InpaintPipeline])
+def test_a_pipeline_that_starts_from_a_picture_asks_for_one(pipe, tmp_path, cls):
+    image_pipe = cls(**pipe.components)
+    with pytest.raises(RequestError, match="starts from a picture; give it one with --image"):
+        generate(request(), pipe=image_pipe)
+    file = tmp_path / "start.png"
+    Image.new("RGB", (16, 16), "white").save(file)
+    assert generate(request(image=file), pipe=image_pipe)[0].image.size == (16, 16)
 
 
 def test_a_picture_that_is_none_is_refused(pipe, tmp_path):

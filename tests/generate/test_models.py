@@ -40,6 +40,27 @@ def test_other_weights_have_another_hash_and_so_have_swapped_ones(folder, copy):
     assert hash_folder(copy) != hash_folder(folder)
 
 
+@pytest.mark.parametrize("file", ["scheduler/scheduler_config.json", "tokenizer/tokenizer.json", "model_index.json"])
+def test_settings_and_tokenizers_decide_pixels_and_so_belong_to_the_hash(folder, copy, file):
+    (copy / file).write_text((copy / file).read_text() + " ")
+    assert hash_folder(copy) != hash_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "spiece.model"])
+def test_vocabularies_belong_to_the_hash_and_a_readme_does_not(folder, copy, name):
+    (copy / "README.md").write_text("words")
+    assert hash_folder(copy) == hash_folder(folder)
+    (copy / "tokenizer" / name).write_text("words")
+    assert hash_folder(copy) != hash_folder(folder)
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "scheduler", "vae"])
+def test_a_folder_that_lacks_a_part_of_its_index_is_refused_by_name(copy, part):
+    shutil.rmtree(copy / part)
+    with pytest.raises(RequestError, match=f"not complete: its model_index.json names {part}, "):
+        opened(copy)
+
+
 def test_weights_that_are_not_safetensors_are_refused(copy):
     weights = copy / "transformer/diffusion_pytorch_model.safetensors"
     torch.save({}, weights.with_suffix(".bin"))
@@ -132,8 +153,8 @@ def test_a_checkpoint_of_stable_diffusion_3_is_opened_by_its_pipeline(tmp_path, 
 
 
 def test_a_device_that_is_not_there_and_offload_without_a_gpu_are_refused(folder):
-    with pytest.raises(RequestError, match='device "nonsense" cannot be used'):
-        opened(folder, device="nonsense")
+    with pytest.raises(RequestError, match='device "cuda:99" cannot be used'):
+        opened(folder, device="cuda:99")
     with pytest.raises(RequestError, match="no GPU in use"):
         opened(folder, device="cpu", offload="model")
 

@@ -85,6 +85,15 @@ def test_the_embedded_model_has_to_be_the_same_unless_another_is_asked_for():
     provenance.check_weights(metadata(), {"model": "owner/name"}, Model(None, {"model": "owner/name"}))
 
 
+def test_a_hub_model_at_another_revision_is_refused_unless_that_is_asked_for():
+    past = metadata({**ORIGIN, "model": "owner/name", "revision": "abc", "weights": None})
+    newer = Model(None, {"model": "owner/name", "revision": "def"})
+    with pytest.raises(RequestError, match=r"wants abc\.\.\., the model has def"):
+        provenance.check_weights(past, {"model": "owner/name"}, newer)
+    provenance.check_weights(past, {"model": "owner/name@def"}, newer)
+    provenance.check_weights(past, {}, Model(None, {"model": "owner/name", "revision": "abc"}))
+
+
 def test_loras_and_images_have_to_be_the_same_files(tmp_path):
     lora, image = tmp_path / "style.safetensors", tmp_path / "start.png"
     lora.write_bytes(b"style")
@@ -165,3 +174,16 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_p
         provenance.write(file, PICTURE, metadata())
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_part_that_cannot_be_taken_away_does_not_hide_why_the_picture_was_not_written(tmp_path, monkeypatch):
+    def full(self, stream, **settings):
+        raise OSError(28, "No space left on device")
+
+    def stuck(self, missing_ok=False):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    monkeypatch.setattr(type(tmp_path), "unlink", stuck)
+    with pytest.raises(RequestError, match="No space left on device"):
+        provenance.write(tmp_path / "a.png", PICTURE, metadata())

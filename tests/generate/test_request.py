@@ -26,6 +26,18 @@ from vsf.generate import Lora, Request
         ("dtype", "float8", "one of auto, float32"),
         ("offload", "disk", "one of none, model"),
         ("size", (64,), "a width and a height"),
+        ("size", 5, "a width and a height, got 5"),
+        ("size", "64", "a width and a height, got '64'"),
+        ("knobs", [1], r"knobs has to map names to values.*got \[1\]"),
+        ("knobs", {1: 2.0}, "knobs has to map names to values"),
+        ("knobs", None, "knobs has to map names to values"),
+        ("image", 3, "image has to be a path, got 3"),
+        ("loras", ("a",), r"loras has to hold .*got \('a',\)"),
+        ("loras", "a", "loras has to hold"),
+        ("device", "meta", "device has to be cpu, cuda, cuda:N, mps or auto"),
+        ("device", "cuda:", "device has to be cpu"),
+        ("device", "cuda:0x", "device has to be cpu"),
+        ("device", "", "device has to be cpu"),
         ("size", (64, 0), "height has to be"),
         ("size", (64, 64.0), "height has to be"),
     ],
@@ -68,3 +80,21 @@ def test_a_lora_is_an_existing_safetensors_file_with_a_finite_weight(tmp_path):
     file.touch()
     with pytest.raises(RequestError, match="finite"):
         Lora(file, math.inf)
+    with pytest.raises(RequestError, match="finite number, got 'strong'"):
+        Lora(file, "strong")
+    with pytest.raises(RequestError, match="file has to be a path"):
+        Lora(3)
+
+
+def test_texts_are_taken_as_paths_and_lists_as_tuples(tmp_path):
+    lora, picture = tmp_path / "there.safetensors", tmp_path / "here.png"
+    lora.touch()
+    picture.touch()
+    given = Request("a car", size=[64, 32], image=str(picture), loras=[Lora(str(lora))])
+    assert given == Request("a car", size=(64, 32), image=picture, loras=(Lora(lora),))
+    assert given.image == picture
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0", "cuda:11", "mps", "auto"])
+def test_every_device_that_is_promised_is_allowed(device):
+    assert Request("a car", device=device).device == device

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import core_reference as ref
 import vsf.attention
 from vsf.errors import LayoutError
-from vsf.guidance import guided_attention, method
+from vsf.guidance import Control, guided_attention, method
 from vsf.spans import Span, TokenLayout
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -34,6 +34,7 @@ def run(chosen, case, one_layout=False):
         negative_valid=case.negative_valid,
         bias=case.bias,
         scale=case.scale,
+        control=Control(weights=case.weights, strength=case.strength),
     )
 
 
@@ -99,6 +100,25 @@ def test_the_other_methods_follow_their_equations(dtype, way, data):
     with road(way):
         out = run(method(name, **knobs), case)
     assert_exact(out, ref.reference(case, row), case, scale)
+
+
+@pytest.mark.parametrize("way", ["fused", "joined"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@settings(quick, max_examples=20)
+@given(data=st.data())
+def test_weights_and_strength_follow_their_equations_under_every_method(dtype, way, data):
+    case = data.draw(ref.controlled(dtype))
+    name = data.draw(st.sampled_from(["none", "vsf", "nag", "nasa", "ong"]))
+    knobs, row = {
+        "none": ({}, ref.unguided_row),
+        "vsf": ({"scale": 1.5, "offset": 0.3}, ref.flip_row(1.5, 0.3)),
+        "nag": ({"scale": 1.5, "tau": 0.8, "alpha": 0.5}, ref.nag_row(1.5, 0.8, 0.5, 1)),
+        "nasa": ({"scale": 1.5}, ref.nasa_row(1.5)),
+        "ong": ({"scale": 1.5}, ref.ong_row(1.5)),
+    }[name]
+    with road(way):
+        out = run(method(name, **knobs), case)
+    assert_exact(out, ref.reference(case, row), case, 1.5)
 
 
 @quick

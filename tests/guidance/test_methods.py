@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import vsf.attention
-from vsf.guidance import guided_attention, method
+from vsf.guidance import NormalizedAttentionGuidance, convert_nag, guided_attention, method
 from vsf.spans import Span, TokenLayout
 
 JOINT = TokenLayout((Span("image", 40), Span("positive", 7), Span("negative", 5)))
@@ -49,6 +49,12 @@ def test_nag_equals_the_form_with_two_full_attentions(kind):
         chosen = method("nag", scale=scale, tau=tau, alpha=alpha)
         out = guided_attention(chosen, query, key, value, JOINT if kind == "joint" else CROSS, kind=kind)
         torch.testing.assert_close(image_rows(kind, out), expected)
+
+
+def test_the_presets_of_nag_are_the_settings_of_the_paper_and_the_first_is_the_default():
+    presets = NormalizedAttentionGuidance.PRESETS
+    assert method("nag", **presets["nag"]) == method("nag") == method("nag", scale=convert_nag(3.0))
+    assert method("nag", **presets["nag++"]) == NormalizedAttentionGuidance(scale=9.0, tau=5.0, alpha=0.5)
 
 
 @pytest.mark.parametrize("kind", ["joint", "cross"])
@@ -156,7 +162,7 @@ def test_shapes_promised_in_signatures_hold():
     script = """
 from jaxtyping import install_import_hook
 with install_import_hook(["vsf.attention", "vsf.guidance", "vsf.spans", "vsf.kernels"], "beartype.beartype"):
-    from vsf.guidance import METHODS, guided_attention, method
+    from vsf.guidance import METHODS, Control, guided_attention, method
 import torch
 from vsf.spans import Span, TokenLayout
 layout = TokenLayout((Span("image", 6), Span("positive", 4), Span("negative", 3), Span("shared", 1)))
@@ -164,8 +170,10 @@ valid, bias = torch.ones(2, 3, dtype=torch.bool), torch.rand(14, 14)
 for name in METHODS:
     for gradients in (False, True):
         query, key, value = torch.randn(3, 2, 2, 14, 8, requires_grad=gradients)
-        for extra in ({}, {"negative_valid": valid, "bias": bias}):
+        watched = Control(weights=torch.tensor([[0.5], [0.0]]), strength=torch.rand(6), watch=lambda _: None)
+        for extra in ({}, {"negative_valid": valid, "bias": bias}, {"control": watched}):
             guided_attention(method(name), query, key, value, layout, **extra)
+            extra = {} if "control" in extra else extra
             guided_attention(method(name), query, key, value, layout, kind="cross", **extra)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -17,6 +17,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 import vsf
+from vsf.bench.damage import DAMAGES
 from vsf.bench.figure import Figure, table, write
 from vsf.bench.judging import clean_figures, damage_figures
 from vsf.bench.sampling import Row, Setting, Tick, sample, share
@@ -26,21 +27,21 @@ from vsf.tiny.scenes import prompt_pairs
 SEEDS = (0, 1)
 DEV_PROMPTS = 64
 RENDERS_PER_PROMPT = 10
+LEVELS = sum(1 + len(damage.levels) for damage in DAMAGES.values())
 NONE = Setting("none", vsf.method("none"))
 NONE_IN_4 = Setting("none, 4 steps", vsf.method("none"), steps=4)
+STRENGTHS = ((1.0, -1.0), (0.5, 0.0), (1.0, 0.0), (2.0, 0.0), (4.0, 0.0), (4.0, 1.5), (8.0, 1.5))  # scale, offset
 SPECIAL_TOKENS: tuple[Literal["keep", "strip"], ...] = ("keep", "strip")
 GRID = tuple(
     Setting(
         f"vsf scale={scale:g} offset={offset:g} tokens={tokens}{' orthogonal' if orthogonal else ''}",
         vsf.ValueSignFlip(scale=scale, offset=offset, special_tokens=tokens, orthogonal=orthogonal),
     )
-    for tokens, orthogonal, offset, scale in product(
-        SPECIAL_TOKENS, (False, True), (-1.0, 0.0, 1.0), (0.5, 1.0, 2.0, 4.0)
-    )
+    for tokens, orthogonal, (scale, offset) in product(SPECIAL_TOKENS, (False, True), STRENGTHS)
 )
 BOUNDS = ((0.87, 0.60), (0.97, 0.42))  # at a positive score of at least the first, the negative score of the second
 QUALITY_LOSS = 0.05
-CANDIDATES = 2  # settings that go on to the test prompts for each bound
+MARGINS = (0.0, 0.02)  # above each bound the best setting on dev prompts goes on to the test prompts
 SECONDS = 1.5
 
 
@@ -55,9 +56,9 @@ def main(
     pipe.set_progress_bar_config(disable=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as progress:
-        renders = prompts * RENDERS_PER_PROMPT
+        renders, damaged = prompts * RENDERS_PER_PROMPT, max(1, prompts // 4)
         figures, answers = clean_figures(renders, seed, _tick(progress, "judge, clean", renders))
-        more, damages = damage_figures(prompts, seed, _tick(progress, "judge, damaged", None))
+        more, damages = damage_figures(damaged, seed, _tick(progress, "judge, damaged", damaged * LEVELS))
         figures += more
         chosen, grid = tune(pipe, min(prompts, DEV_PROMPTS), seed, progress)
         rows = measure(pipe, chosen, prompts, seed, progress)
@@ -76,13 +77,11 @@ def tune(pipe: Any, prompts: int, seed: int, progress: Progress) -> tuple[list[S
     tick = _tick(progress, "dev grid", len(pairs) * len(settings))
     scores = {setting: scored(sample(pipe, setting, pairs, [seed], tick)) for setting in settings}
     chosen: dict[Setting, None] = {}
-    for positive, _ in BOUNDS:
-        fit = [setting for setting in GRID if admissible(scores[setting], scores[NONE], positive)]
-        # With none admissible the gentlest go on, so that the figure says how far off the model is.
-        ranked = sorted(fit, key=lambda setting: -scores[setting]["negative"]) or sorted(
-            GRID, key=lambda setting: -scores[setting]["positive"]
-        )
-        chosen |= dict.fromkeys(ranked[:CANDIDATES])
+    for (positive, _), margin in product(BOUNDS, MARGINS):
+        fit = [setting for setting in GRID if admissible(scores[setting], scores[NONE], positive + margin)]
+        # With none admissible the gentlest goes on, so that the figure says how far off the model is.
+        best = max(fit, key=lambda setting: scores[setting]["negative"], default=None)
+        chosen[best or max(GRID, key=lambda setting: scores[setting]["positive"])] = None
     return list(chosen), [{"setting": setting.name, **score} for setting, score in scores.items()]
 
 
@@ -154,7 +153,7 @@ def seconds(pipe: Any) -> float:
     return round(statistics.median(times[1:]), 3)  # the first call warms up
 
 
-def _tick(progress: Progress, what: str, total: int | None) -> Tick:
+def _tick(progress: Progress, what: str, total: int) -> Tick:
     task: TaskID = progress.add_task(what, total=total)
     return lambda done: progress.advance(task, done)
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from vsf import guidance, tiny
 from vsf.cli import console
-from vsf.cli.options import JSON, takes
+from vsf.cli.options import JSON, allowed, takes
 from vsf.families import FAMILIES
 from vsf.registry import Registry
 
@@ -21,7 +21,7 @@ EXAMPLE = "vsf list methods"
 
 def _methods() -> list[dict[str, str]]:
     return [
-        {"method": name, "what it does": _summary(cls), "knobs": ", ".join(map(_shown, guidance.knobs(cls)))}
+        {"method": name, "what it does": _summary(cls), "knobs": "; ".join(map(_shown, guidance.knobs(cls)))}
         for name, cls in guidance.METHODS.items()
     ]
 
@@ -63,5 +63,4 @@ def _summary(cls: type) -> str:
 
 
 def _shown(knob: guidance.Knob) -> str:
-    allowed = "|".join(map(str, knob.choices)) if knob.choices else f"{knob.low:g}..{knob.high:g}"
-    return f"{knob.name}={knob.default} ({allowed})"
+    return f"{knob.name} ({allowed(knob)})"

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vsf.cli import console, inputs, outputs
-from vsf.cli.options import NEGATIVE, PROMPT, SHARED, flag, takes
+from vsf.cli.options import NEGATIVE, OUT, PROMPT, SHARED, flag, takes
 from vsf.errors import RequestError
 from vsf.generate import Model, Progress, Request, draw, provenance
 from vsf.generate.sheet import contact_sheet
@@ -21,7 +21,7 @@ FLAGS = [
     PROMPT,
     NEGATIVE,
     flag("methods", str, "Methods, with knobs where wanted: none,vsf:scale=2:offset=-.6", default=METHODS),
-    flag("out", str, "The .png file of the sheet.", default=SHEET),
+    flag("out", str, OUT, default=SHEET),
     *SHARED,
 ]
 
@@ -39,8 +39,8 @@ def command(**flags: Any) -> None:
     chosen = [inputs.parse_method(spec) for spec in specs]
     requests = [Request(**fields, method=name, knobs=knobs) for name, knobs in chosen]
     (file,) = outputs.plan(out, 1, "compare")
-    if words := inputs.unknown_words(requests[0]):
-        console.note(f"the model {requests[0].model} does not know: {', '.join(words)}.")
+    for oddity in inputs.oddities(requests[0], acts=any(name != "none" for name, _ in chosen)):
+        console.note(oddity)
     model = console.load_quietly(requests[0], quiet=quiet)
     sheet, cells = draw_sheet(requests, specs, model, quiet=quiet)
     provenance.write(file, sheet, {"sheet": cells})

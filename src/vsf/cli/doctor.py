@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -30,7 +32,7 @@ def command(**flags: Any) -> None:
         name: _version(name) for name in PACKAGES
     }
     devices = _devices()
-    checks = _checks(quiet)
+    checks = [_run(name, check) for name, check in _checks(quiet).items()]
     exact = all(check["passed"] for check in checks)
     if quiet:
         console.print_json({"exact": exact, "versions": versions, "devices": devices, "checks": checks})
@@ -56,22 +58,53 @@ def _devices() -> list[dict[str, str]]:
     rows = []
     for device in exactness.devices():
         name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
-        kernels = {str(dtype).removeprefix("torch."): _kernel(device, dtype) for dtype in exactness.DTYPES}
+        kernels = {_short(dtype): _kernel(device, dtype) for dtype in exactness.DTYPES}
         rows.append({"device": device, "name": name, **kernels})
     return rows
 
 
 def _kernel(device: str, dtype: torch.dtype) -> str:
-    query = torch.zeros(1, 1, 16, 64, device=device, dtype=dtype)
-    kernel = kernel_for(query, query, query, None)
+    try:
+        query = torch.zeros(1, 1, 16, 64, device=device, dtype=dtype)
+        kernel = kernel_for(query, query, query, None)
+    except (RuntimeError, TypeError) as error:  # a dtype that the device has not
+        return f"none: {_reason(error)}"
     return "one call over all keys" if kernel is None else kernel.__name__.strip("_").replace("_", " ")
 
 
-def _checks(quiet: bool) -> list[dict[str, Any]]:
-    places = [(device, dtype) for device in exactness.devices() for dtype in exactness.DTYPES]
-    core = [exactness.core_against_float64(*place) for place in places]
-    pipe = console.load_quietly(Request("check", device="cpu"), quiet=quiet).pipe
-    return [*core, exactness.empty_negative_changes_nothing(pipe), exactness.negative_changes_something(pipe)]
+def _checks(quiet: bool) -> dict[str, Callable[[], exactness.Finding]]:
+    """The checks by name; the embedded model is loaded by the first that needs it."""
+
+    @cache
+    def pipe() -> Any:
+        return console.load_quietly(Request("check", device="cpu"), quiet=quiet).pipe
+
+    core: dict[str, Callable[[], exactness.Finding]] = {
+        f"attention on {device}, {_short(dtype)}": partial(exactness.core_against_float64, device, dtype)
+        for device in exactness.devices()
+        for dtype in exactness.DTYPES
+    }
+    return core | {
+        "an empty negative changes nothing": lambda: exactness.empty_negative_changes_nothing(pipe()),
+        "a negative acts, and only while it is asked to": lambda: exactness.negative_changes_something(pipe()),
+    }
+
+
+def _run(name: str, check: Callable[[], exactness.Finding]) -> dict[str, Any]:
+    """One row; a check that cannot run has failed, and the reason is its finding."""
+    try:
+        passed, detail = check()
+    except Exception as error:  # noqa: BLE001 - whatever stops a check is what the doctor is asked about
+        passed, detail = False, f"cannot run: {_reason(error)}"
+    return {"check": name, "passed": passed, "detail": detail}
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +18,19 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 PROMPT, ASKED_AWAY = "a red car on snow", "wheels"
 
 
+class Finding(NamedTuple):
+    """What a check found."""
+
+    passed: bool
+    detail: str
+
+
 def devices() -> list[str]:
     """The kinds of device that torch can use here."""
     return ["cpu", *(kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available())]
 
 
-def core_against_float64(device: str, dtype: torch.dtype) -> dict[str, Any]:
+def core_against_float64(device: str, dtype: torch.dtype) -> Finding:
     """Guide one random attention call and compare every row with a dense softmax in float64.
 
     Exact means: an error over (1 + scale) * max|value| of at most four times that of torch's own attention on the same
@@ -42,31 +49,26 @@ def core_against_float64(device: str, dtype: torch.dtype) -> dict[str, Any]:
     plain = F.scaled_dot_product_attention(query, key, value)
     usual = _largest(plain, F.softmax(_logits(wide[0], wide[1]), -1) @ wide[2]) / reach
     allowed = max(4 * usual, 1e-6)
-    name = f"attention on {device}, {str(dtype).removeprefix('torch.')}"
-    return {"check": name, "passed": error <= allowed, "detail": f"error {error:.1e}, allowed {allowed:.1e}"}
+    return Finding(bool(error <= allowed), f"error {error:.1e}, allowed {allowed:.1e}")
 
 
-def empty_negative_changes_nothing(pipe: Any) -> dict[str, Any]:
+def empty_negative_changes_nothing(pipe: Any) -> Finding:
     """Guided by an empty negative, the model has to give the same latents to the last bit."""
     plain = _latents(pipe)
     with patch.guide(pipe, ""):
         same = torch.equal(plain, _latents(pipe))
-    detail = "latents are bit-identical" if same else "latents differ"
-    return {"check": "an empty negative changes nothing", "passed": same, "detail": detail}
+    return Finding(same, "latents are bit-identical" if same else "latents differ")
 
 
-def negative_changes_something(pipe: Any) -> dict[str, Any]:
+def negative_changes_something(pipe: Any) -> Finding:
     """A negative has to move the latents, and taking the guidance off has to bring the old ones back."""
     plain = _latents(pipe)
     with patch.guide(pipe, ASKED_AWAY) as report:
         moved = (plain - _latents(pipe)).abs().max().item()
     restored = torch.equal(plain, _latents(pipe))
     after = "gone without a trace afterwards" if restored else "NOT gone afterwards"
-    return {
-        "check": "a negative acts, and only while it is asked to",
-        "passed": moved > 0 and restored,
-        "detail": f"latents moved by {moved:.2g} in {report.calls} guided attention calls; {after}",
-    }
+    detail = f"latents moved by {moved:.2g} in {report.calls} guided attention calls; {after}"
+    return Finding(moved > 0 and restored, detail)
 
 
 def _latents(pipe: Any) -> Tensor:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import vsf
 from vsf.cli import console, inputs, outputs
-from vsf.cli.options import NEGATIVE, PROMPT, SHARED, flag, knob_flags, takes
+from vsf.cli.options import NEGATIVE, OUT, PROMPT, SHARED, flag, knob_flags, takes
 from vsf.errors import RequestError
 from vsf.generate import Model, Request, draw, provenance
 
@@ -16,7 +15,7 @@ FLAGS = [
     PROMPT,
     NEGATIVE,
     flag("method", str, "How the negative prompt acts; see vsf list methods."),
-    flag("out", str, "A .png file or a folder.", default="out"),
+    flag("out", str, OUT, default="out"),
     flag("like", str, "Repeat the picture in this PNG file; flags replace single fields.", metavar="FILE.png"),
     *SHARED,
     *knob_flags(),
@@ -27,9 +26,8 @@ FLAGS = [
 def command(**flags: Any) -> None:
     """Draw images, guided away from a negative prompt."""
     quiet = bool(flags.pop("json"))
-    like = flags.pop("like")
     given = inputs.with_config(flags)
-    out = str(given.pop("out", "out"))
+    like, out = given.pop("like", None), str(given.pop("out", "out"))
     given = inputs.request_fields(given)
     past = provenance.read(Path(like)) if like else None
     fields = provenance.repeat(past, given) if past else given
@@ -37,21 +35,20 @@ def command(**flags: Any) -> None:
         raise RequestError('no prompt: say what to draw, as in vsf generate "a red car".')
     request = Request(**fields)
     files = outputs.plan(out, request.count, outputs.stem_of(request.prompt))
-    _note(request, past)
+    _note(request, given, past)
     model = console.load_quietly(request, quiet=quiet)
     if past:
         provenance.check_weights(past, given, model)
     _draw_and_save(request, model, files, quiet)
 
 
-def _note(request: Request, past: dict[str, Any] | None) -> None:
+def _note(request: Request, given: dict[str, Any], past: dict[str, Any] | None) -> None:
     """Say what is odd about a request and yet allowed."""
-    if words := inputs.unknown_words(request):
-        console.note(f"the model {request.model} does not know: {', '.join(words)}.")
+    asked = "knobs" in given or given.get("method", "none") != "none"
+    for oddity in inputs.oddities(request, acts=asked) + (provenance.doubts(past, given) if past else []):
+        console.note(oddity)
     if request.negative and request.method == "none":
         console.note("the method none leaves the negative prompt aside.")
-    if past and past["vsf"] != vsf.__version__:
-        console.note(f"the picture was made by vsf {past['vsf']}, this is {vsf.__version__}; pixels may differ.")
 
 
 def _draw_and_save(request: Request, model: Model, files: list[Path], quiet: bool) -> None:

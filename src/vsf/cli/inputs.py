@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from vsf import guidance, tiny
 from vsf.errors import KnobError, RequestError
 from vsf.generate import Lora, Request
+from vsf.registry import Registry
+
+PATHS = ("like", "config", "out", "image")
+FLAGS_ONLY = {"like", "config"}  # what has no place in a config file
 
 
 def with_config(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,19 +23,27 @@ def with_config(flags: Mapping[str, Any]) -> dict[str, Any]:
     `flags` holds every flag of the command, None (or nothing, for repeated ones) where it was left out.
 
     Raises:
-        RequestError: the file cannot be read, or holds an entry that is not a flag of the command.
+        RequestError: the file cannot be read, or a path is given and empty.
+        UnknownNameError: the file holds an entry that is not a flag of the command.
     """
     given = {name: value for name, value in flags.items() if value not in (None, [], ())}
+    _check_paths(given)
     config = given.pop("config", None)
-    return given if config is None else {**_read_config(Path(config), set(flags) - {"config"}), **given}
+    if config is None:
+        return given
+    entries = _read_config(Path(config), [name for name in flags if name not in FLAGS_ONLY])
+    _check_paths(entries)
+    return {**entries, **given}
 
 
 def request_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of `vsf.generate.Request` from flags and config entries; knobs are gathered under `knobs`.
 
     Raises:
-        RequestError: a size or a LoRA is not written as expected.
+        RequestError: a size or a LoRA is not written as expected, or a strength has no image to act on.
     """
+    if "strength" in given and "image" not in given:
+        raise RequestError("strength says how much of a picture to redraw; give the picture with --image.")
     every_knob = {knob.name for cls in guidance.METHODS.values() for knob in guidance.knobs(cls)}
     fields: dict[str, Any] = {name: value for name, value in given.items() if name not in every_knob}
     knobs = {name: value for name, value in given.items() if name in every_knob}
@@ -94,7 +105,19 @@ def parse_method(written: str) -> tuple[str, dict[str, Any]]:
     return name, knobs
 
 
-def unknown_words(request: Request) -> list[str]:
+def oddities(request: Request, *, acts: bool) -> list[str]:
+    """What is odd about a request and yet allowed; `acts` says that a method or a knob was asked for."""
+    found = []
+    if words := _unknown_words(request):
+        found.append(f"the model {request.model} does not know: {', '.join(words)}.")
+    if acts and not request.negative.strip():
+        found.append(
+            "there is no negative prompt, so the method and its knobs change nothing; give one with --negative."
+        )
+    return found
+
+
+def _unknown_words(request: Request) -> list[str]:
     """Words of either prompt that the embedded model was never taught; other models are not asked."""
     if request.model not in tiny.MODELS:
         return []
@@ -112,6 +135,12 @@ def _knob_value(name: str, text: str, default: object) -> Any:
         raise KnobError(f'{name} has to be {kind}, got "{text}".') from error
 
 
+def _check_paths(given: Mapping[str, Any]) -> None:
+    for name in PATHS:
+        if given.get(name) == "":
+            raise RequestError(f"--{name} is empty; name a file, or leave it out.")
+
+
 def _read_config(file: Path, allowed: Collection[str]) -> dict[str, Any]:
     try:
         entries = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -120,9 +149,7 @@ def _read_config(file: Path, allowed: Collection[str]) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise RequestError(f'the config file "{file}" is not valid TOML: {error}.') from error
     config = {name.replace("-", "_"): value for name, value in entries.items()}
+    known = Registry("config entry", dict.fromkeys(allowed))
     for name in config:
-        if name not in allowed:
-            close = get_close_matches(name, allowed, n=1)
-            hint = f' Did you mean "{close[0]}"?' if close else ""
-            raise RequestError(f'the config file "{file}" has an unknown entry "{name}".{hint}')
+        known[name]  # raises for the unknown, and suggests
     return config

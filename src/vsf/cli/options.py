@@ -11,6 +11,8 @@ import typer
 from vsf import guidance
 from vsf.generate.request import DTYPES, OFFLOADS, Request
 
+OUT = "A .png file, or a folder; a name with a dot in it is a folder if it ends in a slash, as in runs.v2/."
+
 
 def flag(name: str, kind: Any, text: str, **settings: Any) -> Parameter:
     """One optional flag; a flag that is left out is None, so that a config file or a default can speak."""
@@ -55,18 +57,21 @@ def knob_flags() -> list[Parameter]:
 
 def _knob_flag(name: str, owners: list[tuple[str, guidance.Knob]]) -> Parameter:
     knob = owners[0][1]
-    text = " ".join(f"{method}: {knob.help} {_allowed(knob)}" for method, knob in owners)
+    text = " ".join(f"{method}: {knob.help} ({allowed(knob)})" for method, knob in owners)
     settings: dict[str, Any] = {"default": None, "rich_help_panel": "Knobs of the methods"}
     if isinstance(knob.default, bool):
         return flag(name, bool, text, spelled=f"--{name}/--no-{name}".replace("_", "-"), **settings)
     return flag(name, str if knob.choices else float, text, **settings)
 
 
-def _allowed(knob: guidance.Knob) -> str:
-    if isinstance(knob.default, bool):
-        return f"(default {str(knob.default).lower()})"
-    values = ", ".join(map(str, knob.choices)) if knob.choices else f"{knob.low:g} to {knob.high:g}"
-    return f"({values}; default {knob.default})"
+def allowed(knob: guidance.Knob) -> str:
+    """The values that a knob takes, and its default."""
+    values = ", ".join(map(_spelled, knob.choices)) if knob.choices else f"{knob.low:g} to {knob.high:g}"
+    return f"{values}; default {_spelled(knob.default)}"
+
+
+def _spelled(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def takes(parameters: Iterable[Parameter]) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import tempfile
 from itertools import count as count_up
 from pathlib import Path
@@ -14,32 +16,48 @@ def plan(out: str, count: int, stem: str) -> list[Path]:
     """The files that `count` pictures will be written to.
 
     `out` may be a .png file (several pictures are numbered after it: name-0001.png) or a folder, where files are named
-    after `stem` with the first free numbers. Folders that are missing are made.
+    after `stem` with the first free numbers. What ends in a slash is a folder, whatever its name. Folders that are
+    missing are made.
 
     Raises:
         RequestError: nothing can be written there, or the file is of another kind.
     """
     target = Path(out).expanduser()
     try:
-        is_folder = target.is_dir() or not target.suffix
+        is_folder = out.endswith(("/", os.sep)) or target.is_dir() or not target.suffix
         if not is_folder and target.suffix.lower() != ".png":
             raise RequestError(f'pictures are written as PNG; "{target}" should end in .png, or name a folder.')
         folder = target if is_folder else target.parent
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        files = _free_names(folder, stem, count) if is_folder else _numbered(target, count)
+        for file in files:
+            _check_name(file)
     except OSError as error:
         raise RequestError(f'cannot write to "{target}": {error.strerror}.') from error
-    if is_folder:
-        return _free_names(folder, stem, count)
-    if count == 1:
-        return [target]
-    return [target.with_stem(f"{target.stem}-{number:04d}") for number in range(1, count + 1)]
+    return files
 
 
 def stem_of(prompt: str) -> str:
     """A short file name from a prompt: `a red car on snow` becomes `a-red-car-on-snow`."""
     return re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")[:40].rstrip("-_") or "image"
+
+
+def _numbered(target: Path, count: int) -> list[Path]:
+    if count == 1:
+        return [target]
+    return [target.with_stem(f"{target.stem}-{number:04d}") for number in range(1, count + 1)]
+
+
+def _check_name(file: Path) -> None:
+    """Raise OSError for a name that the file system does not take, RequestError for that of a folder."""
+    try:
+        mode = file.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise RequestError(f'cannot write the picture "{file}": there is a folder of that name.')
 
 
 def _free_names(folder: Path, stem: str, count: int) -> list[Path]:

@@ -10,10 +10,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from vsf.encode import Negative, NegativeRows
+from vsf.encode import Negative, NegativeRows, Share
 from vsf.errors import KnobError, LayoutError, PromptError, UnsupportedAttentionError, UnsupportedPipelineError
 from vsf.guidance import Guidance
+from vsf.prompt import Prompt
 from vsf.spans import Span, TokenLayout
+
+Negatives = str | Mapping[str, float]
+"""What one prompt should leave out: a text, or several with the weight of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +48,14 @@ class Injection:
     """A denoiser call with the negatives in its text.
 
     arguments: what to call the denoiser with. text: the spans of the text tokens, one tuple for all rows or one per
-    row. valid: (batch, negative tokens of a row), which of them are real; None when all are.
+    row. valid: (batch, negative tokens of a row), which of them are real; None when all are. weights: (batch,
+    negatives), None when all are 1.
     """
 
     arguments: dict[str, Any]
     text: tuple[tuple[Span, ...], ...]
     valid: Bool[Tensor, "batch tokens"] | None
+    weights: Float[Tensor, "batch negatives"] | None = None
 
     @property
     def text_tokens(self) -> int:
@@ -73,18 +79,28 @@ class Family(ABC):
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Encode one non-empty prompt with the pipeline's own encoders. Raises PromptError when they are gone."""
 
-    def encode_all(self, pipe: Any, texts: Sequence[str]) -> Negative:
-        """Encode each text on its own, because a batch would bring padding back; an empty text has no token.
+    @abstractmethod
+    def grid(self, denoiser: nn.Module, arguments: Mapping[str, Any]) -> tuple[int, int]:
+        """Return how many rows and columns of image tokens a denoiser call has; tokens go row by row."""
 
-        Raises PromptError for what is no text.
+    def encode_all(self, pipe: Any, negatives: Negatives | Sequence[Negatives]) -> Negative:
+        """Encode the negatives of one prompt, a text or {text: weight}, or of each; "" and {} have no token.
+
+        Each text is encoded on its own, because a batch would bring padding back. Raises PromptError for anything else.
         """
-        if not all(isinstance(text, str) for text in texts):
-            raise PromptError(f"negative prompts are texts, got {', '.join(type(text).__name__ for text in texts)}")
-        encoded = {text: self.encode(pipe, text) for text in dict.fromkeys(texts) if text.strip()}
+        alone = isinstance(negatives, str) or not isinstance(negatives, Sequence)
+        wanted = [_weights(own) for own in ([negatives] if alone else negatives)]
+        texts = dict.fromkeys(text for weights in wanted for text in weights)
+        encoded = {text: self.encode(pipe, text) for text in texts}
         width = next((one.embeddings.shape[1] for one in encoded.values()), 0)
         nothing = Encoded(torch.zeros(0, width), torch.zeros(0, dtype=torch.bool))
-        found = [encoded.get(text, nothing) for text in texts]
-        return Negative(tuple(one.embeddings for one in found), tuple(one.special for one in found))
+        found = [[encoded[text] for text in weights] or [nothing] for weights in wanted]
+        shares = [[Share(len(encoded[text].special), weight) for text, weight in own.items()] for own in wanted]
+        return Negative(
+            tuple(torch.cat([one.embeddings for one in own]) for own in found),
+            tuple(torch.cat([one.special for one in own]) for own in found),
+            tuple(tuple(own or [Share(0)]) for own in shares),
+        )
 
     def denoisers_of(self, target: Any) -> list[nn.Module]:
         """Return the models to guide: the target itself, or those among a pipeline's components."""
@@ -126,9 +142,33 @@ class Family(ABC):
         del layout
         text = arguments[self.text]
         added = negative.embeddings.shape[1]
-        spans = (Span("positive", text.shape[1]), Span("negative", added))
+        spans = (Span("positive", text.shape[1]), *(Span("negative", slot) for slot in negative.slots))
         joined = torch.cat([text, negative.embeddings], 1)
-        return Injection({**arguments, self.text: joined}, (spans,), negative.valid(added))
+        return Injection({**arguments, self.text: joined}, (spans,), negative.valid(added), negative.weights)
+
+    def fraction_done(self, pipe: Any) -> float:
+        """Tell which fraction of a run's steps is done, 0 in the first. Raises KnobError if it cannot be told."""
+        scheduler = pipe.scheduler
+        if not hasattr(scheduler, "step_index"):
+            raise KnobError(
+                f"{type(scheduler).__name__} does not tell at which step it is, so start, end and curve of a schedule "
+                "cannot be followed; use another scheduler, or a schedule of layers alone"
+            )
+        begin = getattr(scheduler, "begin_index", None) or 0
+        step = begin if scheduler.step_index is None else scheduler.step_index
+        return float((step - begin) / (len(scheduler.timesteps) - begin))
+
+
+def _weights(negatives: object) -> Mapping[str, float]:
+    """Return the weight of each negative of one prompt."""
+    if isinstance(negatives, str):
+        return {negatives: 1.0} if negatives.strip() else {}
+    if isinstance(negatives, Mapping):
+        return Prompt("", negatives).negatives
+    raise PromptError(
+        f"the negatives of a prompt are {{text: weight}}, or texts, got {type(negatives).__name__}; "
+        "a vsf.Prompt has them as .negatives"
+    )
 
 
 def class_names(target: object) -> list[str]:

@@ -54,6 +54,11 @@ class StableDiffusion3(Family):
         guided = pipe is not None and pipe.do_classifier_free_guidance and arguments.get("skip_layers") is None
         return halves(rows) if guided else [True] * rows
 
+    def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> tuple[int, int]:
+        """The latents cut into patches."""
+        height, width = arguments["hidden_states"].shape[-2:]
+        return height // denoiser.config.patch_size, width // denoiser.config.patch_size
+
     def inject(self, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
         """Append the negatives once, or twice for the layout of the authors' code: [positive + negative | negative].
 

@@ -23,6 +23,9 @@ Progress = Callable[[int, int, int], None]
 """Called after every step with (image index, steps done, steps in all)."""
 
 
+NEEDED = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "vae")  # where a pipeline has them at all
+
+
 @dataclass(frozen=True)
 class Result:
     """A finished image and its metadata, ready for `provenance.write`."""
@@ -51,6 +54,7 @@ def draw(request: Request, model: Model, progress: Progress | None = None) -> It
     They are not batched: the size of a batch moves the last bits, and image i must not depend on `count`.
     """
     pipe = model.pipe
+    _check_pipe(pipe, request)
     arguments = _arguments(request, pipe)
     method, negative = request.guidance(), patch.encode(pipe, request.negative)
     for index in range(request.count):
@@ -65,6 +69,18 @@ def _as_asked(pipe: Any, request: Request) -> Any:
     if request.loras:
         raise errors.RequestError("load the LoRAs onto the pipeline that you hand over; this request cannot add them.")
     return pipe if request.image is None else models.image_to_image(pipe)
+
+
+def _check_pipe(pipe: Any, request: Request) -> None:
+    """Refuse what the pipeline would stumble over: parts it has not, and a picture that it wants and nobody gave."""
+    name = type(pipe).__name__
+    if missing := [part for part in NEEDED if part in pipe.components and pipe.components[part] is None]:
+        raise errors.RequestError(
+            f"{name} cannot draw from a prompt without its {', '.join(missing)}; "
+            "give a model that has every part with --model."
+        )
+    if request.image is None and ("Img2Img" in name or "Inpaint" in name):
+        raise errors.RequestError(f"{name} starts from a picture; give it one with --image.")
 
 
 def _arguments(request: Request, pipe: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from vsf.errors import RequestError, UnsupportedPipelineError
 from vsf.families import FAMILIES
 from vsf.generate.request import Lora, Request
 
+WEIGHTS = {".safetensors", ".json", ".txt", ".model"}  # tensors; settings; vocabularies of tokenizers
 HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 SD3_KEY = ".joint_blocks."  # what every checkpoint of the SD3 family calls its blocks, and no other does
 
@@ -74,10 +75,14 @@ def hash_file(file: Path) -> str:
 
 
 def hash_folder(folder: Path) -> str:
-    """One sha256 over every safetensors file below a folder, in the order of their relative names."""
+    """One sha256 over what a model below a folder consists of, in the order of the files' relative names.
+
+    That is its weights, and what decides pixels as much as they do: settings of every part and tokenizer files.
+    """
     total = hashlib.sha256()
-    for file in sorted(folder.rglob("*.safetensors"), key=lambda file: file.relative_to(folder).as_posix()):
-        total.update(f"{file.relative_to(folder).as_posix()} {hash_file(file)}\n".encode())
+    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.suffix in WEIGHTS}
+    for name in sorted(files):
+        total.update(f"{name} {hash_file(files[name])}\n".encode())
     return total.hexdigest()
 
 
@@ -110,6 +115,7 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> Any:
     except (OSError, ValueError, TypeError) as error:
         raise RequestError(f'cannot read "{index}": {_first_line(error)}') from error
     _check_family(parts)
+    _check_folders(folder, parts)
     left_out = {name: None for name, part in parts.items() if part == [None, None]}  # diffusers wants to be told again
     try:
         return DiffusionPipeline.from_pretrained(
@@ -169,6 +175,17 @@ def _check_family(index: Mapping[str, Any]) -> None:
         raise UnsupportedPipelineError(
             f"no family recognises {index.get('_class_name', 'this model')}. Supported: {', '.join(FAMILIES)}. "
             'Run "vsf list families" for details.'
+        )
+
+
+def _check_folders(folder: Path, index: Mapping[str, Any]) -> None:
+    """Refuse a model that is there in part only; a tokenizer without its files would load, and know no word."""
+    parts = [name for name, entry in index.items() if isinstance(entry, list) and entry[:1] != [None]]
+    missing = [name for name in parts if not name.startswith("_") and not (folder / name).is_dir()]
+    if missing:
+        raise RequestError(
+            f'the model in "{folder}" is not complete: its model_index.json names {", ".join(missing)}, '
+            f"and there is no folder of that name. Copy or download the whole model again."
         )
 
 

@@ -6,9 +6,13 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import torch
 
 import vsf
 from vsf import guidance
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 KEY = "vsf"  # the one text chunk of the PNG file; its value is JSON
 PLAIN = ("prompt", "negative", "method", "steps", "guidance_scale")  # metadata that a request takes as it stands
 TYPES: dict[str, Any] = {
-    **dict.fromkeys(("vsf", "prompt", "negative", "method", "dtype", "device"), str),
+    **dict.fromkeys(("vsf", "torch", "diffusers", "prompt", "negative", "method", "dtype", "device"), str),
     **dict.fromkeys(("model", "revision", "weights", "image"), str | None),
     **dict.fromkeys(("seed", "steps"), int),
     "guidance_scale": int | float,
@@ -37,7 +41,7 @@ def describe(request: Request, model: Model, image: Image, seed: int) -> dict[st
     """Everything needed to draw `image` again, except the files that are known by their hash alone."""
     method = request.guidance()
     knobs = {knob.name: getattr(method, knob.name) for knob in guidance.knobs(type(method))}
-    metadata: dict[str, Any] = {"vsf": vsf.__version__}
+    metadata: dict[str, Any] = {**versions()}
     metadata |= {name: getattr(request, name) for name in PLAIN}
     metadata |= {"knobs": knobs, "seed": seed, "size": list(image.size)}
     metadata |= {"dtype": str(model.pipe.dtype).removeprefix("torch."), "device": model.pipe.device.type}
@@ -45,6 +49,13 @@ def describe(request: Request, model: Model, image: Image, seed: int) -> dict[st
     if request.image is not None:
         metadata |= {"image": hash_file(request.image), "strength": request.strength}
     return metadata
+
+
+def versions() -> dict[str, str]:
+    """The packages that decide pixels, by name."""
+    import diffusers
+
+    return {"vsf": vsf.__version__, "torch": str(torch.__version__), "diffusers": diffusers.__version__}
 
 
 def write(file: Path, image: Image, metadata: Mapping[str, Any]) -> None:
@@ -57,14 +68,15 @@ def write(file: Path, image: Image, metadata: Mapping[str, Any]) -> None:
 
     chunks = PngInfo()
     chunks.add_itxt(KEY, json.dumps(portable(metadata), ensure_ascii=False))
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    part = file.with_name(f".{uuid4().hex}.part")  # short: a name derived from the file's could be too long
     try:
         image.save(part, format="PNG", pnginfo=chunks)
         part.replace(file)
     except OSError as error:
         raise RequestError(f'cannot write "{file}": {error.strerror or error}.') from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # a part left over is worth less than the reason why the picture was not written
+            part.unlink(missing_ok=True)
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -117,17 +129,30 @@ def repeat(metadata: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
 
 
 def check_weights(metadata: Mapping[str, Any], given: Mapping[str, Any], model: Model) -> None:
-    """Raise RequestError unless the loaded weights are those that made the picture.
+    """Raise RequestError unless the loaded weights are those that made the picture, by hash or by revision.
 
     A model that the picture names and `given` replaces is a wish, not a mistake, and is not compared.
     """
     asked_otherwise = "model" in given and metadata.get("model") not in (None, given["model"])
-    wanted, loaded = metadata.get("weights"), model.origin.get("weights")
-    if wanted is not None and wanted != loaded and not asked_otherwise:
-        raise RequestError(
-            f"these are not the weights that made the picture: it wants {wanted[:12]}..., the model has "
-            f"{loaded[:12] + '...' if loaded else 'no hash'}. Give the same model, or drop --like."
-        )
+    for what in ("weights", "revision"):
+        wanted, loaded = metadata.get(what), model.origin.get(what)
+        if wanted is not None and wanted != loaded and not asked_otherwise:
+            raise RequestError(
+                f"these are not the weights that made the picture: it wants {wanted[:12]}..., the model has "
+                f"{loaded[:12] + '...' if loaded else 'no hash'}. Give the same model, or drop --like."
+            )
+
+
+def doubts(metadata: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Why repeating a picture may not give its pixels, though nothing speaks against trying."""
+    found = []
+    here = versions()
+    if other := [name for name in here if metadata[name] != here[name]]:
+        then, now = (", ".join(f"{name} {source[name]}" for name in other) for source in (metadata, here))
+        found.append(f"the picture was made by {then}; this is {now}; pixels may differ.")
+    if metadata.get("model") is None and metadata.get("weights") is None:
+        found.append(f'the picture does not say which model made it; whether it was "{given["model"]}" is not known.')
+    return found
 
 
 def _model(metadata: Mapping[str, Any], given: Mapping[str, Any]) -> str:
@@ -136,7 +161,8 @@ def _model(metadata: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     name, revision = metadata.get("model"), metadata.get("revision")
     if name is None:
         raise RequestError(
-            "the picture knows its model by the hash of the weights alone; give the folder or file again with --model."
+            "the picture does not name its model, only the hash of its weights if any; "
+            "give the folder or file again with --model."
         )
     return f"{name}@{revision}" if revision else str(name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,23 +15,29 @@ from vsf.errors import RequestError
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 OFFLOADS = ("none", "model", "sequential")
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA file in safetensors and how strongly it acts; without a weight, 1."""
+    """A LoRA file in safetensors and how strongly it acts; without a weight, 1. A text is taken as a path.
+
+    Raises RequestError for a file that is not there or not safetensors, and a weight that is no finite number.
+    """
 
     file: Path
     weight: float | None = None
 
     def __post_init__(self) -> None:
+        _as_path(self, "file")
         if self.file.suffix != ".safetensors":
             raise RequestError(f'a LoRA has to be a .safetensors file, got "{self.file}".')
         if not os.path.isfile(self.file):
             raise RequestError(f'there is no LoRA file "{self.file}".')
-        if self.weight is not None and not math.isfinite(self.weight):
-            raise RequestError(f"the weight of a LoRA has to be a finite number, got {self.weight}.")
+        number = isinstance(self.weight, int | float) and not isinstance(self.weight, bool)
+        if self.weight is not None and not (number and math.isfinite(self.weight)):
+            raise RequestError(f"the weight of a LoRA has to be a finite number, got {self.weight!r}.")
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,8 @@ class Request:
     """Everything that decides the pixels, and where to compute them.
 
     `size` is (width, height) in pixels; None leaves it to the model. Image i of `count` is drawn from seed `seed + i`
-    and does not depend on `count`. `image` with `strength` (0 to 1) starts from a picture instead of noise.
+    and does not depend on `count`. `image` with `strength` (0 to 1) starts from a picture instead of noise; a text is
+    taken as its path. `device` is cpu, cuda, cuda:N, mps or auto.
     The defaults suit few-step models: eight steps, no classifier-free guidance.
 
     Raises:
@@ -76,17 +84,33 @@ class Request:
         _number("strength", self.strength, 0.0, 1.0)
         _choice("dtype", self.dtype, DTYPES)
         _choice("offload", self.offload, OFFLOADS)
-        self._check_size_and_image()
+        if not DEVICE.fullmatch(self.device):
+            raise RequestError(f'device has to be cpu, cuda, cuda:N, mps or auto, got "{self.device}".')
+        self._check_size()
+        self._check_loras()
+        self._check_image()
+        if not (isinstance(self.knobs, Mapping) and all(isinstance(name, str) for name in self.knobs)):
+            raise RequestError(f"knobs has to map names to values, such as {{'scale': 2.0}}, got {self.knobs!r}.")
         self.guidance()
 
-    def _check_size_and_image(self) -> None:
-        if self.size is not None:
-            if len(self.size) != 2:
-                raise RequestError(f"size has to be a width and a height, got {self.size}.")
-            for name, value in zip(("width", "height"), self.size, strict=True):
-                _whole(name, value, 1, 16384)
+    def _check_size(self) -> None:
+        if self.size is None:
+            return
+        if not isinstance(self.size, tuple | list) or len(self.size) != 2:
+            raise RequestError(f"size has to be a width and a height, got {self.size!r}.")
+        for name, value in zip(("width", "height"), self.size, strict=True):
+            _whole(name, value, 1, 16384)
+        object.__setattr__(self, "size", tuple(self.size))
+
+    def _check_loras(self) -> None:
+        if not (isinstance(self.loras, tuple | list) and all(isinstance(lora, Lora) for lora in self.loras)):
+            raise RequestError(f"loras has to hold vsf.generate.Lora entries, got {self.loras!r}.")
+        object.__setattr__(self, "loras", tuple(self.loras))
+
+    def _check_image(self) -> None:
         if self.image is None:
             return
+        _as_path(self, "image")
         if not os.path.isfile(self.image):
             raise RequestError(f'there is no image file "{self.image}".')
         if int(self.steps * self.strength) < 1:
@@ -95,6 +119,14 @@ class Request:
     def guidance(self) -> guidance.Guidance:
         """The guidance method with its knobs set."""
         return guidance.method(self.method, **self.knobs)
+
+
+def _as_path(owner: object, name: str) -> None:
+    """Turn a field of a frozen dataclass that may be text into a Path."""
+    value = getattr(owner, name)
+    if not isinstance(value, str | os.PathLike):
+        raise RequestError(f"{name} has to be a path, got {value!r}.")
+    object.__setattr__(owner, name, Path(value))
 
 
 def _text(name: str, value: object) -> None:

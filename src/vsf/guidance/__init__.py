@@ -3,6 +3,7 @@
 from typing import Any
 
 from vsf.guidance.base import Guidance
+from vsf.guidance.control import Control, Observation
 from vsf.guidance.convert import convert_nag, convert_reference
 from vsf.guidance.guided import guided_attention
 from vsf.guidance.knobs import Knob, check_names, knobs
@@ -35,10 +36,12 @@ def method(name: str, **knobs: Any) -> Guidance:
 
 __all__ = [
     "METHODS",
+    "Control",
     "Guidance",
     "Knob",
     "NegativeAwaySteerAttention",
     "NormalizedAttentionGuidance",
+    "Observation",
     "OrthogonalNegativeGuidance",
     "Partials",
     "Unguided",

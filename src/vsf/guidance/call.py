@@ -9,16 +9,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vsf.attention import Source, finite, lowest
-from vsf.errors import LayoutError
+from vsf.guidance.control import Control
 from vsf.spans import HOST, Part, TokenLayout
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AttentionCall:
-    """What the host handed to its attention, and which token is what.
-
-    Raises LayoutError when shapes and layout do not fit together.
-    """
+    """What the host handed to its attention, and which token is what."""
 
     query: Float[Tensor, "batch heads queries channels"]
     key: Float[Tensor, "batch heads keys channels"]
@@ -28,6 +25,9 @@ class AttentionCall:
     negative_valid: Bool[Tensor, "batch negative_tokens"] | None
     bias: Tensor | None
     scale: float | None
+    control: Control
+    index: tuple[int, ...]
+    """Which rows of the host's batch these are."""
 
     @property
     def has_negative(self) -> bool:
@@ -46,7 +46,25 @@ class AttentionCall:
             layout=layout,
             negative_valid=None if valid is None else valid[picked, : layout.count(["negative"])],
             bias=bias[picked] if bias is not None and bias.shape[0] > 1 else bias,
+            control=self.control.rows(picked),
+            index=tuple(self.index[row] for row in picked),
         )
+
+    def without_absent(self) -> "AttentionCall":
+        """Count the tokens of negatives that weigh 0 as not real."""
+        weights, lengths = self.control.weights, self.layout.negative_lengths
+        if weights is None:
+            return self
+        shown = torch.cat([(weights[:, i : i + 1] > 0).expand(-1, length) for i, length in enumerate(lengths)], 1)
+        valid = self.negative_valid
+        return replace(self, negative_valid=shown if valid is None else valid & shown)
+
+    def log_weight(self, number: int) -> Float[Tensor, "batch 1 1"] | float:
+        """Return ln w of a negative for each row; 0 for those that are absent, whose tokens are not real."""
+        if self.control.weights is None:
+            return 0.0
+        weight = self.control.weights[:, number].to(torch.promote_types(self.query.dtype, torch.float32))
+        return torch.where(weight > 0, weight, 1.0).log()[:, None, None]
 
     def host(self) -> Source:
         """Return the call that the unguided model makes: the same rows and keys in the same order, its own mask."""
@@ -94,39 +112,3 @@ class AttentionCall:
             else:
                 pieces.append(negative_valid.new_ones(negative_valid.shape[0], span.length))
         return torch.cat(pieces, 1)[:, None, None, :]
-
-
-def check_shapes(call: AttentionCall, layouts: Sequence[TokenLayout]) -> None:
-    """Raise LayoutError unless tensors, layouts, mask and validity fit together."""
-    if call.kind not in ("joint", "cross"):
-        raise LayoutError(f'kind is "joint" or "cross", got "{call.kind}"')
-    query, key, value = (tuple(tensor.shape) for tensor in (call.query, call.key, call.value))
-    if not len(query) == len(key) == len(value) == 4:
-        raise LayoutError(f"query, key, value are (batch, heads, tokens, channels), got {query}, {key}, {value}")
-    if query[:2] != key[:2] or key[:3] != value[:3] or query[3] != key[3]:
-        raise LayoutError(
-            "query, key and value share batch and heads, key and value their tokens, query and key their channels, "
-            f"got {query}, {key}, {value}; repeat key and value heads where they are grouped"
-        )
-    for layout in layouts:
-        if layout.tokens != key[2] or (call.kind == "joint" and query[2] != key[2]):
-            raise LayoutError(
-                f"a {call.kind} layout of {layout.tokens} tokens needs as many keys"
-                f"{' and queries' if call.kind == 'joint' else ''}, got {key[2]} keys and {query[2]} queries"
-            )
-    _check_bias(call.bias, (query[0], query[1], query[2], key[2]))
-    if call.negative_valid is not None:
-        expected = (query[0], max(layout.count(["negative"]) for layout in layouts))
-        if call.negative_valid.dtype != torch.bool or tuple(call.negative_valid.shape) != expected:
-            came = f"{call.negative_valid.dtype} of {tuple(call.negative_valid.shape)}"
-            raise LayoutError(f"negative_valid is boolean (batch, negative tokens) = {expected}, got {came}")
-
-
-def _check_bias(bias: Tensor | None, full: tuple[int, int, int, int]) -> None:
-    if bias is None:
-        return
-    if bias.dim() != 4 or any(size not in (1, want) for size, want in zip(bias.shape, full, strict=True)):
-        raise LayoutError(
-            f"a bias broadcasts to (batch, heads, queries, keys) = {full}, got {tuple(bias.shape)}; "
-            "it covers the negative tokens too"
-        )

@@ -10,7 +10,10 @@ from torch import Tensor
 
 from vsf.errors import LayoutError
 from vsf.guidance.base import Guidance
-from vsf.guidance.call import AttentionCall, check_shapes
+from vsf.guidance.call import AttentionCall
+from vsf.guidance.checks import check_shapes
+from vsf.guidance.control import Control
+from vsf.guidance.observe import observe
 from vsf.guidance.partials import Partials
 from vsf.spans import TokenLayout
 
@@ -26,6 +29,7 @@ def guided_attention(
     negative_valid: Bool[Tensor, "batch negative_tokens"] | None = None,
     bias: Float[Tensor, "..."] | Bool[Tensor, "..."] | None = None,
     scale: float | None = None,
+    control: Control | None = None,
 ) -> Float[Tensor, "batch heads queries channels"]:
     """Replace one attention call of the host.
 
@@ -40,13 +44,16 @@ def guided_attention(
     bias: the host's own mask over the whole sequence, boolean (True = visible) or added to the logits; it must leave
         every row a key besides the negatives.
     scale: of the logits; None = 1/√channels.
+    control: weights of the negatives, strength of the method, an observer.
 
     Raises LayoutError when shapes and layout do not fit together.
     """
     layouts = _one_per_row(layout, query.shape[0])
     if bias is not None and bias.dim() < 4:
         bias = bias.reshape(*(1,) * (4 - bias.dim()), *bias.shape)
-    call = AttentionCall(query, key, value, layouts[0], kind, negative_valid, bias, scale)
+    rows = tuple(range(query.shape[0]))
+    control = Control() if control is None else control
+    call = AttentionCall(query, key, value, layouts[0], kind, negative_valid, bias, scale, control, rows)
     check_shapes(call, layouts)
     distinct = list(dict.fromkeys(layouts))
     if len(distinct) == 1:
@@ -68,12 +75,34 @@ def _attend(method: Guidance, call: AttentionCall) -> Tensor:
     """Guide a batch whose rows share one layout."""
     if not call.has_negative:
         return F.scaled_dot_product_attention(call.query, call.key, call.value, call.bias, scale=call.scale)
+    call = call.without_absent()
     partials = Partials(call)
+    image = partials.base.out if call.control.is_off else _combined(method, call, partials)
+    if call.control.watch is not None and not call.control.is_off:
+        seen = observe(partials, image, call.index)
+        if seen is not None:
+            call.control.watch(seen)
+    return image if call.kind == "cross" else _in_order(call, image, partials)
+
+
+def _combined(method: Guidance, call: AttentionCall, partials: Partials) -> Tensor:
+    """Let the method act on the image rows, as strongly as asked, where there is a negative."""
     image = method.combine(partials)
+    if call.control.blends:
+        image = _blended(partials.base.out, image, call.control.strength)
     if call.negative_valid is not None:
         present = call.negative_valid.any(1)[:, None, None, None]
         image = torch.where(present, image, partials.base.out)
-    return image if call.kind == "cross" else _in_order(call, image, partials)
+    return image
+
+
+def _blended(unguided: Tensor, guided: Tensor, strength: float | Tensor) -> Tensor:
+    """Z⁺ + m·(combined − Z⁺); torch.lerp gives either end to the last bit."""
+    if not isinstance(strength, Tensor):
+        return torch.lerp(unguided, guided, strength)
+    share = strength.to(unguided.dtype)
+    share = share[..., None, :, None] if share.dim() else share
+    return torch.lerp(unguided, guided, share)
 
 
 def _in_order(call: AttentionCall, image: Tensor, partials: Partials) -> Tensor:

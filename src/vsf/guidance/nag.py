@@ -1,7 +1,9 @@
 """Normalized attention guidance."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -18,9 +20,18 @@ class NormalizedAttentionGuidance(Knobs):
 
     Chen et al., arXiv:2505.21179: Z̃ = s·Z⁺ − (s−1)·Z⁻, then Z̃·min(r, τ)/r with r = ‖Z̃‖/‖Z⁺‖ over the channels of all
     heads, then α·Z̃ + (1−α)·Z⁺. `scale` is s; the paper's φ is s − 1 (`convert_nag`).
+
+    `PRESETS` holds the knobs that Guo & Du, arXiv:2508.10931, compared with under the names NAG and NAG++:
+    `vsf.method("nag", **vsf.NormalizedAttentionGuidance.PRESETS["nag++"])`.
     """
 
     name: ClassVar[str] = "nag"
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {
+            "nag": {"scale": 4.0, "tau": 2.5, "alpha": 0.125},
+            "nag++": {"scale": 9.0, "tau": 5.0, "alpha": 0.5},
+        }
+    )
 
     scale: Strength = knob(4.0, low=1.0, high=20.0, help="How far to go away from the negative; 1 is not at all.")
     tau: Strength = knob(2.5, low=0.0, high=20.0, help="How many times its norm a token may grow to.")

@@ -41,16 +41,28 @@ class Partials:
 
     @property
     def negative(self) -> tuple[Partial, ...]:
-        """Image rows over each negative prompt."""
-        numbers = range(len(self._call.layout.negative_lengths))
-        return self._once("negative", lambda: tuple(self._over([number]) for number in numbers))
+        """Image rows over each negative prompt, their logits shifted by the logarithm of its weight."""
+        numbers, weight = range(len(self._call.layout.negative_lengths)), self._call.log_weight
+        return self._once("negative", lambda: tuple(self._over([i]).shifted(weight(i)) for i in numbers))
+
+    @property
+    def host(self) -> tuple[Partial, ...]:
+        """Image rows over all but the negatives: `base` where it is at hand or needed anyway, else its pieces."""
+        return (self.base,) if self._needs_base or "base" in self._made else (self.image, self.positive)
+
+    @property
+    def unguided(self) -> Float[Tensor, "batch heads queries channels"]:
+        """Z⁺, from what is at hand."""
+        return self.base.out if len(self.host) == 1 else self.under_positive()
 
     def under_positive(self) -> Float[Tensor, "batch heads queries channels"]:
         """Z⁺: what the image rows get under the positive prompt, from pieces that Z⁻ shares.
 
-        Where rows may turn out to have no negative, `base` is needed anyway and taken.
+        Where rows may turn out to have no negative, or to be guided in part, `base` is needed anyway and taken.
         """
-        return self.base.out if self._call.negative_valid is not None else merge(self.image, self.positive)
+        if self._needs_base:
+            return self.base.out
+        return self._once("under positive", lambda: merge(self.image, self.positive))
 
     def under_negative(self) -> Float[Tensor, "batch heads queries channels"]:
         """Z⁻: what the image rows would get if the negatives stood in the place of the positive prompt."""
@@ -61,6 +73,10 @@ class Partials:
         if self._host.is_computed:
             return self._call.layout.without_negatives().take(self._host.out, 2, ["positive", "shared"])
         return self._call.source(["positive", "shared"], HOST).out
+
+    @property
+    def _needs_base(self) -> bool:
+        return self._call.negative_valid is not None or self._call.control.blends
 
     @property
     def _host(self) -> Source:

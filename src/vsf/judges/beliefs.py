@@ -10,7 +10,7 @@ from torch import Tensor
 from vsf.judges.reader import COUNTS, SLOTS, Scores
 from vsf.tiny.scenes import BACKGROUNDS, COLOURS, OBJECTS, PARTS, STYLES, Scene, Thing
 
-_DOUBT, _RIVALS = 0.03, 3  # what is worth drawing: the likeliest few that have at least this probability
+_DOUBT, _RIVALS = 0.03, 2  # what is worth drawing: the likeliest two that have at least this probability
 Chances = Mapping[str, float]
 
 

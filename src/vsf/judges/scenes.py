@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).with_name("weights") / "reader.safetensors"
 _OBJECTS = Registry("object", OBJECTS)
 _PARTS = Registry("part", dict.fromkeys(PARTS))
-_EXPLAINED = 0.5  # a drawing that correlates less with the picture has not read it
-# A part is there when the reader's log-odds, up to _TRUST, and _CLARITY × (opacity - _HALF) say so together.
-_TRUST, _CLARITY, _HALF = 5.0, 14.0, 0.42
-_UNAVOIDABLE = 0.02  # the difference that 95 % of clean renders stay below after the fit
+_EXPLAINED = 0.35  # a drawing that correlates less with the picture has not read it
+_VISIBLE = 0.15  # a thing less opaque than this is not there; a misshapen one may well be half off its drawing
+# A part is there when the reader's log-odds, up to _TRUST, and _CLARITY × (opacity - _HALF) say so together. A smeared
+# part lies some way off its drawing, so that even a clear one shows only some .4 of it, an absent one up to .2.
+_TRUST, _CLARITY, _HALF = 5.0, 22.0, 0.3
+_UNAVOIDABLE = 0.015  # the difference that 95 % of clean renders stay below after the fit
 _HALVING = 0.08  # each further difference of this size halves the quality
 
 
@@ -164,10 +166,10 @@ def _with_seen_parts(scene: Scene, index: int, slot: Slot, picture: Picture) -> 
 
 
 def _without_the_unseen(scene: Scene, picture: Picture, drawing: Picture) -> tuple[Scene, Picture]:
-    """Leave out the things that the picture shows less of than of what would be behind them."""
+    """Leave out the things of which the picture shows hardly more than what would be behind them."""
     for thing in scene.things:
         fewer = replace(scene, things=tuple(other for other in scene.things if other is not thing))
         gone = draw(fewer)
-        if opacity(picture, drawing, gone) < 0.5:
+        if opacity(picture, drawing, gone) < _VISIBLE:
             scene, drawing = fewer, gone
     return scene, drawing

@@ -14,8 +14,7 @@ from vsf.tiny.scenes import Scene
 
 Picture = Float[np.ndarray, "64 64 3"]
 
-_GRAINS = (4, 4, 2, 1, 1)  # pixels averaged before comparing: coarse first, so that a far start still finds its way
-_NUDGE = 1 / SIDE  # a pixel: the renderer rounds to quarters of one
+_GRAINS = (8, 4, 2, 1)  # pixels averaged before comparing: coarse first, so that a far start still finds its way
 _LARGEST_MOVE = 2.5 / SIDE
 _WEAK = 1e-3  # moves that change the drawing less than this, compared with the strongest, are not made
 
@@ -40,12 +39,15 @@ def agreement(first: Picture, second: Picture) -> float:
 def fit(scene: Scene, picture: Picture) -> tuple[Scene, Picture]:
     """The scene with places, sizes and horizon moved to where its drawing is closest to the picture, and that drawing.
 
-    Gauss-Newton on the pixels with one-pixel differences as slopes; a move that brings nothing is halved once.
+    Gauss-Newton on the pixels; the slopes are central differences, since an edge may have to go either way. A move that
+    brings nothing is halved once.
     """
     drawing = draw(scene)
     for grain in _GRAINS:
         target, now = _coarse(picture, grain), _coarse(drawing, grain)
-        slopes = np.stack([(_coarse(draw(moved), grain) - now).ravel() / _NUDGE for moved in _nudged(scene)])
+        nudge = grain / 2 / SIDE
+        slopes = np.stack([_coarse(draw(up) - draw(down), grain).ravel() for up, down in _nudged(scene, nudge)])
+        slopes /= 2 * nudge
         move = np.linalg.lstsq(slopes @ slopes.T, slopes @ (target - now).ravel(), rcond=_WEAK)[0]
         move = np.clip(move, -_LARGEST_MOVE, _LARGEST_MOVE)
         for step in (move, move / 2):
@@ -72,9 +74,10 @@ def _coarse(picture: Picture, grain: int) -> Float[np.ndarray, "side side 3"]:
     return picture.reshape(side, grain, side, grain, 3).mean(axis=(1, 3))
 
 
-def _nudged(scene: Scene) -> Iterator[Scene]:
-    for index in range(1 + 2 * len(scene.things)):
-        yield _moved(scene, np.eye(1 + 2 * len(scene.things))[index] * _NUDGE)
+def _nudged(scene: Scene, by: float) -> Iterator[tuple[Scene, Scene]]:
+    """The scene with each of its knobs a nudge up and a nudge down."""
+    for nudge in np.eye(1 + 2 * len(scene.things)) * by:
+        yield _moved(scene, nudge), _moved(scene, -nudge)
 
 
 def _moved(scene: Scene, move: Float[np.ndarray, " knobs"]) -> Scene:

@@ -15,24 +15,26 @@ from torch import Tensor
 from vsf.tiny.renderer import render
 from vsf.tiny.scenes import Scene, caption, sample_scene
 
-CHUNK = 512
 
-
-def draw_chunk(seed: int, index: int, size: int) -> tuple[UInt8[np.ndarray, "images size size 3"], list[Scene]]:
-    """Chunk ``index`` of the endless training set: the same for every run with this seed."""
+def draw_chunk(
+    seed: int, index: int, count: int, size: int
+) -> tuple[UInt8[np.ndarray, "images size size 3"], list[Scene]]:
+    """``count`` images: chunk ``index`` of the endless training set, the same for every run with this seed."""
     rng = random.Random(f"{seed}/{index}")
-    scenes = [sample_scene(rng) for _ in range(CHUNK)]
+    scenes = [sample_scene(rng) for _ in range(count)]
     return np.stack([np.asarray(render(scene, size)) for scene in scenes]), scenes
 
 
-def chunks(seed: int, size: int, first: int = 0) -> Iterator[tuple[UInt8[Tensor, "images size size 3"], list[Scene]]]:
+def chunks(
+    seed: int, count: int, size: int, first: int
+) -> Iterator[tuple[UInt8[Tensor, "images size size 3"], list[Scene]]]:
     """Chunks from number ``first`` on, drawn one ahead by a second process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        ahead: Future[tuple[np.ndarray, list[Scene]]] = pool.submit(draw_chunk, seed, first, size)
+        ahead: Future[tuple[np.ndarray, list[Scene]]] = pool.submit(draw_chunk, seed, first, count, size)
         while True:
             first += 1
             images, scenes = ahead.result()
-            ahead = pool.submit(draw_chunk, seed, first, size)
+            ahead = pool.submit(draw_chunk, seed, first, count, size)
             yield torch.from_numpy(images), scenes
 
 
@@ -42,7 +44,7 @@ def to_pixels(images: UInt8[Tensor, "images size size 3"]) -> Float[Tensor, "ima
 
 
 class Window:
-    """The last ``capacity`` images as latents with their scenes; grows by whole chunks."""
+    """The last ``capacity`` chunks as latents with their scenes."""
 
     def __init__(self, source: Iterator[tuple[Tensor, list[Scene]]], encode: Callable[[Tensor], Tensor], capacity: int):
         self._source, self._encode, self._capacity = source, encode, capacity
@@ -54,11 +56,12 @@ class Window:
         images, scenes = next(self._source)
         self._latents.append(self._encode(images))
         self._scenes.append(scenes)
-        if len(self._latents) * CHUNK > self._capacity:
+        if len(self._latents) > self._capacity:
             del self._latents[0], self._scenes[0]
 
     def sample(self, count: int, rng: random.Random) -> tuple[Float[Tensor, "count ..."], list[str]]:
         """Random images as latents, each with a caption made for this visit."""
-        picks = [divmod(rng.randrange(len(self._latents) * CHUNK), CHUNK) for _ in range(count)]
-        captions = [caption(self._scenes[chunk][index], rng) for chunk, index in picks]
-        return torch.stack([self._latents[chunk][index] for chunk, index in picks]), captions
+        chunk = len(self._scenes[0])
+        picks = [divmod(rng.randrange(len(self._scenes) * chunk), chunk) for _ in range(count)]
+        captions = [caption(self._scenes[number][index], rng) for number, index in picks]
+        return torch.stack([self._latents[number][index] for number, index in picks]), captions

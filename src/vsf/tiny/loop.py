@@ -107,4 +107,4 @@ def load_average(path: Path, steps: int, network: nn.Module) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+    return torch.load(path, map_location="cpu", weights_only=True)

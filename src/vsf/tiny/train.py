@@ -20,8 +20,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vsf.tiny import folder, model, patch_code, read, stages
-from vsf.tiny.data import CHUNK, Window, chunks, to_pixels
+from vsf.tiny.data import Window, chunks, to_pixels
 from vsf.tiny.loop import Stage, first_step, load_average, train
+from vsf.tiny.scenes import Scene
 
 RECIPE = Path(__file__).with_name("train.toml")
 STAGES = ("encoder", "decoder", "teacher", "student")
@@ -38,7 +39,7 @@ class Trainer:
 
     def encoder(self) -> None:
         """Write the principal code of some thousand images into the encoder: the same at every call."""
-        source = chunks(self.config["seed"], model.IMAGE_SIZE, ENCODER_CHUNKS)
+        source = self._chunks(ENCODER_CHUNKS)
         images = torch.cat([next(source)[0] for _ in range(self.config["encoder"]["chunks"])])
         patch_code.write_encoder(self.pipe.vae, to_pixels(images))
 
@@ -120,18 +121,20 @@ class Trainer:
         tokens, real = stages.tokenize(self.pipe.tokenizer, captions)
         return tokens.to(self.device), real.to(self.device)
 
+    def _chunks(self, first: int) -> Iterator[tuple[UInt8[Tensor, "images size size 3"], list[Scene]]]:
+        return chunks(self.config["seed"], self.config["data"]["chunk"], model.IMAGE_SIZE, first)
+
     def _pixels(self, batch: int) -> Iterator[Float[Tensor, "batch 3 size size"]]:
         seen = first_step(self.out / "decoder.pt") * batch
-        for images, _ in chunks(self.config["seed"], model.IMAGE_SIZE, DECODER_CHUNKS + seen // CHUNK):
+        for images, _ in self._chunks(DECODER_CHUNKS + seen // self.config["data"]["chunk"]):
             for part in images.split(batch):
                 yield to_pixels(part).to(self.device)
 
     def _window(self, stage: str) -> Window:
         """The images that this stage holds at the step where it (re)starts."""
-        last = self._chunks_by(first_step(self.out / f"{stage}.pt"))
-        start = max(0, last - self.config["data"]["window"] // CHUNK)
-        source = chunks(self.config["seed"], model.IMAGE_SIZE, DENOISER_CHUNKS + start)
-        window = Window(source, self._encode, self.config["data"]["window"])
+        last = self._chunks_by(max(0, first_step(self.out / f"{stage}.pt") - 1))
+        start = max(0, last - self.config["data"]["window"])
+        window = Window(self._chunks(DENOISER_CHUNKS + start), self._encode, self.config["data"]["window"])
         for _ in range(last - start):
             window.grow()
         return window
@@ -144,7 +147,8 @@ class Trainer:
 
     def _chunks_by(self, step: int) -> int:
         """How many chunks have been drawn by this step; eight are there from the start."""
-        return 8 + step * self.config["batch"] // (CHUNK * self.config["data"]["visits"])
+        data = self.config["data"]
+        return 8 + step * self.config["batch"] // (data["chunk"] * data["visits"])
 
     @torch.no_grad()
     def _encode(self, images: UInt8[Tensor, "images size size 3"]) -> Float[Tensor, "images channels height width"]:

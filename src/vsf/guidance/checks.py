@@ -1,0 +1,64 @@
+"""Whether the tensors of an attention call, its layouts and its controls fit together."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vsf.errors import LayoutError
+from vsf.guidance.call import AttentionCall
+from vsf.spans import TokenLayout
+
+
+def check_shapes(call: AttentionCall, layouts: Sequence[TokenLayout]) -> None:
+    """Raise LayoutError unless tensors, layouts, mask and validity fit together."""
+    if call.kind not in ("joint", "cross"):
+        raise LayoutError(f'kind is "joint" or "cross", got "{call.kind}"')
+    query, key, value = (tuple(tensor.shape) for tensor in (call.query, call.key, call.value))
+    if not len(query) == len(key) == len(value) == 4:
+        raise LayoutError(f"query, key, value are (batch, heads, tokens, channels), got {query}, {key}, {value}")
+    if query[:2] != key[:2] or key[:3] != value[:3] or query[3] != key[3]:
+        raise LayoutError(
+            "query, key and value share batch and heads, key and value their tokens, query and key their channels, "
+            f"got {query}, {key}, {value}; repeat key and value heads where they are grouped"
+        )
+    for layout in layouts:
+        if layout.tokens != key[2] or (call.kind == "joint" and query[2] != key[2]):
+            raise LayoutError(
+                f"a {call.kind} layout of {layout.tokens} tokens needs as many keys"
+                f"{' and queries' if call.kind == 'joint' else ''}, got {key[2]} keys and {query[2]} queries"
+            )
+    _check_bias(call.bias, (query[0], query[1], query[2], key[2]))
+    if call.negative_valid is not None:
+        expected = (query[0], max(layout.count(["negative"]) for layout in layouts))
+        if call.negative_valid.dtype != torch.bool or tuple(call.negative_valid.shape) != expected:
+            came = f"{call.negative_valid.dtype} of {tuple(call.negative_valid.shape)}"
+            raise LayoutError(f"negative_valid is boolean (batch, negative tokens) = {expected}, got {came}")
+    _check_control(call, layouts)
+
+
+def _check_control(call: AttentionCall, layouts: Sequence[TokenLayout]) -> None:
+    weights, strength = call.control.weights, call.control.strength
+    batch = call.query.shape[0]
+    expected = (batch, max(len(layout.negative_lengths) for layout in layouts))
+    if weights is not None and tuple(weights.shape) != expected:
+        raise LayoutError(f"weights are (batch, negatives) = {expected}, got {tuple(weights.shape)}")
+    if not isinstance(strength, Tensor):
+        return
+    for layout in layouts:
+        rows = layout.count(["image"]) if call.kind == "joint" else call.query.shape[2]
+        if tuple(strength.shape) not in ((), (rows,), (1, rows), (batch, rows)):
+            raise LayoutError(
+                f"strength is a number, (image rows) = ({rows},), or one for each batch row as well = {(batch, rows)}, "
+                f"got {tuple(strength.shape)}"
+            )
+
+
+def _check_bias(bias: Tensor | None, full: tuple[int, int, int, int]) -> None:
+    if bias is None:
+        return
+    if bias.dim() != 4 or any(size not in (1, want) for size, want in zip(bias.shape, full, strict=True)):
+        raise LayoutError(
+            f"a bias broadcasts to (batch, heads, queries, keys) = {full}, got {tuple(bias.shape)}; "
+            "it covers the negative tokens too"
+        )

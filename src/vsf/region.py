@@ -1,0 +1,72 @@
+"""Where in the picture a negative prompt acts: a mask or a box, brought to the model's grid of tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from vsf.errors import KnobError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """How strongly guidance acts on each part of the picture, 0 (not at all) to 1.
+
+    mask: a tensor (height, width) of numbers from 0 to 1, of any size; a PIL image, white = 1; or a box (left, top,
+        right, bottom) in fractions of width and height. Raises KnobError for anything else.
+    """
+
+    mask: Any
+
+    def __post_init__(self) -> None:
+        mask = self.mask
+        if hasattr(mask, "convert") and hasattr(mask, "tobytes"):
+            mask = _from_image(mask)
+        if isinstance(mask, Tensor):
+            _check_tensor(mask)
+        elif not _is_box(mask):
+            raise KnobError(
+                "mask is a tensor (height, width), a PIL image, or a box (left, top, right, bottom) in fractions with "
+                f"0 <= left < right <= 1 and 0 <= top < bottom <= 1, got {mask!r}"
+            )
+        object.__setattr__(self, "mask", mask)
+
+    def on(self, height: int, width: int) -> Float[Tensor, "height width"]:
+        """Return the mean over each cell of a grid; what is 0 or 1 all over a cell is so to the last bit."""
+        if isinstance(self.mask, Tensor):
+            wide = self.mask.detach().float()
+            return F.adaptive_avg_pool2d(wide[None, None], (height, width))[0, 0].clamp(0, 1)
+        left, top, right, bottom = self.mask
+        return _covered(top, bottom, height)[:, None] * _covered(left, right, width)
+
+
+def _from_image(image: Any) -> Tensor:
+    """Read the brightness of a PIL image."""
+    grey = image.convert("L")
+    return torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8).reshape(grey.height, grey.width) / 255
+
+
+def _check_tensor(mask: Tensor) -> None:
+    if mask.dim() != 2 or mask.numel() == 0:
+        raise KnobError(f"a mask is (height, width), got {tuple(mask.shape)}")
+    if not bool(((mask >= 0) & (mask <= 1)).all()):
+        raise KnobError(f"a mask holds numbers from 0 to 1, got {float(mask.min()):g} to {float(mask.max()):g}")
+
+
+def _is_box(mask: object) -> bool:
+    if not isinstance(mask, Sequence) or len(mask) != 4:
+        return False
+    if not all(isinstance(edge, int | float) and not isinstance(edge, bool) for edge in mask):
+        return False
+    left, top, right, bottom = mask
+    return 0 <= left < right <= 1 and 0 <= top < bottom <= 1
+
+
+def _covered(start: float, stop: float, cells: int) -> Float[Tensor, " cells"]:
+    """Return the part of each of these equal cells that lies between two fractions of the whole."""
+    first = torch.arange(cells, dtype=torch.float32)
+    return (stop * cells - first).clamp(0, 1) - (start * cells - first).clamp(0, 1)

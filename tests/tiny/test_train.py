@@ -1,0 +1,79 @@
+"""Training runs end to end, and a stopped run goes on as if it had not been stopped."""
+
+import json
+
+import pytest
+import torch
+
+from vsf import tiny
+from vsf.errors import UnknownNameError
+from vsf.tiny import model, train
+
+CONFIG = {
+    "seed": 0,
+    "batch": 8,
+    "encoder": {"chunks": 1},
+    "decoder": {"steps": 2, "batch": 2, "learning_rate": 1e-3, "noise": 0.1},
+    "data": {"chunk": 8, "window": 4, "visits": 1},  # a new chunk at every step
+    "teacher": {"steps": 4, "learning_rate": 1e-3, "drop_caption": 0.1, "bare_rows": 0.5},
+    "student": {
+        "steps": 2,
+        "learning_rate": 1e-4,
+        "guidance_scale": 2.0,
+        "step_counts": [4, 8],
+        "teacher_substeps": 2,
+    },
+}
+
+
+def run(out):
+    """Train the teacher; returns its weights."""
+    out.mkdir(exist_ok=True)
+    torch.manual_seed(0)
+    trainer = train.Trainer(model.pipeline(), CONFIG, out)
+    trainer.encoder()
+    trainer.teacher()
+    return trainer.pipe.transformer.state_dict()
+
+
+def test_every_stage_runs_and_both_models_come_out(tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    lines = [f"{key} = {value}" for key, value in CONFIG.items() if not isinstance(value, dict)]
+    for name, section in CONFIG.items():
+        if isinstance(section, dict):
+            lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in section.items())]
+    recipe.write_text("\n".join(lines))
+    train.main(out=tmp_path / "run", config=recipe)
+    for name in ("tiny-base", "tiny"):
+        pipe = tiny.read(tmp_path / "run" / name)
+        pipe.set_progress_bar_config(disable=True)
+        assert pipe("a red car", num_inference_steps=1, guidance_scale=0.0).images[0].size == (64, 64)
+    before, after = (
+        (tmp_path / "run" / name / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes()
+        for name in ("tiny-base", "tiny")
+    )
+    assert before != after
+
+
+def test_a_run_that_was_stopped_goes_on_as_the_uninterrupted_one(tmp_path, monkeypatch):
+    whole = run(tmp_path / "whole")
+    monkeypatch.setattr("vsf.tiny.loop.CHECKPOINT_EVERY", 2)
+    visit = train.Trainer._visit
+
+    def stopping(self, window, step, rng):
+        if step == 3:
+            raise KeyboardInterrupt
+        return visit(self, window, step, rng)
+
+    monkeypatch.setattr(train.Trainer, "_visit", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts")
+    monkeypatch.undo()
+    resumed = run(tmp_path / "parts")
+    for name, weight in whole.items():
+        assert torch.equal(weight, resumed[name]), name
+
+
+def test_an_unknown_embedded_model_is_refused_by_name():
+    with pytest.raises(UnknownNameError, match="tiny"):
+        tiny.load("tinny")
