@@ -4,19 +4,28 @@ from pathlib import Path
 
 from vsf.generate import Request, draw, load
 from vsf.generate.sheet import contact_sheet
+from vsf.judges.scenes import describe
 
 PROMPT = "a red car on snow"
 NEGATIVE = "wheels"
-METHODS = {"no guidance": "none", "value sign flip": "vsf"}
+SEED = 3
+FLIP = {"scale": 2.0, "special_tokens": "strip"}
+PAIR = {
+    "no guidance": Request(PROMPT, NEGATIVE, method="none", seed=SEED),
+    "value sign flip": Request(PROMPT, NEGATIVE, method="vsf", knobs=FLIP, seed=SEED),
+}
 FILE = Path("out/demo.png")
 
 
 def main() -> None:
-    requests = [Request(PROMPT, NEGATIVE, method=method) for method in METHODS.values()]
-    model = load(requests[0])
-    images = [result.image for request in requests for result in draw(request, model)]
+    model = load(PAIR["no guidance"])
+    images = {name: next(iter(draw(request, model))).image for name, request in PAIR.items()}
+    for name, image in images.items():
+        print(f"{name}: the judge saw {describe(image, NEGATIVE)}")
     FILE.parent.mkdir(exist_ok=True)
-    contact_sheet([PROMPT, f"without: {NEGATIVE}"], list(METHODS), ["seed 0"], images).save(FILE)
+    contact_sheet([PROMPT, f"negative prompt: {NEGATIVE}"], list(PAIR), [f"seed {SEED}"], list(images.values())).save(
+        FILE
+    )
     print(f"The pair is in {FILE.resolve()}")
 
 

@@ -81,6 +81,8 @@ def _check_pipe(pipe: Any, request: Request) -> None:
         )
     if request.image is None and ("Img2Img" in name or "Inpaint" in name):
         raise errors.RequestError(f"{name} starts from a picture; give it one with --image.")
+    if request.steps < 2 and pipe.scheduler.config.get("shift_terminal"):
+        raise errors.RequestError("this model's schedule has a first and a last step; ask for at least --steps 2.")
 
 
 def _arguments(request: Request, pipe: Any) -> dict[str, Any]:

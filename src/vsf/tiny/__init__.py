@@ -32,11 +32,17 @@ def read(path: Path) -> StableDiffusion3Pipeline:
     """A saved pipeline of the embedded kind in float32: SD3 without its third encoder, which diffusers wants named."""
     import torch
     from diffusers import StableDiffusion3Pipeline
+    from diffusers.utils import logging
 
     absent = {"text_encoder_3": None, "tokenizer_3": None}
-    return StableDiffusion3Pipeline.from_pretrained(
-        path, dtype=torch.float32, use_safetensors=True, local_files_only=True, **absent
-    )
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # it would warn that this small autoencoder is not the kind SD3 was published with
+    try:
+        return StableDiffusion3Pipeline.from_pretrained(
+            path, dtype=torch.float32, use_safetensors=True, local_files_only=True, **absent
+        )
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def vocabulary() -> frozenset[str]:
