@@ -23,9 +23,8 @@ def main() -> None:
     for name, image in images.items():
         print(f"{name}: the judge saw {describe(image, NEGATIVE)}")
     FILE.parent.mkdir(exist_ok=True)
-    contact_sheet([PROMPT, f"negative prompt: {NEGATIVE}"], list(PAIR), [f"seed {SEED}"], list(images.values())).save(
-        FILE
-    )
+    title, rows = [PROMPT, f"negative prompt: {NEGATIVE}"], [f"seed {SEED}"]
+    contact_sheet(title, list(PAIR), rows, list(images.values())).save(FILE)
     print(f"The pair is in {FILE.resolve()}")
 
 

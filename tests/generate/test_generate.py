@@ -147,3 +147,8 @@ def test_metadata_names_neither_paths_nor_weights_it_does_not_know(pipe, folder)
     assert loaded["model"] is None
     assert len(loaded["weights"]) == 64
     assert str(folder) not in str(loaded)
+
+
+def test_a_single_step_is_refused_where_the_schedule_cannot_have_one():
+    with pytest.raises(RequestError, match="at least --steps 2"):
+        generate(Request("a red car", model="tiny", steps=1))

@@ -30,7 +30,7 @@ RENDERS_PER_PROMPT = 10
 LEVELS = sum(1 + len(damage.levels) for damage in DAMAGES.values())
 NONE = Setting("none", vsf.method("none"))
 NONE_IN_4 = Setting("none, 4 steps", vsf.method("none"), steps=4)
-STRENGTHS = ((1.0, -1.0), (0.5, 0.0), (1.0, 0.0), (2.0, 0.0), (4.0, 0.0), (4.0, 1.5), (8.0, 1.5))  # scale, offset
+STRENGTHS = ((0.5, 0.0), (0.75, 0.0), (1.0, 0.0), (2.0, 0.0), (4.0, 0.0), (6.0, 0.0), (8.0, 1.5))  # scale, offset
 SPECIAL_TOKENS: tuple[Literal["keep", "strip"], ...] = ("keep", "strip")
 GRID = tuple(
     Setting(
