@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vsf import tiny
 from vsf.cli import console, inputs, outputs
 from vsf.cli.options import NEGATIVE, OUT, PROMPT, SHARED, flag, knob_flags, takes
 from vsf.errors import RequestError
-from vsf.generate import Model, Request, draw, provenance
+from vsf.generate import Model, Request, Result, draw, provenance
 
 EXAMPLE = "vsf generate 'a red car on snow' --negative wheels --scale 1.5 --seed 7 --out car.png"
 FLAGS = [
@@ -51,6 +52,15 @@ def _note(request: Request, given: dict[str, Any], past: dict[str, Any] | None) 
         console.note("the method none leaves the negative prompt aside.")
 
 
+def _seen(request: Request, result: Result) -> dict[str, str]:
+    """What the judge of the little world makes of a picture; it knows nothing of other models' pictures."""
+    if request.model not in tiny.MODELS:
+        return {}
+    from vsf.judges.scenes import describe
+
+    return {"seen": describe(result.image, request.negative)}
+
+
 def _draw_and_save(request: Request, model: Model, files: list[Path], quiet: bool) -> None:
     """Save each image as soon as it is finished; what is finished stays, and is reported, after Ctrl-C too."""
     done: list[dict[str, Any]] = []
@@ -58,10 +68,11 @@ def _draw_and_save(request: Request, model: Model, files: list[Path], quiet: boo
         with console.steps(request.count, quiet=quiet) as progress:
             for file, result in zip(files, draw(request, model, progress), strict=True):
                 provenance.write(file, result.image, result.metadata)
-                done.append({"file": str(file), **provenance.portable(result.metadata)})
+                done.append({"file": str(file), **_seen(request, result), **provenance.portable(result.metadata)})
     finally:
         if quiet:
             console.print_json(done)
         else:
             for entry in done:
-                console.stdout.print(f"{entry['file']}  (seed {entry['seed']})", markup=False, soft_wrap=True)
+                seen = f": the judge saw {entry['seen']}" if "seen" in entry else ""
+                console.stdout.print(f"{entry['file']}  (seed {entry['seed']}){seen}", markup=False, soft_wrap=True)
