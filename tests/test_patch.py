@@ -1,8 +1,10 @@
 """guide, attach and detach on a live pipeline: what they do to a run, and that nothing stays behind."""
 
 import copy
+import gc
 import sys
 import threading
+import weakref
 
 import accelerate
 import diffusers
@@ -660,3 +662,40 @@ def test_only_an_attached_pipeline_can_be_detached(pipe):
         vsf.detach(pipe)
     with vsf.guide(pipe, "wheels"), pytest.raises(vsf.NotGuidedError, match="is not attached"):
         vsf.detach(pipe)
+
+
+def test_an_attached_pipeline_that_nobody_holds_any_more_is_freed():
+    pipe = tiny.sd3()
+    vsf.attach(pipe)
+    tiny.call(pipe, negative_prompt="wheels")
+    denoiser = weakref.ref(pipe.transformer)
+    del pipe
+    gc.collect()
+    assert denoiser() is None
+
+
+def test_a_run_without_a_negative_on_an_attached_pipeline_reports_none(pipe):
+    report = vsf.attach(pipe)
+    tiny.call(pipe, negative_prompt="wheels")
+    assert report.tokens
+    tiny.call(pipe)
+    assert report.tokens == ()
+
+
+def test_under_autocast_a_model_with_query_norm_is_guided(pipe, plain):
+    with torch.autocast("cpu", dtype=torch.bfloat16), vsf.guide(pipe, negative_prompt="wheels"):
+        guided = tiny.call(pipe)
+    assert guided.isfinite().all()
+    assert difference(guided, plain) > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_pipelines_are_guided_and_an_empty_negative_changes_nothing(dtype):
+    pipe = tiny.sd3().to(dtype)
+    prompts = ["a red car", "a house"]
+    plain = tiny.call(pipe, prompts)
+    with vsf.guide(pipe, negative_prompt=["wheels", ""]):
+        guided = tiny.call(pipe, prompts)
+    assert guided.isfinite().all()
+    assert not torch.equal(guided[0], plain[0])
+    assert torch.equal(guided[1], plain[1])

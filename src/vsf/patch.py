@@ -49,8 +49,8 @@ def guide(
     if (negative_prompt is None) == (negative is None):
         raise PromptError("give either negative_prompt=, texts, or negative=, the result of vsf.encode")
     session.use(encode(pipe, negative_prompt) if negative is None else negative)  # type: ignore[arg-type]
-    session.install()
     try:
+        session.install()
         yield session.report
     finally:
         session.undo.close()

@@ -84,7 +84,8 @@ class Session:
         if self.pipe is not None and not self._running:
             raise NotGuidedError(
                 "the guided denoiser was called, but not by the pipeline that is guided, so it is not known which "
-                "batch rows to guide. Guide the pipeline that makes the call, or the denoiser: guide(pipe.transformer)"
+                "batch rows to guide. Guide the pipeline that makes the call, or, where it does not use "
+                "classifier-free guidance, the denoiser: guide(pipe.transformer)"
             )
         return negative
 
@@ -97,6 +98,7 @@ class Session:
             self.report.begin(self._negative)
         try:
             if self.takes_argument:
+                self.report.tokens = ()
                 self._take_argument(pipe, arguments)
             self._count_prompts(arguments)
             output = original(pipe, **arguments)
