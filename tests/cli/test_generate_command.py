@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 from PIL import Image, ImageChops
@@ -328,3 +331,14 @@ def test_like_notices_a_changed_scheduler(draw, vsf, folder, tmp_path):
     code, _, err = vsf("generate", "--like", "a.png", "--model", other)
     assert code == 2
     assert "not the weights that made the picture" in err
+
+
+@pytest.mark.slow
+def test_from_command_to_file_takes_at_most_twenty_seconds(tmp_path):
+    """On a machine with two cores and nothing else to do."""
+    file = tmp_path / "a.png"
+    began = time.monotonic()
+    words = ["generate", "a red car on snow", "--negative", "wheels", "--out", str(file)]
+    subprocess.run([sys.executable, "-m", "vsf", *words], check=True)
+    assert time.monotonic() - began <= 20
+    assert file.is_file()

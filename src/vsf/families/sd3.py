@@ -13,8 +13,9 @@ from vsf.spans import Span
 
 
 class StableDiffusion3(Family):
-    """Sequence [image | positive | negative]; a block's second attention (`attn2`, 3.5) sees the image alone.
+    """Stable Diffusion 3 and 3.5, in every pipeline of diffusers that uses their transformer.
 
+    The token sequence is [image | positive | negative]; a block's second attention (`attn2`, 3.5) sees the image alone.
     The pooled text embedding stays the positive's.
     """
 
