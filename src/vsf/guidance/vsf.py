@@ -23,7 +23,8 @@ class ValueSignFlip(Knobs):
     negative.
 
     `layout` "paper" is the published one; in "reference", the authors' own code, the positive prompt is followed by an
-    unflipped copy of the negative, which the family appends (so `offset=inf` is no way to switch that one off). `special_tokens` is acted on where prompts are encoded.
+    unflipped copy of the negative, which the family appends (so `offset=inf` does not switch that one off).
+    `special_tokens` is acted on where prompts are encoded.
     """
 
     name: ClassVar[str] = "vsf"
