@@ -44,8 +44,28 @@ def test_a_random_model_falls_short_and_its_rows_are_written(random_model, tmp_p
     assert len(written["rows"]) == 2 * len(tiny_figures.SEEDS) * len(settings)
     assert {row["split"] for row in written["rows"]} == {"test"}
     assert len(written["dev_grid"]) == 2
-    unmeasured = {figure["name"] for figure in written["figures"] if figure["held"] is None}
-    assert unmeasured == {"judge agrees with a careful look", "no guidance: parts named in the prompt are drawn"}
+    figures = {figure["name"]: figure for figure in written["figures"]}
+    assert figures["judge agrees with a careful look"]["held"] is None
+    assert figures["pictures that the judge could not read"]["value"] == 1
+    assert figures["pictures that the judge could not read"]["held"] is False
+
+
+def test_every_verdict_on_a_picture_that_cannot_be_read_is_none(random_model, monkeypatch):
+    pipe = tiny_figures.read(random_model)
+    pipe.set_progress_bar_config(disable=True)
+    monkeypatch.setattr("vsf.bench.sampling.look", lambda images: [Reading(None, None)] * len(images))
+    pairs, setting = prompt_pairs(1, seed=0, split="dev"), Setting("none", vsf.method("none"), steps=2)
+    (unread,) = sample(pipe, setting, pairs, [0], lambda _: None)
+    verdicts = (unread.object, unread.part_gone, unread.colour, unread.background, unread.named, unread.quality)
+    assert verdicts == (None,) * 6
+    assert share([unread], "object") is None
+    assert share([unread, row(object=False)], "object") == 0
+
+
+def test_one_unreadable_picture_falls_short_because_no_score_counts_it():
+    figure = tiny_figures.unreadable_figure([row(), row(quality=None)])
+    assert (figure.value, figure.held) == (0.5, False)
+    assert tiny_figures.unreadable_figure([row()]).held is True
 
 
 def test_every_setting_starts_from_the_same_noise_and_rows_do_not_depend_on_the_batch(random_model, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,8 +31,8 @@ class Setting:
 class Row:
     """One judged image.
 
-    An image that the judge could not read is right in nothing. `named` tells whether the part that the prompt names
-    is drawn, None when it names none.
+    Every verdict on an image that the judge could not read is None. `named` tells whether the part that the prompt
+    names is drawn, None also when it names none.
     """
 
     setting: str
@@ -39,12 +40,12 @@ class Row:
     prompt: str
     negative: str
     seed: int
-    object: bool
-    part_gone: bool
-    colour: bool
-    background: bool
+    object: bool | None
+    part_gone: bool | None
+    colour: bool | None
+    background: bool | None
     named: bool | None
-    quality: float
+    quality: float | None
     saw: str
 
 
@@ -69,27 +70,24 @@ def sample(pipe: Any, setting: Setting, pairs: Sequence[PromptPair], seeds: Sequ
     return rows
 
 
-def share(rows: Sequence[Row], column: str) -> float:
-    """The mean of a column over the rows that have it."""
+def share(rows: Sequence[Row], column: str) -> float | None:
+    """The mean of a column over the rows that have it; None when none has."""
     values = [float(value) for row in rows if (value := asdict(row)[column]) is not None]
-    return round(sum(values) / len(values), 4)
+    return round(sum(values) / len(values), 4) if values else None
 
 
 def _row(setting: Setting, pair: PromptPair, seed: int, reading: Reading) -> Row:
+    row = partial(Row, setting.name, pair.split, pair.prompt, pair.negative, seed, saw=words(reading, pair.negative))
+    if reading.scene is None or reading.quality is None:
+        return row(object=None, part_gone=None, colour=None, background=None, named=None, quality=None)
     verdict = answer(reading, Question(pair.object, pair.negative))
-    things = reading.scene.things if reading.scene is not None else ()
+    things = reading.scene.things
     named = set(pair.prompt.split()) & set(PARTS)
-    return Row(
-        setting=setting.name,
-        split=pair.split,
-        prompt=pair.prompt,
-        negative=pair.negative,
-        seed=seed,
-        object=bool(verdict.positive),
-        part_gone=bool(verdict.negative),
+    return row(
+        object=verdict.positive,
+        part_gone=verdict.negative,
         colour=any(thing.object == pair.object and thing.colour == pair.colour for thing in things),
-        background=reading.scene is not None and reading.scene.background == pair.background,
+        background=reading.scene.background == pair.background,
         named=any(named <= thing.parts for thing in things) if named else None,
-        quality=round(verdict.quality or 0.0, 4),
-        saw=words(reading, pair.negative),
+        quality=round(reading.quality, 4),
     )

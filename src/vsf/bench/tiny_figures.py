@@ -41,6 +41,7 @@ GRID = tuple(
 )
 BOUNDS = ((0.87, 0.60), (0.97, 0.42))  # at a positive score of at least the first, the negative score of the second
 QUALITY_LOSS = 0.05
+Scores = dict[str, float | None]
 MARGINS = (0.0, 0.02)  # above each bound the best setting on dev prompts goes on to the test prompts
 SECONDS = 1.5
 
@@ -62,6 +63,7 @@ def main(
         figures += more
         chosen, grid = tune(pipe, min(prompts, DEV_PROMPTS), seed, progress)
         rows = measure(pipe, chosen, prompts, seed, progress)
+    figures.append(unreadable_figure([row for group in rows.values() for row in group]))
     figures += unguided_figures(rows) + [guided_figure(rows, *bound) for bound in BOUNDS]
     figures.append(Figure("seconds for transformer and decoding, 8 steps", seconds(pipe), high=SECONDS))
     figures.append(Figure("judge agrees with a careful look", None, low=0.95, note="needs a human"))
@@ -80,8 +82,8 @@ def tune(pipe: Any, prompts: int, seed: int, progress: Progress) -> tuple[list[S
     for (positive, _), margin in product(BOUNDS, MARGINS):
         fit = [setting for setting in GRID if admissible(scores[setting], scores[NONE], positive + margin)]
         # With none admissible the gentlest goes on, so that the figure says how far off the model is.
-        best = max(fit, key=lambda setting: scores[setting]["negative"], default=None)
-        chosen[best or max(GRID, key=lambda setting: scores[setting]["positive"])] = None
+        best = max(fit, key=lambda setting: scores[setting]["negative"] or 0, default=None)
+        chosen[best or max(GRID, key=lambda setting: scores[setting]["positive"] or 0)] = None
     return list(chosen), [{"setting": setting.name, **score} for setting, score in scores.items()]
 
 
@@ -93,16 +95,25 @@ def measure(pipe: Any, chosen: Sequence[Setting], prompts: int, seed: int, progr
     return {setting.name: sample(pipe, setting, pairs, seeds, tick) for setting in settings}
 
 
-def scored(rows: Sequence[Row]) -> dict[str, float]:
+def scored(rows: Sequence[Row]) -> Scores:
     """The three scores of a setting, and how often colour and background are right."""
     columns = {"positive": "object", "negative": "part_gone", "quality": "quality"}
     scores = {name: share(rows, column) for name, column in columns.items()}
     return {**scores, "colour": share(rows, "colour"), "background": share(rows, "background")}
 
 
-def admissible(scores: dict[str, float], unguided: dict[str, float], positive: float) -> bool:
+def admissible(scores: Scores, unguided: Scores, positive: float) -> bool:
     """Whether a setting keeps the positive score and the quality."""
-    return scores["positive"] >= positive and scores["quality"] >= unguided["quality"] - QUALITY_LOSS
+    kept, quality, reference = scores["positive"], scores["quality"], unguided["quality"]
+    if kept is None or quality is None or reference is None:
+        return False
+    return kept >= positive and quality >= reference - QUALITY_LOSS
+
+
+def unreadable_figure(rows: Sequence[Row]) -> Figure:
+    """Unreadable pictures are left out of every score, so not one is let pass in silence."""
+    unreadable = sum(row.quality is None for row in rows)
+    return Figure("pictures that the judge could not read", unreadable / len(rows), high=0.0, note=f"{unreadable}")
 
 
 def unguided_figures(rows: dict[str, list[Row]]) -> list[Figure]:
@@ -132,13 +143,11 @@ def guided_figure(rows: dict[str, list[Row]], positive: float, negative: float) 
     if not fit:
         # No guidance is a setting, too: it keeps everything and removes what is missing by chance.
         return Figure(name, unguided["negative"], low=negative, note="no setting tried keeps that; this is none's")
-    best = max(fit, key=lambda key: tried[key]["negative"])
+    best = max(fit, key=lambda key: tried[key]["negative"] or 0)
     score = tried[best]
+    gain = (score["quality"] or 0) - (unguided["quality"] or 0)  # neither is None in an admissible setting
     return Figure(
-        name,
-        score["negative"],
-        low=negative,
-        note=f"{best}: positive {score['positive']:.3f}, quality {score['quality'] - unguided['quality']:+.3f}",
+        name, score["negative"], low=negative, note=f"{best}: positive {score['positive']:.3f}, quality {gain:+.3f}"
     )
 
 
