@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from math import nan
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from vsf.encode import Negative
 from vsf.errors import NotGuidedError, PromptError
+from vsf.grid import Grid
 from vsf.guidance import Observation
 
 UNSEEN = 1e-6
@@ -48,7 +50,7 @@ class Report:
         numbers = iter(range(len(self.tokens)))
         self._effect = _Effect(tuple(tuple(next(numbers) for _ in shares) for shares in negative.shares))
 
-    def begin_step(self, grid: tuple[int, int]) -> None:
+    def begin_step(self, grid: Grid) -> None:
         """Take what is recorded from now on as another denoiser call, on this grid of image tokens."""
         self._effect.begin_step(grid)
 
@@ -68,9 +70,10 @@ class Report:
         values = [[self._effect.change(step, layer, self.tokens) for layer in self.layers] for step in steps]
         return torch.tensor(values).reshape(len(steps), len(self.layers))
 
-    def heat_map(self, negative: int = 0) -> Float[Tensor, "height width"]:
+    def heat_map(self, negative: int = 0) -> Float[Tensor, "height width"] | Float[Tensor, "frames height width"]:
         """Where the image looked at this negative: its share of the attention, mean over steps, layers and heads.
 
+        A video has a map for each frame of its latents. Layers on a coarser grid count for all the tokens they cover.
         Raises PromptError for a number that no negative has, NotGuidedError when nothing was observed.
         """
         if not 0 <= negative < len(self.tokens):
@@ -111,15 +114,15 @@ class _Effect:
     def __init__(self, numbers: tuple[tuple[int, ...], ...]) -> None:
         """Take the numbers of each prompt's negatives."""
         self.numbers = numbers
-        self.grid: tuple[int, int] | None = None
+        self.grid: Grid | None = None
         self._calls: list[dict[str, list[tuple[Rows, Tensor, Tensor]]]] = []
-        self._heat: dict[Rows, tuple[Tensor, int]] = {}
+        self._heat: dict[tuple[Rows, int], tuple[Tensor, int]] = {}
 
     @property
     def steps(self) -> int:
         return len(self._calls)
 
-    def begin_step(self, grid: tuple[int, int]) -> None:
+    def begin_step(self, grid: Grid) -> None:
         if grid != self.grid:
             self._heat.clear()
         self.grid = grid
@@ -127,8 +130,9 @@ class _Effect:
 
     def record(self, layer: str, rows: Rows, seen: Observation) -> None:
         self._calls[-1].setdefault(layer, []).append((rows, seen.change, seen.mass.mean(-1)))
-        total, count = self._heat.get(rows, (torch.zeros_like(seen.mass), 0))
-        self._heat[rows] = (total + seen.mass, count + 1)
+        key = rows, seen.mass.shape[-1]
+        total, count = self._heat.get(key, (torch.zeros_like(seen.mass), 0))
+        self._heat[key] = (total + seen.mass, count + 1)
 
     def mass(self, step: int, layer: str) -> list[float]:
         """Mean of each negative over the rows that have it."""
@@ -146,17 +150,22 @@ class _Effect:
 
     def heat_map(self, number: int) -> Tensor:
         maps, calls = [], 0
-        for rows, (total, count) in self._heat.items():
+        for (rows, tokens), (total, count) in self._heat.items():
             own = [total[row, slot] for row, slot, found in self._places(rows) if found == number]
-            maps += own
+            maps += [self._on_grid(each, tokens) for each in own]
             calls += count * len(own)
-        if not maps or self.grid is None:
+        if not maps:
             raise NotGuidedError(
                 f"no attention on negative {number} was observed: run the pipeline, uncompiled and without gradients, "
                 "with a schedule that is not off"
             )
         mean: Tensor = sum(maps[1:], maps[0]) / calls
-        return mean.reshape(self.grid)
+        return mean[0] if len(mean) == 1 else mean
+
+    def _on_grid(self, values: Tensor, tokens: int) -> Float[Tensor, "frames height width"]:
+        assert self.grid is not None
+        maps = self.grid.fit(tokens).cut(values)
+        return F.interpolate(maps[None], (self.grid.height, self.grid.width))[0]
 
     def _places(self, rows: Rows) -> Iterator[tuple[int, int, int]]:
         """Yield (row, slot, number of the negative) of every negative in some rows of a batch."""

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from vsf.errors import PromptError
+from vsf.spans import Span
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +31,11 @@ class NegativeRows:
     def slots(self) -> tuple[int, ...]:
         """Length of each slot."""
         return tuple(max(slot) for slot in self._by_slot())
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The spans of the slots."""
+        return tuple(Span("negative", slot) for slot in self.slots)
 
     def valid(self, tokens: int) -> Bool[Tensor, "batch tokens"] | None:
         """Tell which of a row's `tokens` are real, in each slot the real ones first; None when all of them are.

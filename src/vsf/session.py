@@ -1,16 +1,13 @@
 """A method at work on a live pipeline: what is installed, and what the run in progress needs to know."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from functools import partial
 from time import perf_counter
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from vsf.denoiser import GuidedDenoiser, named
 from vsf.effect import Report
 from vsf.encode import Negative
 from vsf.errors import (
@@ -19,12 +16,10 @@ from vsf.errors import (
     LayoutError,
     NotGuidedError,
     PromptError,
-    UnsupportedAttentionError,
 )
 from vsf.families import find_family
-from vsf.families.base import Injection, Role
-from vsf.guidance import Control, Guidance, Unguided, guided_attention
-from vsf.hooks import Attend, Twins, owner_of, swap_class
+from vsf.guidance import Guidance, Unguided
+from vsf.hooks import owner_of, swap_class
 from vsf.region import Region
 from vsf.schedule import Schedule
 
@@ -46,7 +41,7 @@ class Session:
         if self.pipe is None and self._follows_steps:
             raise KnobError("a denoiser on its own has no steps: guide the pipeline, or leave out start, end and curve")
         self.denoisers = [GuidedDenoiser(model, self) for model in models]
-        layers = tuple(name for denoiser in self.denoisers for name in denoiser.layers)
+        layers = tuple(dict.fromkeys(name for denoiser in self.denoisers for name in denoiser.layers))
         self.report = Report(method=repr(self.method), family=self.family.name, layers=layers)
         self.takes_argument = False
         self._negative: Negative | None = None
@@ -58,7 +53,7 @@ class Session:
     def install(self) -> None:
         """Swap the classes of the denoisers and the pipeline, until `undo` is closed."""
         for denoiser in self.denoisers:
-            self.undo.callback(swap_class(denoiser.module, {"__call__": denoiser.call}, owner=self))
+            denoiser.install(self.undo)
         if self.pipe is not None:
             self.undo.callback(swap_class(self.pipe, {"__call__": self.run}, owner=self))
 
@@ -91,9 +86,11 @@ class Session:
 
     def run(self, original: Any, pipe: Any, *args: Any, **kwargs: Any) -> Any:
         """Stand in for the pipeline's `__call__`."""
-        arguments = _named(original, args, kwargs)
+        arguments = named(original, args, kwargs)
         calls = self.report.steps + self.report.skipped
         self._calls_before, self._running, start = self.report.calls, True, perf_counter()
+        for denoiser in self.denoisers:
+            denoiser.branches.begin()
         if self._negative is not None:
             self.report.begin(self._negative)
         try:
@@ -135,6 +132,11 @@ class Session:
         return self.schedule.strength(self.family.fraction_done(self.pipe)) if self._follows_steps else 1.0
 
     @property
+    def splits_calls(self) -> bool:
+        """Whether the pipeline may call the denoiser for its positive prompt and once more without it."""
+        return self.pipe is not None and getattr(self.pipe, "do_classifier_free_guidance", True)
+
+    @property
     def _follows_steps(self) -> bool:
         """Whether the schedule is not the same in all steps."""
         return (self.schedule.start, self.schedule.end, self.schedule.curve) != (0, 1, "constant")
@@ -160,109 +162,3 @@ class Session:
                 "a negative prompt was given, but no attention call of the denoiser was guided: "
                 f"none of {', '.join(self.report.layers)} attended to image and text as {self.family.name} does"
             )
-
-
-class GuidedDenoiser:
-    """One denoiser of a session: its calls get the negatives, its attention layers the method."""
-
-    def __init__(self, module: nn.Module, session: Session) -> None:
-        self.module, self.session = module, session
-        self.inner: nn.Module = getattr(module, "_orig_mod", module)
-        self.layers = session.family.attention_layers(self.inner)
-        chosen = enumerate(self.layers)
-        self.idle = {name for at, name in chosen if not session.schedule.acts_on(at, len(self.layers))}
-        self.twins = Twins(self._attends())
-        self.injection: Injection | None = None
-        self.owners: list[int | None] = []
-        self.strength: float | Tensor = 1.0
-
-    def _attends(self) -> dict[str, tuple[nn.Module, Attend]]:
-        """Give each layer an attention that knows its name, or where that is not needed in compiled code, one for all.
-
-        Layers with an attention of their own are compiled one by one.
-        """
-        named = bool(self.idle) or not self._is_compiled()
-        keys = {name: (name if named else None, role) for name, (_, role) in self.layers.items()}
-        attend = {key: partial(self.attend, *key) for key in keys.values()}
-        return {name: (module, attend[keys[name]]) for name, (module, _) in self.layers.items()}
-
-    def call(self, original: Any, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Stand in for the denoiser's `__call__`."""
-        negative, family, report = self.session.active(), self.session.family, self.session.report
-        if negative is None:
-            return original(module, *args, **kwargs)
-        strength = self.session.strength()
-        if strength == 0:
-            report.skipped += 1
-            return original(module, *args, **kwargs)
-        arguments = _named(type(self.inner).forward, args, kwargs)
-        conditional = family.conditional_rows(self.session.pipe, arguments)
-        self.owners = self.session.owners(conditional, len(negative))
-        rows = negative.rows(self.owners, like=arguments[family.text])
-        grid = family.grid(self.inner, arguments)
-        self.strength = strength if self.session.region is None else self._spread(strength, grid, rows.embeddings)
-        if torch.is_grad_enabled() and getattr(self.inner, "gradient_checkpointing", False):
-            raise UnsupportedAttentionError(
-                "gradient checkpointing would recompute the attention unguided: call disable_gradient_checkpointing()"
-            )
-        report.begin_step(grid)
-        self.injection = family.inject(arguments, rows, getattr(self.session.method, "layout", "paper"))
-        try:
-            with self.twins.in_place():
-                output = original(module, **self.injection.arguments)
-        finally:
-            self.injection = None
-        self.session.finished_step(compiled=self._is_compiled())
-        return output
-
-    def _spread(self, strength: float, grid: tuple[int, int], like: Tensor) -> Tensor:
-        """Return the strength of each image token."""
-        assert self.session.region is not None
-        return strength * self.session.region.on(*grid).flatten().to(like.device)
-
-    def attend(
-        self, name: str | None, role: Role, query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, Any]
-    ) -> Tensor | None:
-        """Guide one attention call; None for the calls that see something else, such as an adapter's image tokens."""
-        injection = self.injection
-        assert injection is not None
-        keys, text = key.shape[2], injection.text_tokens
-        if role.kind == "cross" and keys != text:
-            return None
-        if role.kind == "joint" and not (query.shape[2] == keys > text):
-            return None
-        for option in ("is_causal", "enable_gqa", "dropout_p", "parallel_config"):
-            if options.get(option):
-                raise UnsupportedAttentionError(f"the model attends with {option}, which guidance cannot follow")
-        control = Control(injection.weights, 0.0 if name in self.idle else self.strength)
-        if not torch.compiler.is_compiling() and not control.is_off:
-            self.session.report.calls += 1
-            if name is not None:
-                control = replace(control, watch=partial(self.session.report.record, name, self.owners))
-        layouts = [role.layout(spans, keys) for spans in injection.text]
-        return guided_attention(
-            self.session.method,
-            query,
-            key,
-            value,
-            layouts if len(layouts) > 1 else layouts[0],
-            kind=role.kind,
-            negative_valid=injection.valid,
-            bias=options.get("attn_mask"),
-            scale=options.get("scale"),
-            control=control,
-        )
-
-    def _is_compiled(self) -> bool:
-        """Whether attention calls happen in compiled code, where they cannot be counted."""
-        parts = self.inner.modules()
-        return self.inner is not self.module or any(getattr(part, "_compiled_call_impl", None) for part in parts)
-
-
-def _named(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the positional arguments of a method (without self) their names. Raises TypeError as the call would."""
-    bound = inspect.signature(function).bind_partial(None, *args).arguments
-    positional = dict(list(bound.items())[1:])
-    if twice := positional.keys() & kwargs.keys():
-        raise TypeError(f"got multiple values for {', '.join(sorted(twice))}")
-    return {**positional, **kwargs}

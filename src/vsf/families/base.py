@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from vsf.encode import Negative, NegativeRows, Share
 from vsf.errors import KnobError, LayoutError, PromptError, UnsupportedAttentionError, UnsupportedPipelineError
+from vsf.grid import Grid
 from vsf.guidance import Guidance
+from vsf.hooks import Override
 from vsf.prompt import Prompt
 from vsf.spans import Span, TokenLayout
 
@@ -22,14 +24,19 @@ Negatives = str | Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """How a layer attends: image and text together ("joint", and where the image tokens stand) or image to text."""
+    """How a layer attends: image and text together, image to text, or the text to itself.
 
-    kind: Literal["joint", "cross"]
+    In "joint" layers `image` says where the image tokens stand, unless the text's spans hold them already. `picture`
+    tells whether they are the picture's; masks and heat maps leave others, such as sound, alone.
+    """
+
+    kind: Literal["joint", "cross", "text"]
     image: Literal["first", "last"] = "first"
+    picture: bool = True
 
     def layout(self, text: tuple[Span, ...], keys: int) -> TokenLayout:
         """Return the spans of a layer's keys, given those of its text."""
-        if self.kind == "cross":
+        if self.kind != "joint" or any(span.kind == "image" for span in text):
             return TokenLayout(text)
         image = Span("image", keys - sum(span.length for span in text))
         return TokenLayout((image, *text) if self.image == "first" else (*text, image))
@@ -49,18 +56,28 @@ class Injection:
 
     arguments: what to call the denoiser with. text: the spans of the text tokens, one tuple for all rows or one per
     row. valid: (batch, negative tokens of a row), which of them are real; None when all are. weights: (batch,
-    negatives), None when all are 1.
+    negatives), None when all are 1. beside: what a family that carries the negatives beside the model keeps there.
     """
 
     arguments: dict[str, Any]
     text: tuple[tuple[Span, ...], ...]
     valid: Bool[Tensor, "batch tokens"] | None
     weights: Float[Tensor, "batch negatives"] | None = None
+    beside: Any = None
 
     @property
     def text_tokens(self) -> int:
-        """Length of the text, negatives included."""
+        """Length of the text, negatives included, or of the whole sequence where its spans say so."""
         return sum(span.length for span in self.text[0])
+
+    def is_for(self, role: Role, queries: int, keys: int) -> bool:
+        """Tell whether an attention call of these sizes is the one that sees the text of this denoiser call."""
+        text = self.text_tokens
+        if role.kind == "cross":
+            return keys == text
+        if role.kind == "text" or any(span.kind == "image" for span in self.text[0]):
+            return queries == keys == text
+        return queries == keys > text
 
 
 class Family(ABC):
@@ -73,6 +90,12 @@ class Family(ABC):
     """Pattern of an attention module's name, and its role; modules that match none are not touched."""
     text: ClassVar[str] = "encoder_hidden_states"
     """The denoiser's argument that carries the text tokens, (batch, tokens, channels)."""
+    text_mask: ClassVar[str] = ""
+    """The argument that tells which text tokens are real, (batch, tokens), where there is one."""
+    conditions: ClassVar[tuple[str, ...]] = ("encoder_hidden_states",)
+    """All arguments that follow from the prompt: what a second call needs for another prompt."""
+    guidance: ClassVar[Literal["batch", "batch, conditional first", "calls"]] = "calls"
+    """How pipelines do classifier-free guidance: in one batch, unconditional rows first or last, or in two calls."""
     has_reference_layout: ClassVar[bool] = False
 
     @abstractmethod
@@ -80,8 +103,26 @@ class Family(ABC):
         """Encode one non-empty prompt with the pipeline's own encoders. Raises PromptError when they are gone."""
 
     @abstractmethod
-    def grid(self, denoiser: nn.Module, arguments: Mapping[str, Any]) -> tuple[int, int]:
-        """Return how many rows and columns of image tokens a denoiser call has; tokens go row by row."""
+    def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
+        """Return how the image tokens of a denoiser call lie in the picture, in its finest layers."""
+
+    def text_of(self, arguments: Mapping[str, Any]) -> Float[Tensor, "batch tokens channels"]:
+        """Return the text tokens of a denoiser call: negatives get their device, dtype and channels."""
+        return arguments[self.text]
+
+    def row_count(self, arguments: Mapping[str, Any]) -> int:
+        """Return how many batch rows a denoiser call has."""
+        return len(self.text_of(arguments))
+
+    def overrides(
+        self, denoiser: Any, running: Callable[[], Injection | None]
+    ) -> Iterable[tuple[object, Mapping[str, Override]]]:
+        """Return methods of the denoiser's parts to stand in for while it is guided: (part, name -> override).
+
+        `running` returns the injection of the call in progress, None when it is not guided.
+        """
+        del denoiser, running
+        return ()
 
     def encode_all(self, pipe: Any, negatives: Negatives | Sequence[Negatives]) -> Negative:
         """Encode the negatives of one prompt, a text or {text: weight}, or of each; "" and {} have no token.
@@ -132,19 +173,24 @@ class Family(ABC):
     def conditional_rows(self, pipe: Any, arguments: Mapping[str, Any]) -> list[bool]:
         """Tell for each row of a denoiser call whether it stands for the positive prompt.
 
-        `pipe` is None when the denoiser is guided on its own; then every row does.
+        `pipe` is None when the denoiser is guided on its own; then every row does. Calls that are unconditional as a
+        whole (`guidance` is "calls") do not come here.
         """
-        del pipe
-        return [True] * len(arguments[self.text])
+        rows = self.row_count(arguments)
+        if self.guidance == "calls" or not getattr(pipe, "do_classifier_free_guidance", False):
+            return [True] * rows
+        return halves(rows, first=self.guidance == "batch, conditional first")
 
-    def inject(self, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
-        """Append the negatives to the text tokens."""
-        del layout
-        text = arguments[self.text]
-        added = negative.embeddings.shape[1]
-        spans = (Span("positive", text.shape[1]), *(Span("negative", slot) for slot in negative.slots))
-        joined = torch.cat([text, negative.embeddings], 1)
-        return Injection({**arguments, self.text: joined}, (spans,), negative.valid(added), negative.weights)
+    def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
+        """Append the negatives to the text tokens, and as many ones to their mask."""
+        del denoiser, layout
+        text, added = arguments[self.text], negative.embeddings.shape[1]
+        changed = {self.text: torch.cat([text, negative.embeddings], 1)}
+        mask = arguments.get(self.text_mask)
+        if mask is not None:
+            changed[self.text_mask] = torch.cat([mask, mask.new_ones(len(mask), added)], 1)
+        spans = (Span("positive", text.shape[1]), *negative.spans)
+        return Injection({**arguments, **changed}, (spans,), negative.valid(added), negative.weights)
 
     def fraction_done(self, pipe: Any) -> float:
         """Tell which fraction of a run's steps is done, 0 in the first. Raises KnobError if it cannot be told."""
@@ -176,8 +222,11 @@ def class_names(target: object) -> list[str]:
     return [cls.__name__ for cls in type(getattr(target, "_orig_mod", target)).__mro__]
 
 
-def halves(rows: int) -> list[bool]:
-    """Return the rows of classifier-free guidance in one batch: unconditional first. Raises LayoutError if odd."""
+def halves(rows: int, *, first: bool = False) -> list[bool]:
+    """Return the rows of classifier-free guidance in one batch, the conditional ones `first` or last.
+
+    Raises LayoutError for an odd number of rows.
+    """
     if rows % 2:
         raise LayoutError(f"classifier-free guidance needs an even number of rows, got {rows}")
-    return [False] * (rows // 2) + [True] * (rows // 2)
+    return [first] * (rows // 2) + [not first] * (rows // 2)

@@ -7,7 +7,8 @@ import torch
 
 from vsf.encode import NegativeRows, Unpadded
 from vsf.errors import PromptError
-from vsf.families.base import Encoded, Family, Injection, Role, halves
+from vsf.families.base import Encoded, Family, Injection, Role
+from vsf.grid import Grid
 from vsf.hooks import calls_swapped
 from vsf.spans import Span
 
@@ -22,6 +23,8 @@ class StableDiffusion3(Family):
     name = "sd3"
     denoisers = ("SD3Transformer2DModel",)
     roles = ((r"transformer_blocks\.\d+\.attn", Role("joint", image="first")),)
+    conditions = ("encoder_hidden_states", "pooled_projections")
+    guidance = "batch"
     has_reference_layout = True
 
     def encode(self, pipe: Any, text: str) -> Encoded:
@@ -50,24 +53,22 @@ class StableDiffusion3(Family):
         return Encoded(embeddings[0], special[0].to(embeddings.device))
 
     def conditional_rows(self, pipe: Any, arguments: Mapping[str, Any]) -> list[bool]:
-        """Unconditional rows come first in the batch; the extra call of skip-layer guidance has none."""
-        rows = len(arguments[self.text])
-        guided = pipe is not None and pipe.do_classifier_free_guidance and arguments.get("skip_layers") is None
-        return halves(rows) if guided else [True] * rows
+        """The extra call of skip-layer guidance has conditional rows alone."""
+        return super().conditional_rows(pipe if arguments.get("skip_layers") is None else None, arguments)
 
-    def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> tuple[int, int]:
+    def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
         """The latents cut into patches."""
         height, width = arguments["hidden_states"].shape[-2:]
-        return height // denoiser.config.patch_size, width // denoiser.config.patch_size
+        return Grid(height // denoiser.config.patch_size, width // denoiser.config.patch_size)
 
-    def inject(self, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
+    def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
         """Append the negatives once, or twice for the layout of the authors' code: [positive + negative | negative].
 
         There the copies stand before any filling, so that the copy counted as positive holds real tokens only; the
         filling of a row counts as negative and is marked as not valid.
         """
         if layout != "reference":
-            return super().inject(arguments, negative, layout)
+            return super().inject(denoiser, arguments, negative, layout)
         text, tokens = arguments[self.text], negative.embeddings.shape[1]
         twice = torch.zeros_like(negative.embeddings).repeat(1, 2, 1)
         for row, length in enumerate(negative.lengths):

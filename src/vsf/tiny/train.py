@@ -79,6 +79,7 @@ class Trainer:
         """Distil guidance and many steps into one call of a copy of the teacher."""
         options = self.config["student"]
         student, teacher = self._denoiser(), self._frozen_teacher()
+        student.encoders.requires_grad_(False)  # distilled or not, the models share their text encoders
         grids = [stages.step_grid(self.pipe.scheduler, count) for count in options["step_counts"]]
         window = self._window("student")
 

@@ -1,0 +1,40 @@
+"""How the image tokens of a layer lie in the picture."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vsf.errors import LayoutError
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Image tokens in frames of rows: frame by frame, row by row; a picture is one frame."""
+
+    height: int
+    width: int
+    frames: int = 1
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the grid has."""
+        return self.frames * self.height * self.width
+
+    def fit(self, tokens: int) -> "Grid":
+        """Return the grid of a layer with this many image tokens.
+
+        A layer with more has them behind the grid: those of reference images, which are no part of the picture. One
+        with fewer lies deeper in a U-Net, whose rows and columns were halved, rounding up. Raises LayoutError when no
+        halving leads there.
+        """
+        grid = self
+        while grid.tokens > tokens and max(grid.height, grid.width) > 1:
+            grid = Grid(-(-grid.height // 2), -(-grid.width // 2), grid.frames)
+        if grid.tokens > tokens or (grid != self and grid.tokens != tokens):
+            raise LayoutError(f"{tokens} image tokens do not lie on a grid of {self}, however often it is halved")
+        return grid
+
+    def cut(self, tokens: Float[Tensor, "... tokens"]) -> Float[Tensor, "... frames height width"]:
+        """Lay values of tokens out on the grid; those behind it are left out."""
+        return tokens[..., : self.tokens].unflatten(-1, (self.frames, self.height, self.width))

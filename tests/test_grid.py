@@ -1,0 +1,37 @@
+"""Image tokens on their grid: halved in a U-Net, followed by those of reference images."""
+
+import pytest
+import torch
+
+import vsf
+from vsf.grid import Grid
+
+
+def test_tokens_go_row_by_row_and_frame_by_frame():
+    laid_out = Grid(2, 3, frames=2).cut(torch.arange(12.0))
+    assert laid_out.tolist() == [[[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]]
+
+
+def test_a_layer_with_as_many_tokens_has_the_same_grid():
+    assert Grid(5, 4, 3).fit(60) == Grid(5, 4, 3)
+
+
+@pytest.mark.parametrize(("tokens", "expected"), [(12, Grid(3, 4)), (4, Grid(2, 2)), (1, Grid(1, 1))])
+def test_deeper_layers_of_a_u_net_halve_rows_and_columns_rounding_up(tokens, expected):
+    assert Grid(5, 8).fit(tokens) == expected
+
+
+def test_frames_are_never_halved():
+    assert Grid(4, 4, frames=3).fit(12) == Grid(2, 2, frames=3)
+
+
+def test_tokens_of_reference_images_lie_behind_the_grid():
+    grid = Grid(2, 2).fit(7)
+    assert grid == Grid(2, 2)
+    assert grid.cut(torch.arange(7.0)).tolist() == [[[0, 1], [2, 3]]]
+
+
+@pytest.mark.parametrize("tokens", [13, 7, 3])
+def test_a_number_of_tokens_that_no_halving_gives_is_refused(tokens):
+    with pytest.raises(vsf.LayoutError, match=f"{tokens} image tokens"):
+        Grid(4, 4).fit(tokens)
