@@ -47,6 +47,7 @@ class Case:
     scale: float | None = None
     weights: Tensor | None = None
     strength: float | Tensor = 1.0
+    emphasis: list[Tensor | None] | None = None
 
     def labels(self, row: int) -> list[Label]:
         return rows_of(self.lengths[row])
@@ -72,6 +73,15 @@ class Case:
         weights = [self.weight(row, label) for label in self.labels(row)]
         return torch.tensor([log(weight) if weight > 0 else 0.0 for weight in weights], dtype=torch.float64)
 
+    def log_emphasis(self, row: int) -> Tensor:
+        """What a positive word's weight adds to the logits of image rows."""
+        given = None if self.emphasis is None else self.emphasis[row]
+        if given is None:
+            return torch.zeros(len(self.labels(row)), dtype=torch.float64)
+        weights = iter(given.tolist())
+        logs = [log(next(weights)) if label == "positive" else 0.0 for label in self.labels(row)]
+        return torch.tensor(logs, dtype=torch.float64)
+
     def strengths(self, row: int) -> list[float]:
         """How strongly the method acts on each image row, in order."""
         images = self.row_labels(row).count("image")
@@ -90,24 +100,26 @@ class Case:
         return logits + bias.double()
 
 
-def reference(case: Case, image_row) -> Tensor:
-    """Guided attention; `image_row(logits, values, labels, real)` is the method, on one image row of all heads.
+def reference(case: Case, method_row, text_too: bool = False) -> Tensor:
+    """Guided attention; `method_row(logits, values, labels, real)` is the method, on one row of all heads.
 
-    Weights come in as ln w on the logits, strength as Z⁺ + m·(combined − Z⁺).
+    Weights come in as ln w on the logits, strength as Z⁺ + m·(combined − Z⁺). With `text_too` the method acts on every
+    row, on those without a place in the picture with the least strength of all.
     """
     logits, values = case.logits(), case.value.double()
     out = torch.zeros(*case.query.shape[:3], case.value.shape[3], dtype=torch.float64)
     for batch in range(out.shape[0]):
-        keys, real, strengths = case.labels(batch), case.visible(batch), iter(case.strengths(batch))
+        keys, real, strengths = case.labels(batch), case.visible(batch), case.strengths(batch)
+        least, places = min(strengths), iter(strengths)
         for at, row in enumerate(case.row_labels(batch)):
-            if row == "image":
-                inputs = (logits[batch, :, at] + case.log_weights(batch), values[batch], keys, real)
-                positive = unguided_row(*inputs)
-                out[batch, :, at] = positive + next(strengths) * (image_row(*inputs) - positive)
-                continue
-            seen = torch.tensor([sees(row, key) for key in keys], dtype=torch.bool) & real
-            for head in range(out.shape[1]):
-                out[batch, head, at] = softmax_row(logits[batch, head, at], seen, values[batch, head])
+            own = logits[batch, :, at] + (case.log_emphasis(batch) if row == "image" else 0.0)
+            seen = torch.tensor([row == "image" or sees(row, key) for key in keys]) & real
+            left_alone = seen & ~is_negative(keys) if row == "image" else seen
+            unguided = attend(own, values[batch], left_alone)
+            strength = next(places) if row == "image" else least if text_too else 0.0
+            weighted = own + case.log_weights(batch)
+            guided = method_row(weighted, values[batch], keys, real) if strength else unguided
+            out[batch, :, at] = unguided + strength * (guided - unguided)
     return out
 
 
@@ -274,9 +286,13 @@ def controlled(draw, dtype: torch.dtype) -> Case:
     random = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     batch = len(case.lengths)
     most = max(sum(isinstance(label, int) for label, _ in lengths) for lengths in case.lengths)
+    levels = torch.tensor([0.0, 0.25, 0.5, 1.0, 2.5], dtype=torch.float64)
     if draw(st.booleans()):
-        levels = torch.tensor([0.0, 0.25, 0.5, 1.0, 2.5], dtype=torch.float64)
         case.weights = levels[torch.randint(5, (batch, most), generator=random)]
+    if draw(st.booleans()):
+        counts = [case.labels(row).count("positive") for row in range(batch)]
+        given = [levels[torch.randint(1, 5, (count,), generator=random)] for count in counts]
+        case.emphasis = [weights if draw(st.booleans()) else None for weights in given]
     images = {case.row_labels(row).count("image") for row in range(batch)}
     style = draw(st.sampled_from(["off", "part", "token", "both"]))
     if style in ("off", "part") or len(images) > 1:

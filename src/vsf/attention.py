@@ -25,6 +25,13 @@ Strength = float | Tensor
 """A number, a tensor without axes, or one value per row as (batch, 1, 1)."""
 
 
+def per_row(strength: Strength, axes: int) -> Strength:
+    """Let one value per row multiply a tensor with so many axes, of which the batch is the first."""
+    if not isinstance(strength, Tensor) or strength.dim() == 0:
+        return strength
+    return strength.reshape(-1, *(1,) * (axes - 1))
+
+
 class Source:
     """Queries, keys and values whose attention is computed when it is first asked for, and only once."""
 
@@ -167,7 +174,7 @@ def additive(bias: Tensor, dtype: torch.dtype) -> Tensor:
 
 def finite(bias: Tensor, dtype: torch.dtype) -> Tensor:
     """Turn a mask into an additive one of this dtype without -inf: a row that sees no key must not become NaN."""
-    return additive(bias, dtype).clamp(min=lowest(dtype)).to(dtype)
+    return additive(bias, dtype).to(dtype).clamp(min=lowest(dtype))
 
 
 def lowest(dtype: torch.dtype) -> float:
@@ -193,8 +200,8 @@ def _joined(partials: tuple[Partial, ...]) -> Tensor:
 
 
 def _scaled_values(partial: Partial) -> Tensor:
-    gain, value = partial.gain, partial.source.value
-    return value * (gain.to(value.dtype).unsqueeze(-1) if isinstance(gain, Tensor) else gain)
+    gain, value = per_row(partial.gain, 4), partial.source.value
+    return value * (gain.to(value.dtype) if isinstance(gain, Tensor) else gain)
 
 
 def _joined_bias(partials: tuple[Partial, ...]) -> Tensor | None:

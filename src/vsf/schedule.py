@@ -9,6 +9,7 @@ from typing import Literal, cast, get_args
 from vsf.errors import KnobError
 
 Curve = Literal["constant", "linear", "cosine"]
+Axis = Literal["steps", "sigma"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,16 +17,19 @@ class Schedule:
     """How strongly guidance acts on each step, and in which layers.
 
     Strength m blends per query, for every method: out = Z⁺ + m·(combined − Z⁺); 1 is the method as it is, 0 leaves the
-    model untouched. Steps are told by the fraction of them that is done before the step begins: 0 for the first,
-    towards 1. Outside [start, end) the strength is 0, so `start == end` is off. Inside:
+    model untouched. Steps are told by the fraction of the run that is done before the step begins: 0 for the first,
+    towards 1. With `over="steps"` each step counts alike; with `over="sigma"` it is the fraction of the noise that is
+    gone, 1 − σ/σ₀ with the first step's σ₀, which does not depend on how many steps there are. Outside [start, end) the
+    strength is 0, so `start == end` is off. Inside:
 
     - `constant`: 1; it jumps at both edges.
     - `linear`: falls from 1 at `start` straight to 0 at `end`, so that it reaches off without a jump.
     - `cosine`: the same along half a cosine, flat at both ends.
 
     Args:
-        start, end: fractions of the steps, 0 <= start <= end <= 1.
+        start, end: fractions of the run, 0 <= start <= end <= 1.
         curve: "constant", "linear" or "cosine".
+        over: "steps" or "sigma", what the fractions are of.
         layers: the guided layers, counted from 0: indices and ranges with both ends as text, "0-11,14", or a sequence
             of indices; kept as a sorted tuple. None: every layer.
 
@@ -37,19 +41,21 @@ class Schedule:
     end: float = 1.0
     curve: Curve = "constant"
     layers: str | Sequence[int] | None = None
+    over: Axis = "steps"
 
     def __post_init__(self) -> None:
         for name in ("start", "end"):
             object.__setattr__(self, name, _fraction(name, getattr(self, name)))
         if self.start > self.end:
             raise KnobError(f"start has to lie at or before end, got start {self.start:g} and end {self.end:g}")
-        if self.curve not in get_args(Curve):
-            raise KnobError(f"curve is one of {', '.join(get_args(Curve))}, got {self.curve!r}")
+        for name, choices in (("curve", get_args(Curve)), ("over", get_args(Axis))):
+            if getattr(self, name) not in choices:
+                raise KnobError(f"{name} is one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if self.layers is not None:
             object.__setattr__(self, "layers", _indices(self.layers))
 
     def strength(self, fraction: float) -> float:
-        """Return the strength, 0 to 1, of a step that begins when `fraction` of all steps is done.
+        """Return the strength, 0 to 1, of a step that begins when `fraction` of the run is done.
 
         Raises:
             KnobError: the fraction is not a number from 0 to 1.

@@ -2,13 +2,16 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import vsf.attention
 from vsf.errors import LayoutError
-from vsf.guidance import METHODS, Control, guided_attention, method
+from vsf.guidance import METHODS, Control, guided_attention, guided_rows, method, model_calls
 from vsf.spans import Span, TokenLayout
 
 EVERY_METHOD = pytest.mark.parametrize("name", METHODS)
+# those that act on attention: not the baseline, nor a method that acts on the model's output
+ACTING = [name for name, cls in METHODS.items() if name != "none" and model_calls(cls) == 1]
 EVERY_KIND = pytest.mark.parametrize("kind", ["joint", "cross"])
 IMAGE, POSITIVE = 40, 7
 
@@ -57,7 +60,7 @@ def test_weight_zero_equals_leaving_the_negative_out(name, kind):
     out = guided(name, kind, tensors, (3, 2, 4), weights=weights)
     expected = guided(name, kind, keep(tensors, kind, without), (3, 4), weights=weights[:, [0, 2]])
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
-    if name != "none":
+    if name in ACTING:
         assert not torch.allclose(out, guided(name, kind, tensors, (3, 2, 4)), atol=1e-3)
 
 
@@ -93,7 +96,7 @@ def test_the_order_of_weighted_negatives_does_not_matter(name, kind):
     torch.testing.assert_close(swapped, out, rtol=1e-12, atol=1e-13)
 
 
-@EVERY_METHOD
+@pytest.mark.parametrize("name", [name for name, cls in METHODS.items() if "negative" not in guided_rows(cls)])
 def test_the_stream_of_a_negative_is_not_weighted(name):
     tensors, layout = draw("joint", 3, 2), layout_of("joint", 3, 2)
     weighted = Control(weights=torch.tensor([[0.3, 2.0]] * 2))
@@ -144,13 +147,112 @@ def test_strength_per_token_leaves_the_other_tokens_alone_to_the_last_bit(name, 
 
 @pytest.mark.parametrize("control", ["weights", "strength"])
 @EVERY_KIND
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "none"])
+@pytest.mark.parametrize("name", ACTING)
 def test_gradients_of_the_controls_agree_with_finite_differences(name, kind, control):
     query, key, value = draw(kind, 2, 1, batch=1, dtype=torch.float64)
     given = torch.full((1, 2), 0.6) if control == "weights" else torch.full((IMAGE,), 0.6)
     tensors = [tensor[:, :1, :, :3].contiguous() for tensor in (query, key, value)]
     given = given.double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: guided(name, kind, tensors, (2, 1), **{control: x})[:, :, :3], [given])
+
+
+# What is known of the rows, and emphasised words --------------------------------------------------------------------
+
+
+@EVERY_KIND
+@EVERY_METHOD
+def test_a_row_named_as_unguided_is_so_to_the_last_bit_and_the_others_do_not_notice(name, kind):
+    tensors, layout = draw(kind, 3, 2, batch=3), layout_of(kind, 3, 2)
+    valid = torch.tensor([[True] * 5, [False] * 5, [True, False, True, True, False]])
+    out, expected = (
+        guided_attention(method(name), *tensors, layout, kind=kind, negative_valid=valid, control=control)
+        for control in (Control(unguided=(1,)), Control())
+    )
+    host = [*range(POSITIVE + (IMAGE if kind == "joint" else 0))]
+    query, key, value = keep(tensors, kind, host)
+    assert torch.equal(out[1, :, : query.shape[2]], F.scaled_dot_product_attention(query, key, value)[1])
+    torch.testing.assert_close(out[[0, 2], :, : query.shape[2]], expected[[0, 2], :, : query.shape[2]])
+    assert bool(out.isfinite().all())
+
+
+@EVERY_METHOD
+def test_the_observer_is_not_shown_rows_named_as_unguided(name):
+    seen, valid = [], torch.tensor([[True] * 5, [False] * 5, [True] * 5])
+    guided(name, "joint", draw("joint", 3, 2, batch=3), (3, 2), valid=valid, unguided=(1,), watch=seen.append)
+    assert [observation.rows for observation in seen] == [(0, 2)]
+
+
+@pytest.mark.usefixtures("way")
+@EVERY_KIND
+@EVERY_METHOD
+def test_a_positive_word_of_weight_two_counts_as_if_it_stood_there_twice(name, kind):
+    tensors, at = draw(kind, 3, dtype=torch.float64), (IMAGE if kind == "joint" else 0) + 2
+    image = (Span("image", IMAGE),) if kind == "joint" else ()
+    twice = TokenLayout((*image, Span("positive", POSITIVE + 1), Span("negative", 3)))
+    doubled = keep(tensors, kind, [*range(at), at, *range(at, tensors[1].shape[2])])
+    weights = torch.ones(POSITIVE)
+    weights[2] = 2.0
+    out = guided(name, kind, tensors, (3,), emphasis=[weights, weights], strength=0.6)
+    expected = guided_attention(method(name), *doubled, twice, kind=kind, control=Control(strength=0.6))
+    torch.testing.assert_close(out, expected[:, :, :IMAGE], rtol=1e-6, atol=1e-7)
+    assert not torch.allclose(out, guided(name, kind, tensors, (3,), strength=0.6), atol=1e-3)
+
+
+@pytest.mark.usefixtures("way")
+@EVERY_KIND
+@EVERY_METHOD
+def test_a_positive_word_of_weight_zero_is_not_seen(name, kind):
+    tensors, base = draw(kind, 3), (IMAGE if kind == "joint" else 0)
+    weights = torch.tensor([0.0] + [1.0] * (POSITIVE - 1))
+    changed = [tensor.clone() for tensor in tensors]
+    changed[1][:, :, base] += 3.0
+    changed[2][:, :, base] += 3.0
+    out, same = (guided(name, kind, given, (3,), emphasis=[weights, weights]) for given in (tensors, changed))
+    torch.testing.assert_close(out, same)
+
+
+@EVERY_KIND
+@EVERY_METHOD
+def test_emphasis_acts_without_a_negative_too_and_on_its_own_row_only(name, kind):
+    tensors, weights = draw(kind), torch.linspace(0.5, 2.0, POSITIVE)
+    out = guided_attention(
+        method(name), *tensors, layout_of(kind), kind=kind, control=Control(emphasis=[weights, None])
+    )
+    query, key, value = (tensor.double() for tensor in tensors)
+    bias = torch.cat([torch.zeros(key.shape[2] - POSITIVE), weights.log()]).double()
+    emphasised = F.scaled_dot_product_attention(query, key, value, bias.expand(query.shape[2], -1))
+    assert torch.equal(out[1], F.scaled_dot_product_attention(*tensors)[1])
+    torch.testing.assert_close(out[0, :, :IMAGE].double(), emphasised[0, :, :IMAGE], rtol=1e-5, atol=1e-6)
+    if kind == "joint":
+        text = F.scaled_dot_product_attention(query, key, value)[0, :, IMAGE:]
+        torch.testing.assert_close(out[0, :, IMAGE:].double(), text, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("way")
+@EVERY_KIND
+def test_a_method_of_ones_own_finds_the_emphasis_in_the_base(kind):
+    class Halved:
+        name = "halved"
+
+        def combine(self, partials):
+            return partials.base.out / 2
+
+    tensors, weights = draw(kind, 3), torch.linspace(0.5, 2.0, POSITIVE).expand(2, -1)
+    control = Control(emphasis=weights)
+    out = guided_attention(Halved(), *tensors, layout_of(kind, 3), kind=kind, control=control)[:, :, :IMAGE]
+    torch.testing.assert_close(out, guided("none", kind, tensors, (3,), emphasis=weights) / 2)
+
+
+@pytest.mark.usefixtures("way")
+@EVERY_KIND
+@EVERY_METHOD
+def test_strength_zero_leaves_the_emphasised_output_to_the_last_bit(name, kind):
+    tensors, weights = draw(kind, 3, 2), torch.linspace(0.5, 2.0, POSITIVE).expand(2, -1)
+    off, unguided = (
+        guided(*given, kind, tensors, (3, 2), emphasis=weights, strength=torch.zeros(IMAGE))
+        for given in ([name], ["none"])
+    )
+    assert torch.equal(off, unguided)
 
 
 # The observer -----------------------------------------------------------------------------------------------------
@@ -209,7 +311,7 @@ def test_watching_changes_nothing_and_computes_no_further_attention(monkeypatch,
     expected, before = guided(name, "joint", tensors, (3, 2)), sorted(calls)
     calls.clear()
     assert torch.equal(guided(name, "joint", tensors, (3, 2), watch=lambda _: None), expected)
-    if name == "none":  # nothing but the observer looks at the negatives
+    if name not in ACTING:  # nothing but the observer looks at the negatives
         before = sorted([*before, (IMAGE, 3), (IMAGE, 2)])
     assert sorted(calls) == before
 
@@ -252,6 +354,9 @@ def test_watching_leaves_gradients_as_they_are(name):
         ({"weights": torch.ones(2)}, r"got \(2,\)"),
         ({"strength": torch.ones(7)}, r"\(image rows\) = \(40,\), or .* \(2, 40\), got \(7,\)"),
         ({"strength": torch.ones(3, 40)}, r"got \(3, 40\)"),
+        ({"unguided": (2,)}, "unguided names batch rows, 0 to 1, got 2"),
+        ({"emphasis": torch.ones(2, 6)}, r"emphasis has one weight per positive token .* \[\(7,\), \(7,\)\], got .*6"),
+        ({"emphasis": [None, torch.ones(7), None]}, r"got \[None, \(7,\), None\]"),
     ],
 )
 def test_controls_that_do_not_fit_are_refused_with_both_shapes(control, message):

@@ -31,7 +31,7 @@ def test_every_default_and_every_limit_is_allowed(name):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"scale": 10.1}, r"scale is a number from 0 to 10, got 10\.1"),
+        ({"scale": 10.1}, r'scale is a number from 0 to 10, or "auto", got 10\.1'),
         ({"scale": -0.1}, r"scale is a number from 0 to 10, got -0\.1"),
         ({"scale": nan}, "got nan"),
         ({"scale": "1"}, "got '1'"),
@@ -69,5 +69,7 @@ def test_a_method_without_knobs_says_so():
 
 
 def test_an_unknown_method_is_refused_by_name():
-    with pytest.raises(UnknownNameError, match=r'unknown method "vfs"\. Known: none, vsf, nag, nasa, ong\.'):
+    with pytest.raises(
+        UnknownNameError, match=r'unknown method "vfs"\. Known: none, vsf, nag, nasa, ong, negpip, cfg\.'
+    ):
         method("vfs")

@@ -9,7 +9,16 @@ import torch
 import torch.nn.functional as F
 
 import vsf.attention
-from vsf.guidance import NormalizedAttentionGuidance, convert_nag, guided_attention, method
+from vsf.guidance import (
+    METHODS,
+    Control,
+    NormalizedAttentionGuidance,
+    convert_nag,
+    guided_attention,
+    knobs,
+    method,
+    model_calls,
+)
 from vsf.spans import Span, TokenLayout
 
 JOINT = TokenLayout((Span("image", 40), Span("positive", 7), Span("negative", 5)))
@@ -91,6 +100,37 @@ def test_image_attends_to_image_once(computed, name):
     assert sorted(computed) == sorted([(40, 40), (40, 7), (40, 5), (7, 47), (5, 45)])
 
 
+@pytest.mark.parametrize("strength", [1.0, 0.5, torch.tensor(0.5)], ids=["full", "half", "tensor"])
+@pytest.mark.parametrize("name", ["nag", "nasa", "ong"])
+def test_image_attends_to_image_once_where_padded_negatives_blend_in(computed, name, strength):
+    valid = torch.tensor([[True] * 5, [True, False, False, False, False]])
+    control = Control(strength=strength, unguided=())
+    guided_attention(method(name), *draw(), JOINT, negative_valid=valid, control=control)
+    assert sorted(computed) == sorted([(40, 40), (40, 7), (40, 5), (7, 47), (5, 45)])
+
+
+@pytest.mark.parametrize("name", ["nag", "nasa", "ong"])
+def test_rows_known_to_have_no_negative_get_the_models_call_and_nothing_else_does(computed, name):
+    valid = torch.tensor([[False] * 5, [True] * 5])
+    control = Control(unguided=(0,))
+    guided_attention(method(name), *draw(), JOINT, negative_valid=valid, control=control)
+    assert sorted(computed) == sorted([(47, 47), (5, 45), (40, 40), (40, 7), (40, 5), (7, 47), (5, 45)])
+
+
+def test_a_layer_that_is_off_is_one_call_for_all_rows(computed):
+    valid = torch.tensor([[False] * 5, [True] * 5])
+    guided_attention(method("nag"), *draw(), JOINT, negative_valid=valid, control=Control(strength=0.0, unguided=(0,)))
+    assert sorted(computed) == sorted([(47, 47), (5, 45)])
+
+
+@pytest.mark.parametrize("name", ["vsf", "negpip", "nag", "nasa", "ong"])
+def test_an_emphasised_word_costs_no_second_look_from_image_to_image(computed, name):
+    control = Control(emphasis=torch.full((2, 7), 1.3))
+    guided_attention(method(name), *draw(), JOINT, control=control)
+    assert computed.count((40, 40)) == 1
+    assert all(keys < 45 for queries, keys in computed if queries >= 40)
+
+
 def test_value_sign_flip_costs_the_models_call_and_two_thin_ones(computed):
     guided_attention(method("vsf", orthogonal=True), *draw(), JOINT)
     assert sorted(computed) == sorted([(47, 47), (40, 5), (5, 45)])
@@ -156,6 +196,80 @@ def test_the_neutral_setting_leaves_the_image_alone(name, off):
     torch.testing.assert_close(guided_attention(method(name, **off), query, key, value, JOINT), unguided)
 
 
+def test_in_cross_attention_a_flipped_part_of_the_prompt_is_value_sign_flip_without_offset():
+    query, key, value = draw("cross")
+    out, expected = (
+        guided_attention(method(name, scale=1.7), query, key, value, CROSS, kind="cross") for name in ("negpip", "vsf")
+    )
+    assert torch.equal(out, expected)
+
+
+def test_a_negative_in_the_prompt_is_one_plain_attention_of_every_row():
+    query, key, value = draw()
+    turned = torch.cat([value[:, :, :47], -1.7 * value[:, :, 47:]], 2)
+    expected = F.scaled_dot_product_attention(query, key, turned)
+    torch.testing.assert_close(guided_attention(method("negpip", scale=1.7), query, key, value, JOINT), expected)
+
+
+def test_where_a_part_of_the_picture_is_left_alone_the_text_is_too():
+    query, key, value = draw()
+    left = torch.cat([torch.ones(20), torch.zeros(20)])
+    out, alone, whole, half = (
+        guided_attention(method(name), query, key, value, JOINT, control=Control(strength=strength))[:, :, 40:47]
+        for name, strength in [("negpip", left), ("none", 1.0), ("negpip", 1.0), ("negpip", torch.full((40,), 0.5))]
+    )
+    assert torch.equal(out, alone)
+    torch.testing.assert_close(half, (alone + whole) / 2)
+    assert not torch.allclose(whole, alone, atol=1e-2)
+
+
+def test_classifier_free_guidance_leaves_attention_alone_and_calls_the_model_twice():
+    query, key, value = draw()
+    chosen, unguided = (guided_attention(method(name), query, key, value, JOINT) for name in ("cfg", "none"))
+    assert torch.equal(chosen, unguided)
+    assert {name for name, cls in METHODS.items() if model_calls(cls) == 2} == {"cfg"}
+    assert {model_calls(cls) for cls in METHODS.values()} == {1, 2}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_classifier_free_guidance_mixes_two_outputs_by_its_equation(dtype):
+    positive, negative = torch.randn(2, 3, 4, 8, 8).to(dtype)
+    for scale, strength in [(4.0, 1.0), (1.0, 1.0), (7.5, 0.3)]:
+        whole = negative.double() + scale * (positive.double() - negative.double())
+        expected = positive.double() + strength * (whole - positive.double())
+        mixed = method("cfg", scale=scale).mix(positive, negative, strength)
+        assert mixed.dtype == dtype
+        torch.testing.assert_close(mixed.double(), expected, rtol=1e-5 if dtype == torch.float32 else 1e-2, atol=1e-5)
+
+
+def test_classifier_free_guidance_is_off_where_its_strength_or_scale_is():
+    positive, negative = torch.randn(2, 2, 4, 8, 8)
+    mask = torch.cat([torch.ones(8, 4), torch.zeros(8, 4)], 1)
+    mixed = method("cfg").mix(positive, negative, mask)
+    assert torch.equal(mixed[..., 4:], positive[..., 4:])
+    torch.testing.assert_close(mixed[..., :4], (negative + 4 * (positive - negative))[..., :4])
+    assert torch.equal(method("cfg", scale=1.0).mix(positive, negative), positive)
+    rows = torch.tensor([1.0, 4.0])[:, None, None]
+    assert torch.equal(method("cfg", scale=rows).mix(positive, negative)[0], positive[0])
+
+
+@pytest.mark.parametrize("way", ["together", "apart"])
+@pytest.mark.parametrize(
+    ("name", "setting"), [(name, knob.name) for name in METHODS for knob in knobs(METHODS[name]) if not knob.choices]
+)
+def test_a_knob_may_have_a_value_for_each_row_of_the_batch(name, setting, way):
+    query, key, value = draw()
+    values, layouts = torch.tensor([1.2, 0.6], dtype=torch.float64), [JOINT, JOINT]
+    if way == "apart":  # rows with layouts of their own are taken one by one
+        layouts[0] = TokenLayout((Span("image", 40), Span("positive", 6), Span("negative", 6)))
+    both = method(name, **{setting: values[:, None, None]})
+    together = guided_attention(both, query, key, value, layouts)
+    for row in range(2):
+        own = [tensor[row : row + 1] for tensor in (query, key, value)]
+        alone = guided_attention(method(name, **{setting: values[row]}), *own, layouts[row])
+        torch.testing.assert_close(together[row : row + 1], alone)
+
+
 @pytest.mark.slow
 def test_shapes_promised_in_signatures_hold():
     """Every jaxtyping annotation of the core, checked while each method runs once."""
@@ -171,7 +285,8 @@ for name in METHODS:
     for gradients in (False, True):
         query, key, value = torch.randn(3, 2, 2, 14, 8, requires_grad=gradients)
         watched = Control(weights=torch.tensor([[0.5], [0.0]]), strength=torch.rand(6), watch=lambda _: None)
-        for extra in ({}, {"negative_valid": valid, "bias": bias}, {"control": watched}):
+        known = Control(emphasis=[torch.rand(4), None], unguided=(1,))
+        for extra in ({}, {"negative_valid": valid, "bias": bias}, {"control": watched}, {"control": known}):
             guided_attention(method(name), query, key, value, layout, **extra)
             extra = {} if "control" in extra else extra
             guided_attention(method(name), query, key, value, layout, kind="cross", **extra)

@@ -2,13 +2,16 @@
 
 from typing import Any
 
-from vsf.guidance.base import Guidance
+from vsf.guidance.auto import AutoScale, auto_scale
+from vsf.guidance.base import Guidance, guided_rows, model_calls
+from vsf.guidance.cfg import ClassifierFreeGuidance
 from vsf.guidance.control import Control, Observation
 from vsf.guidance.convert import convert_nag, convert_reference
 from vsf.guidance.guided import guided_attention
-from vsf.guidance.knobs import Knob, check_names, knobs
+from vsf.guidance.knobs import AUTO, Knob, check_names, knobs
 from vsf.guidance.nag import NormalizedAttentionGuidance
 from vsf.guidance.nasa import NegativeAwaySteerAttention
+from vsf.guidance.negpip import NegativeInPrompt
 from vsf.guidance.none import Unguided
 from vsf.guidance.ong import OrthogonalNegativeGuidance
 from vsf.guidance.partials import Partials
@@ -23,6 +26,8 @@ METHODS: Registry[type[Guidance]] = Registry(
         "nag": NormalizedAttentionGuidance,
         "nasa": NegativeAwaySteerAttention,
         "ong": OrthogonalNegativeGuidance,
+        "negpip": NegativeInPrompt,
+        "cfg": ClassifierFreeGuidance,
     },
 )
 
@@ -35,20 +40,27 @@ def method(name: str, **knobs: Any) -> Guidance:
 
 
 __all__ = [
+    "AUTO",
     "METHODS",
+    "AutoScale",
+    "ClassifierFreeGuidance",
     "Control",
     "Guidance",
     "Knob",
     "NegativeAwaySteerAttention",
+    "NegativeInPrompt",
     "NormalizedAttentionGuidance",
     "Observation",
     "OrthogonalNegativeGuidance",
     "Partials",
     "Unguided",
     "ValueSignFlip",
+    "auto_scale",
     "convert_nag",
     "convert_reference",
     "guided_attention",
+    "guided_rows",
     "knobs",
     "method",
+    "model_calls",
 ]

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from vsf.attention import Source, finite, lowest
-from vsf.guidance.control import Control
-from vsf.spans import HOST, Part, TokenLayout
+from vsf.guidance.control import Control, pick_rows
+from vsf.spans import HOST, Kind, Part, TokenLayout
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,32 +28,54 @@ class AttentionCall:
     control: Control
     index: tuple[int, ...]
     """Which rows of the host's batch these are."""
+    emphasis: Float[Tensor, "batch positive_tokens"] | None = None
+    """Weights of the positive tokens for image rows."""
 
     @property
     def has_negative(self) -> bool:
         """Whether there is any negative token."""
         return self.layout.count(["negative"]) > 0
 
+    @property
+    def acts(self) -> bool:
+        """Whether a method is to act at all."""
+        return self.has_negative and not self.control.is_off
+
+    @property
+    def may_lack_negative(self) -> bool:
+        """Whether some rows may turn out to have no real negative token."""
+        return self.control.unguided is None and self.negative_valid is not None
+
+    @property
+    def may_bypass(self) -> bool:
+        """Whether some image rows may have to equal the unguided model's to the last bit."""
+        strength = self.control.strength
+        if isinstance(strength, Tensor) and (strength.dim() or self.control.unguided is None):
+            return True
+        return self.may_lack_negative
+
     def rows(self, index: Sequence[int], layout: TokenLayout) -> "AttentionCall":
-        """Keep some rows of the batch, which share this layout."""
-        picked = list(index)
-        valid, bias = self.negative_valid, self.bias
+        """Keep some rows of the batch, which share this layout, and of which all or none have emphasised words."""
+        valid, bias, emphasis = self.negative_valid, self.bias, self.control.emphasis
+        given = [] if emphasis is None else [emphasis[row] for row in index]
+        emphasised = [weights for weights in given if weights is not None]
         return replace(
             self,
-            query=self.query[picked],
-            key=self.key[picked],
-            value=self.value[picked],
+            query=pick_rows(self.query, index),
+            key=pick_rows(self.key, index),
+            value=pick_rows(self.value, index),
             layout=layout,
-            negative_valid=None if valid is None else valid[picked, : layout.count(["negative"])],
-            bias=bias[picked] if bias is not None and bias.shape[0] > 1 else bias,
-            control=self.control.rows(picked),
-            index=tuple(self.index[row] for row in picked),
+            negative_valid=None if valid is None else pick_rows(valid, index)[:, : layout.count(["negative"])],
+            bias=pick_rows(bias, index) if bias is not None and bias.shape[0] > 1 else bias,
+            control=self.control.rows(index),
+            index=tuple(self.index[row] for row in index),
+            emphasis=torch.stack(emphasised).to(self.query.device) if emphasised else None,
         )
 
     def without_absent(self) -> "AttentionCall":
         """Count the tokens of negatives that weigh 0 as not real."""
         weights, lengths = self.control.weights, self.layout.negative_lengths
-        if weights is None:
+        if weights is None or not self.has_negative:
             return self
         shown = torch.cat([(weights[:, i : i + 1] > 0).expand(-1, length) for i, length in enumerate(lengths)], 1)
         valid = self.negative_valid
@@ -96,19 +118,22 @@ class AttentionCall:
         bias, dtype = self._bias(rows, keys), self.query.dtype
         if bias is not None:
             bias = finite(bias, dtype)
+        if self.emphasis is not None and "image" in rows and "positive" in keys:
+            added = self.layout.take(self._spread("positive", self.emphasis), 3, keys).log()
+            bias = finite(added if bias is None else bias + added, dtype)
         if self.negative_valid is None or not any(part not in HOST for part in keys):
             return bias
-        visible = self.layout.take(self._visible(self.negative_valid), 3, keys)
+        visible = self.layout.take(self._spread("negative", self.negative_valid), 3, keys)
         shown = torch.zeros_like(visible, dtype=dtype) if bias is None else bias
         return torch.where(visible, shown, lowest(dtype))
 
-    def _visible(self, negative_valid: Tensor) -> Bool[Tensor, "batch 1 1 keys"]:
-        """Spread the validity of the negative tokens over the whole sequence."""
+    def _spread(self, kind: Kind, values: Tensor) -> Shaped[Tensor, "batch 1 1 keys"]:
+        """Put one value for each token of a kind where these tokens stand in the sequence, and 1 (True) elsewhere."""
         pieces, start = [], 0
         for span in self.layout.spans:
-            if span.kind == "negative":
-                pieces.append(negative_valid[:, start : start + span.length])
+            if span.kind == kind:
+                pieces.append(values[:, start : start + span.length])
                 start += span.length
             else:
-                pieces.append(negative_valid.new_ones(negative_valid.shape[0], span.length))
+                pieces.append(values.new_ones(values.shape[0], span.length))
         return torch.cat(pieces, 1)[:, None, None, :]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vsf.errors import LayoutError
 from vsf.guidance.call import AttentionCall
+from vsf.guidance.control import Control
 from vsf.spans import TokenLayout
 
 
@@ -40,6 +41,7 @@ def check_shapes(call: AttentionCall, layouts: Sequence[TokenLayout]) -> None:
 def _check_control(call: AttentionCall, layouts: Sequence[TokenLayout]) -> None:
     weights, strength = call.control.weights, call.control.strength
     batch = call.query.shape[0]
+    _check_rows(call.control, layouts)
     expected = (batch, max(len(layout.negative_lengths) for layout in layouts))
     if weights is not None and tuple(weights.shape) != expected:
         raise LayoutError(f"weights are (batch, negatives) = {expected}, got {tuple(weights.shape)}")
@@ -52,6 +54,19 @@ def _check_control(call: AttentionCall, layouts: Sequence[TokenLayout]) -> None:
                 f"strength is a number, (image rows) = ({rows},), or one for each batch row as well = {(batch, rows)}, "
                 f"got {tuple(strength.shape)}"
             )
+
+
+def _check_rows(control: Control, layouts: Sequence[TokenLayout]) -> None:
+    """Check what is known of each batch row."""
+    for row in control.unguided or ():
+        if not 0 <= row < len(layouts):
+            raise LayoutError(f"unguided names batch rows, 0 to {len(layouts) - 1}, got {row}")
+    if control.emphasis is None:
+        return
+    expected = [(layout.count(["positive"]),) for layout in layouts]
+    came = [None if weights is None else tuple(weights.shape) for weights in control.emphasis]
+    if len(came) != len(expected) or any(own not in (None, want) for own, want in zip(came, expected, strict=True)):
+        raise LayoutError(f"emphasis has one weight per positive token of each batch row, {expected}, got {came}")
 
 
 def _check_bias(bias: Tensor | None, full: tuple[int, int, int, int]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
@@ -22,18 +22,29 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Control:
-    """Weights of the negatives, strength of the method, and an observer; by default 1, 1 and none.
+    """Weights of negative and positive, strength of the method, and an observer; by default all 1, and none.
 
-    weights: (batch, negatives). Weight w adds ln w to the logits that image rows have for that negative's keys, so that
-        two equal halves equal one whole; 0 is absent. A negative's own stream is not weighted.
+    weights: (batch, negatives). Weight w adds ln w to the logits that guided rows have for that negative's keys, so
+        that two equal halves equal one whole; 0 is absent. Rows that are not guided, as a negative's own stream mostly
+        is, do not notice.
     strength: m in out = Z⁺ + m·(combined − Z⁺), a number, or (queries,) or (batch, queries) over the image rows. 0
-        leaves Z⁺ and 1 the method's own result, both to the last bit.
+        leaves Z⁺ and 1 the method's own result, both to the last bit. Text rows, where a method guides them, follow
+        the least of a row's strengths.
+    emphasis: for each batch row the weights, 0 or more, of its positive tokens, None for a row where all weigh 1: a
+        weight adds ln w to the logits that image rows have for that key, and so to the Z⁺ that every method starts
+        from, with or without a negative. Text rows do not notice.
+    unguided: batch rows that have no negative, which get the model's own attention. Giving it, () for none, is a
+        promise that every other row has a real negative token of a weight above 0 and that a strength without axes is
+        not 0. None: not known; then methods that need pieces of Z⁺ compute it a second time wherever a row may turn
+        out to bypass them.
     watch: called with what was observed, once for every layout of the batch; not where attention comes without its
         log-sum-exp (gradients wanted; devices without a fused kernel), which would have to be computed for it.
     """
 
     weights: Float[Tensor, "batch negatives"] | None = None
     strength: float | Float[Tensor, "..."] = 1.0
+    emphasis: Sequence[Float[Tensor, " positive_tokens"] | None] | Float[Tensor, "batch positive_tokens"] | None = None
+    unguided: tuple[int, ...] | None = None
     watch: Callable[[Observation], None] | None = None
 
     @property
@@ -47,8 +58,17 @@ class Control:
         return isinstance(self.strength, Tensor) or self.strength != 1
 
     def rows(self, index: Sequence[int]) -> "Control":
-        """Keep some rows of the batch."""
+        """Keep some rows of the batch, of which all or none are unguided."""
         weights, strength = self.weights, self.strength
         if isinstance(strength, Tensor) and strength.dim() == 2 and strength.shape[0] > 1:
-            strength = strength[list(index)]
-        return replace(self, weights=None if weights is None else weights[list(index)], strength=strength)
+            strength = pick_rows(strength, index)
+        if self.unguided is not None and index[0] in self.unguided:
+            strength = 0.0
+        return replace(self, weights=None if weights is None else pick_rows(weights, index), strength=strength)
+
+
+def pick_rows(tensor: Shaped[Tensor, "batch ..."], index: Sequence[int]) -> Shaped[Tensor, "rows ..."]:
+    """Keep some rows: a view where they are neighbours, a copy otherwise."""
+    if list(index) == list(range(index[0], index[-1] + 1)):
+        return tensor[index[0] : index[-1] + 1]
+    return tensor[list(index)]

@@ -9,12 +9,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vsf.errors import LayoutError
-from vsf.guidance.base import Guidance
+from vsf.guidance.base import Guidance, guided_rows
 from vsf.guidance.call import AttentionCall
 from vsf.guidance.checks import check_shapes
 from vsf.guidance.control import Control
 from vsf.guidance.observe import observe
-from vsf.guidance.partials import Partials
+from vsf.guidance.partials import NegativePartials, Partials, TextPartials
 from vsf.spans import TokenLayout
 
 
@@ -33,9 +33,9 @@ def guided_attention(
 ) -> Float[Tensor, "batch heads queries channels"]:
     """Replace one attention call of the host.
 
-    Image rows get what the method makes of them. Positive and shared rows see everything but the negatives. Rows of a
-    negative prompt see image, shared and itself: the stream N⁰ of Guo & Du, arXiv:2508.10931. A batch row without a
-    real negative token equals the unguided call to the last bit.
+    Image rows get what the method makes of them. Positive and shared rows see everything but the negatives, rows of a
+    negative prompt image, shared and itself (the stream N⁰ of Guo & Du, arXiv:2508.10931), unless the method guides
+    them too. A batch row without a real negative token equals the unguided call to the last bit.
 
     layout: the spans of the keys (joint: and of the queries; cross: every query is an image row), one for all or one
         per batch row.
@@ -44,7 +44,7 @@ def guided_attention(
     bias: the host's own mask over the whole sequence, boolean (True = visible) or added to the logits; it must leave
         every row a key besides the negatives.
     scale: of the logits; None = 1/√channels.
-    control: weights of the negatives, strength of the method, an observer.
+    control: weights of negative and positive tokens, strength of the method, what is known of the rows, an observer.
 
     Raises LayoutError when shapes and layout do not fit together.
     """
@@ -55,13 +55,13 @@ def guided_attention(
     control = Control() if control is None else control
     call = AttentionCall(query, key, value, layouts[0], kind, negative_valid, bias, scale, control, rows)
     check_shapes(call, layouts)
-    distinct = list(dict.fromkeys(layouts))
-    if len(distinct) == 1:
-        return _attend(method, call)
-    groups = [[row for row, own in enumerate(layouts) if own == one] for one in distinct]
-    outs = [_attend(method, call.rows(group, one)) for group, one in zip(groups, distinct, strict=True)]
+    groups = _alike(layouts, control)
+    if len(groups) == 1:
+        return _attend(method, call.rows(rows, layouts[0]))
+    outs = [_attend(method, call.rows(group, layouts[group[0]])) for group in groups]
     order = [row for group in groups for row in group]
-    return torch.cat(outs)[[order.index(row) for row in range(len(layouts))]]
+    joined = torch.cat(outs)
+    return joined if order == [*rows] else joined[[order.index(row) for row in rows]]
 
 
 def _one_per_row(layout: TokenLayout | Sequence[TokenLayout], batch: int) -> list[TokenLayout]:
@@ -71,29 +71,41 @@ def _one_per_row(layout: TokenLayout | Sequence[TokenLayout], batch: int) -> lis
     return layouts
 
 
+def _alike(layouts: Sequence[TokenLayout], control: Control) -> list[list[int]]:
+    """Group the batch rows that share a layout, and whether there is something to guide and to emphasise."""
+    off, emphasis = () if control.is_off else control.unguided or (), control.emphasis
+    kinds = [(own, row in off, emphasis is None or emphasis[row] is None) for row, own in enumerate(layouts)]
+    distinct = [kind for at, kind in enumerate(kinds) if kind not in kinds[:at]]
+    return [[row for row, own in enumerate(kinds) if own == one] for one in distinct]
+
+
 def _attend(method: Guidance, call: AttentionCall) -> Tensor:
-    """Guide a batch whose rows share one layout."""
-    if not call.has_negative:
+    """Guide a batch of rows that are alike."""
+    if not call.has_negative and call.emphasis is None:
         return F.scaled_dot_product_attention(call.query, call.key, call.value, call.bias, scale=call.scale)
     call = call.without_absent()
     partials = Partials(call)
-    image = partials.base.out if call.control.is_off else _combined(method, call, partials)
-    if call.control.watch is not None and not call.control.is_off:
+    image = _guided(method, partials)
+    if call.control.watch is not None and call.acts:
         seen = observe(partials, image, call.index)
         if seen is not None:
             call.control.watch(seen)
-    return image if call.kind == "cross" else _in_order(call, image, partials)
+    return image if call.kind == "cross" else _in_order(method, partials, image)
 
 
-def _combined(method: Guidance, call: AttentionCall, partials: Partials) -> Tensor:
-    """Let the method act on the image rows, as strongly as asked, where there is a negative."""
-    image = method.combine(partials)
+def _guided(method: Guidance, partials: Partials) -> Tensor:
+    """Let the method act on rows that it guides, as strongly as asked, where there is a negative."""
+    call = partials.call
+    if not call.acts or not set(partials.rows) <= set(guided_rows(method)):
+        return partials.unguided
+    guided = method.combine(partials)
     if call.control.blends:
-        image = _blended(partials.base.out, image, call.control.strength)
-    if call.negative_valid is not None:
+        guided = _blended(partials.unguided, guided, partials.strength)
+    if call.may_lack_negative:
+        assert call.negative_valid is not None
         present = call.negative_valid.any(1)[:, None, None, None]
-        image = torch.where(present, image, partials.base.out)
-    return image
+        guided = torch.where(present, guided, partials.unguided)
+    return guided
 
 
 def _blended(unguided: Tensor, guided: Tensor, strength: float | Tensor) -> Tensor:
@@ -105,19 +117,16 @@ def _blended(unguided: Tensor, guided: Tensor, strength: float | Tensor) -> Tens
     return torch.lerp(unguided, guided, share)
 
 
-def _in_order(call: AttentionCall, image: Tensor, partials: Partials) -> Tensor:
+def _in_order(method: Guidance, partials: Partials, image: Tensor) -> Tensor:
     """Put image, text and negative rows back where their tokens stand."""
-    text_layout = TokenLayout(tuple(span for span in call.layout.spans if span.kind in ("positive", "shared")))
-    negatives = range(len(call.layout.negative_lengths))
-    streams = {
-        "image": image,
-        "text": partials.text() if text_layout.tokens else image[:, :, :0],
-        "negative": torch.cat([call.source([i], ["image", "shared", i]).out for i in negatives], 2),
-    }
-    start = dict.fromkeys(streams, 0)
+    layout = partials.call.layout
+    others = [partials.of(rows) for rows in (TextPartials, NegativePartials) if layout.count(rows.rows)]
+    streams = [(partials.rows, image), *((other.rows, _guided(method, other)) for other in others)]
+    start = [0 for _ in streams]
     pieces = []
-    for span in call.layout.spans:
-        stream = "text" if span.kind in ("positive", "shared") else span.kind
-        pieces.append(streams[stream].narrow(2, start[stream], span.length))
-        start[stream] += span.length
+    for span in layout.spans:
+        for at, (rows, out) in enumerate(streams):
+            if span.kind in rows:
+                pieces.append(out.narrow(2, start[at], span.length))
+                start[at] += span.length
     return torch.cat(pieces, 2)

@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from vsf.errors import KnobError
+
+Auto = Literal["auto"]
+AUTO: Auto = "auto"
+"""What a method's `scale` may be instead of a number: then each step chooses it (see `auto`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +33,18 @@ class Knob:
             return
         if isinstance(value, Tensor) and value.is_floating_point():
             return
+        if isinstance(value, str) and value == AUTO and self.takes_auto:
+            return
         assert self.low is not None
         assert self.high is not None
         if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
-            raise KnobError(f"{self.name} is a number from {self.low:g} to {self.high:g}, got {value!r}")
+            auto = f', or "{AUTO}"' if self.takes_auto else ""
+            raise KnobError(f"{self.name} is a number from {self.low:g} to {self.high:g}{auto}, got {value!r}")
+
+    @property
+    def takes_auto(self) -> bool:
+        """Whether the number may be left to each step."""
+        return self.name == "scale"
 
 
 class Knobs:

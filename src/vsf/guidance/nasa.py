@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vsf.attention import Strength
-from vsf.guidance.knobs import Knobs, knob
+from vsf.guidance.knobs import Auto, Knobs, knob
 from vsf.guidance.partials import Partials
 
 
@@ -21,10 +21,10 @@ class NegativeAwaySteerAttention(Knobs):
 
     name: ClassVar[str] = "nasa"
 
-    scale: Strength = knob(0.25, low=0.0, high=10.0, help="How much of the negative's output is taken off.")
+    scale: Strength | Auto = knob(0.25, low=0.0, high=10.0, help="How much of the negative's output is taken off.")
 
-    def combine(self, partials: Partials) -> Float[Tensor, "batch heads queries channels"]:
+    def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Return Z⁺ − s·Z⁻."""
         positive, negative = partials.under_positive(), partials.under_negative()
         wide = torch.promote_types(positive.dtype, torch.float32)
-        return (positive.to(wide) - self.scale * negative.to(wide)).to(positive.dtype)
+        return (positive.to(wide) - partials.knob(self.scale) * negative.to(wide)).to(positive.dtype)

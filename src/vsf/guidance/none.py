@@ -16,6 +16,6 @@ class Unguided(Knobs):
 
     name: ClassVar[str] = "none"
 
-    def combine(self, partials: Partials) -> Float[Tensor, "batch heads queries channels"]:
+    def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Return Z⁺."""
-        return partials.base.out
+        return partials.unguided

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vsf.attention import Strength
-from vsf.guidance.knobs import Knobs, knob
+from vsf.guidance.knobs import Auto, Knobs, knob
 from vsf.guidance.orthogonal import orthogonal_part
 from vsf.guidance.partials import Partials
 
@@ -23,11 +23,11 @@ class OrthogonalNegativeGuidance(Knobs):
 
     name: ClassVar[str] = "ong"
 
-    scale: Strength = knob(0.25, low=0.0, high=10.0, help="How much of the negative's orthogonal part is taken off.")
+    scale: Strength | Auto = knob(0.25, low=0.0, high=10.0, help="How much of the negative's orthogonal part goes.")
 
-    def combine(self, partials: Partials) -> Float[Tensor, "batch heads queries channels"]:
+    def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Return Z⁺ − s·Z⁻⊥."""
         positive, negative = partials.under_positive(), partials.under_negative()
         wide = torch.promote_types(positive.dtype, torch.float32)
-        unguided = positive.to(wide)
-        return (unguided - self.scale * orthogonal_part(negative.to(wide), unguided)).to(positive.dtype)
+        unguided, scale = positive.to(wide), partials.knob(self.scale)
+        return (unguided - scale * orthogonal_part(negative.to(wide), unguided)).to(positive.dtype)

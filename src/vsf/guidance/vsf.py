@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vsf.attention import Strength, merge
-from vsf.guidance.knobs import Knobs, choice, knob
+from vsf.guidance.knobs import Auto, Knobs, choice, knob
 from vsf.guidance.orthogonal import orthogonal_part
 from vsf.guidance.partials import Partials
 
@@ -29,7 +29,7 @@ class ValueSignFlip(Knobs):
 
     name: ClassVar[str] = "vsf"
 
-    scale: Strength = knob(1.0, low=0.0, high=10.0, help="How hard the negative prompt pushes back.")
+    scale: Strength | Auto = knob(1.0, low=0.0, high=10.0, help="How hard the negative prompt pushes back.")
     offset: Strength = knob(0.0, low=-5.0, high=inf, help="Logits taken off the negative tokens before the softmax.")
     layout: Literal["paper", "reference"] = choice(
         "paper",
@@ -43,15 +43,16 @@ class ValueSignFlip(Knobs):
         "keep", choices=("keep", "strip"), help="Whether the begin and end tokens of the negative prompt take part."
     )
 
-    def combine(self, partials: Partials) -> Float[Tensor, "batch heads queries channels"]:
+    def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Merge the model's own attention with the sign-flipped negatives by their log-sum-exp."""
-        flipped = [negative.scaled(-self.scale).shifted(-self.offset) for negative in partials.negative]
-        merged = merge(partials.base, *flipped)
-        return _without_growth(merged, partials.base.out) if self.orthogonal else merged
+        scale, offset = partials.knob(self.scale, 3), partials.knob(self.offset, 3)
+        flipped = [negative.scaled(-scale).shifted(-offset) for negative in partials.negative]
+        merged = merge(*partials.host, *flipped)
+        return _without_growth(merged, partials.unguided) if self.orthogonal else merged
 
 
-def _without_growth(merged: Tensor, base: Tensor) -> Tensor:
+def _without_growth(merged: Tensor, positive: Tensor) -> Tensor:
     """Z⁺ + Δ⊥ with Δ = merged − Z⁺: the change may turn Z⁺, not stretch or shrink it."""
-    wide = torch.promote_types(base.dtype, torch.float32)
-    unguided = base.to(wide)
-    return (unguided + orthogonal_part(merged.to(wide) - unguided, unguided)).to(base.dtype)
+    wide = torch.promote_types(positive.dtype, torch.float32)
+    unguided = positive.to(wide)
+    return (unguided + orthogonal_part(merged.to(wide) - unguided, unguided)).to(positive.dtype)
