@@ -3,6 +3,7 @@
 import math
 from itertools import combinations
 
+import diffusers
 import pytest
 import torch
 from PIL import Image
@@ -105,7 +106,7 @@ def test_weights_that_make_no_sense_are_refused(pipe, wrong):
         pass
 
 
-@pytest.mark.parametrize("wrong", [vsf.Prompt("a", {"wheels": 1.0}), [vsf.Prompt("a")], 7, {"wheels"}])
+@pytest.mark.parametrize("wrong", [[vsf.Prompt("a"), "wheels"], [vsf.Prompt("a"), 3], 7, {"wheels"}])
 def test_what_is_neither_text_nor_weighted_texts_is_refused(pipe, wrong):
     with pytest.raises(vsf.PromptError, match=r"or texts, got \w+; a vsf\.Prompt has"), vsf.guide(pipe, wrong):
         pass
@@ -269,7 +270,22 @@ def test_a_scheduler_that_does_not_tell_its_step_is_refused(pipe):
     with vsf.guide(pipe, "wheels", schedule=vsf.Schedule(end=0.5)), pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipe, "scheduler", Mute())
         with pytest.raises(vsf.KnobError, match="Mute does not tell at which step it is"):
-            vsf.families.find_family(pipe).fraction_done(pipe)
+            vsf.families.find_family(pipe).fraction_done(pipe, "steps")
+        with pytest.raises(vsf.KnobError, match="Mute does not tell how much noise is left"):
+            vsf.families.find_family(pipe).fraction_done(pipe, "sigma")
+
+
+def test_a_schedule_over_sigma_follows_the_noise_that_is_gone(pipe):
+    pipe.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    pipe.scheduler.set_timesteps(4)
+    gone = [1 - float(sigma) for sigma in pipe.scheduler.sigmas[:4]]
+    assert gone[1] < 0.2 < gone[2]
+    with vsf.guide(pipe, "wheels", schedule=vsf.Schedule(end=0.2, over="sigma")) as report:
+        tiny.call(pipe, num_inference_steps=4)
+    assert (report.steps, report.skipped) == (2, 2)
+    with vsf.guide(pipe, "wheels", schedule=vsf.Schedule(end=0.2)) as report:
+        tiny.call(pipe, num_inference_steps=4)
+    assert (report.steps, report.skipped) == (1, 3)
 
 
 def test_a_schedule_is_a_schedule(pipe):

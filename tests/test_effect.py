@@ -84,7 +84,7 @@ def test_each_prompts_negatives_are_reported_from_its_own_rows(pipe, guidance_sc
             torch.testing.assert_close(report.heat_map(number), alone.heat_map(at), rtol=1e-4, atol=1e-6)
         own.append(alone.change())
     torch.testing.assert_close(report.change(), (own[0] + own[1]) / 2, rtol=1e-4, atol=1e-6)
-    assert float(report.mass()[..., 2].abs().max()) == 0
+    assert bool(report.mass()[..., 2].isnan().all())  # an empty negative is not guided
 
 
 def test_the_reference_layout_is_reported_too(pipe):

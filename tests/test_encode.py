@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import vsf
-from vsf.encode import NegativeRows, Unpadded
+from vsf.encode import NegativeRows, Templated, Unpadded
 
 LIKE = torch.zeros(4, 9, 3, dtype=torch.float64)
 
@@ -132,3 +132,33 @@ def test_other_calls_pass_as_they_are():
     got = unpadded(tokenize, object(), "a", padding="longest")
     assert "return_special_tokens_mask" not in got
     assert unpadded.special.numel() == 0
+
+
+def by_letters(tokenizer, text, **kwargs):
+    """One token per letter, "<" and ">" being marks that stand for no letter."""
+    (whole,) = [text] if isinstance(text, str) else text
+    offsets = [(0, 0) if letter in "<>" else (at, at + 1) for at, letter in enumerate(whole)]
+    return {"text": text, "offset_mapping": offsets, **kwargs}
+
+
+@pytest.mark.parametrize("wrap", [str, lambda text: [text]], ids=["text", "list"])
+def test_what_a_template_puts_around_a_prompt_is_marked(wrap):
+    templated = Templated(" red car ")
+    got = templated(by_letters, object(), wrap("<say red, red car red>"), padding="max_length")
+    assert templated.special.logical_not().nonzero().flatten().tolist() == [*range(10, 17)]
+    assert got["text"] == wrap("<say red, red car red>")
+    assert got["padding"] == "longest"
+    assert "offset_mapping" not in got
+
+
+def test_a_piece_of_the_template_can_be_left_out():
+    templated = Templated("red", without="[picture]")
+    assert templated(by_letters, object(), "<[picture]red>")["text"] == "<red>"
+    assert templated.special.tolist() == [True, False, False, False, True]
+
+
+def test_only_the_first_call_tells_the_marks():
+    templated = Templated("red")
+    templated(by_letters, object(), "<red>")
+    templated(by_letters, object(), "<<red>>")
+    assert templated.special.tolist() == [True, False, False, False, True]

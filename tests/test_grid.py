@@ -35,3 +35,9 @@ def test_tokens_of_reference_images_lie_behind_the_grid():
 def test_a_number_of_tokens_that_no_halving_gives_is_refused(tokens):
     with pytest.raises(vsf.LayoutError, match=f"{tokens} image tokens"):
         Grid(4, 4).fit(tokens)
+
+
+def test_the_grid_of_positions_is_that_of_the_first_picture():
+    first = torch.cartesian_prod(torch.tensor([0]), torch.arange(2), torch.arange(3))
+    reference = torch.cartesian_prod(torch.tensor([10]), torch.arange(5), torch.arange(4))
+    assert Grid.of_positions(torch.cat([first, reference])) == Grid(2, 3)

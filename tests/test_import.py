@@ -2,20 +2,78 @@
 
 import subprocess
 import sys
+from importlib import import_module
+from types import ModuleType
+
+import pytest
 
 import vsf
 
-SCRIPT = """
-import sys, vsf.generate, vsf.encode, vsf
-print(*sorted({"diffusers", "transformers", "PIL", "rich", "typer"} & set(sys.modules)), "heavy")
-print(callable(vsf.generate), callable(vsf.encode))
+HEAVY = {"torch", "numpy", "diffusers", "transformers", "PIL", "rich", "typer"}
+FIRST = """
+import sys, vsf
+print(*sorted({heavy} & set(sys.modules)), "heavy")
+vsf.Schedule(end=0.5), vsf.Prompt("a car"), vsf.KnobError
+print(*sorted({heavy} & set(sys.modules)), "heavy")
+vsf.ValueSignFlip(), vsf.guide, vsf.Request("a car")
+print(*sorted({heavy} & set(sys.modules)), "heavy")
+"""
+SUBMODULES = """
+import sys
+{imports}
+import vsf
+print(callable(vsf.generate), callable(vsf.encode), vsf.encode is vsf.patch.encode)
 """
 
 
-def test_importing_loads_no_heavy_package_and_hides_no_function_behind_the_module_of_its_name():
-    run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
-    assert run.stdout.split("\n")[:2] == ["heavy", "True True"]
+def printed(script):
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return run.stdout.splitlines()
 
 
-def test_every_public_name_is_there():
-    assert [name for name in vsf.__all__ if not hasattr(vsf, name)] == []
+def test_importing_loads_nothing_heavy_and_names_load_what_they_need():
+    assert printed(FIRST.format(heavy=HEAVY)) == ["heavy", "heavy", "numpy torch heavy"]
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import vsf.generate, vsf.encode",
+        "import vsf.generate.sheet",
+        "import vsf; vsf.generate; vsf.encode; import vsf.generate.sheet, vsf.encode",
+        "from vsf.generate import Request; from vsf.encode import Negative",
+        "from vsf import generate, encode",
+        "import vsf.patch",
+    ],
+)
+def test_no_function_is_hidden_behind_the_module_of_its_name(imports):
+    assert printed(SUBMODULES.format(imports=imports)) == ["True True True"]
+
+
+def test_every_public_name_is_there_and_is_no_module():
+    assert [name for name in vsf.__all__ if isinstance(getattr(vsf, name), ModuleType)] == []
+    assert set(vsf.__all__) <= set(dir(vsf))
+
+
+def test_a_public_name_is_what_its_module_has():
+    for home, names in {
+        "vsf.errors": ("VsfError", "KnobError"),
+        "vsf.encode": ("Negative", "Share"),
+        "vsf.guidance": ("method", "ValueSignFlip", "Guidance"),
+        "vsf.patch": ("guide", "attach", "detach", "encode"),
+        "vsf.generate": ("Request", "generate"),
+        "vsf.prompt": ("Prompt",),
+        "vsf.schedule": ("Schedule",),
+    }.items():
+        for name in names:
+            assert getattr(vsf, name) is getattr(import_module(home), name)
+
+
+def test_modules_need_no_import_of_their_own():
+    assert printed("import vsf; print(vsf.guidance.convert_nag(3), vsf.registry.Registry.__name__)") == ["4 Registry"]
+
+
+@pytest.mark.parametrize("name", ["gide", "_gide", "__wrapped__"])
+def test_an_unknown_name_is_an_attribute_error(name):
+    with pytest.raises(AttributeError, match=f"module 'vsf' has no attribute '{name}'"):
+        getattr(vsf, name)

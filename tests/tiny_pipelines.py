@@ -99,20 +99,20 @@ def autoencoder(channels):
     ).eval()
 
 
-def clip(seed):
+def clip(seed, cls=CLIPTextModelWithProjection, hidden_size=16):
     torch.manual_seed(seed)
     config = CLIPTextConfig(
         vocab_size=600,
-        hidden_size=16,
+        hidden_size=hidden_size,
         intermediate_size=37,
         num_hidden_layers=2,
         num_attention_heads=4,
-        projection_dim=16,
+        projection_dim=hidden_size,
         bos_token_id=512,
         eos_token_id=513,
         pad_token_id=513,
     )
-    return CLIPTextModelWithProjection(config).eval()
+    return cls(config).eval()
 
 
 def clip_tokenizer(merges=()):

@@ -1,41 +1,52 @@
 """Negative prompts that work in few-step image and video models."""
 
-from vsf.encode import Negative, Share
-from vsf.errors import (
-    AlreadyGuidedError,
-    KnobError,
-    LayoutError,
-    NotGuidedError,
-    PromptError,
-    RequestError,
-    UnknownNameError,
-    UnsupportedAttentionError,
-    UnsupportedPipelineError,
-    VsfError,
-)
-from vsf.generate import Request, generate
-from vsf.guidance import (
-    Guidance,
-    NegativeAwaySteerAttention,
-    NormalizedAttentionGuidance,
-    OrthogonalNegativeGuidance,
-    Unguided,
-    ValueSignFlip,
-    method,
-)
-from vsf.patch import attach, detach, encode, guide
-from vsf.prompt import Prompt
-from vsf.schedule import Schedule
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vsf.encode import Negative, Share
+    from vsf.errors import (
+        AlreadyGuidedError,
+        KnobError,
+        LayoutError,
+        NotGuidedError,
+        PromptError,
+        RequestError,
+        UnknownNameError,
+        UnsupportedAttentionError,
+        UnsupportedPipelineError,
+        VsfError,
+    )
+    from vsf.generate import Request, generate
+    from vsf.guidance import (
+        ClassifierFreeGuidance,
+        Guidance,
+        NegativeAwaySteerAttention,
+        NegativeInPrompt,
+        NormalizedAttentionGuidance,
+        OrthogonalNegativeGuidance,
+        Unguided,
+        ValueSignFlip,
+        method,
+    )
+    from vsf.patch import attach, detach, encode, guide
+    from vsf.prompt import Prompt
+    from vsf.schedule import Schedule
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AlreadyGuidedError",
+    "ClassifierFreeGuidance",
     "Guidance",
     "KnobError",
     "LayoutError",
     "Negative",
     "NegativeAwaySteerAttention",
+    "NegativeInPrompt",
     "NormalizedAttentionGuidance",
     "NotGuidedError",
     "OrthogonalNegativeGuidance",
@@ -59,3 +70,35 @@ __all__ = [
     "guide",
     "method",
 ]
+
+_HOMES = ("errors", "prompt", "schedule", "encode", "guidance", "patch", "generate")  # the quickest to import first
+
+
+class _Package(ModuleType):
+    """A package whose public names stay what they are.
+
+    Python puts a submodule, when it is first imported, in the place of whatever the package has under that name:
+    `import vsf.generate.sheet` would turn the function `vsf.generate` into the module.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+if not TYPE_CHECKING:  # a type checker that saw these would take any name for a public one
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name or a module when it is first used (PEP 562): `import vsf` alone loads not even torch."""
+        if name not in __all__:
+            if name.startswith("_") or find_spec(f"{__name__}.{name}") is None:
+                raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return import_module(f"{__name__}.{name}")
+        homes = (import_module(f"{__name__}.{home}") for home in _HOMES)
+        globals()[name] = next(getattr(home, name) for home in homes if hasattr(home, name))
+        return globals()[name]
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from vsf.errors import UnsupportedAttentionError
+from vsf.errors import KnobError, UnsupportedAttentionError
 from vsf.families.base import Injection, Role
 from vsf.families.branches import Branches
 from vsf.grid import Grid
-from vsf.guidance import Control, guided_attention
+from vsf.guidance import Control, Guidance, Observation, guided_attention, knobs, model_calls
 from vsf.hooks import Attend, Twins, swap_class
+from vsf.twice import Caught, mixed, strength_on
 
 if TYPE_CHECKING:
     from vsf.session import Session
+
+
+COMPILED_MULTIPLE = 16
+"""Compiled code is made anew for every length of the negatives, so they are filled up to multiples of this."""
 
 
 class GuidedDenoiser:
@@ -30,15 +35,23 @@ class GuidedDenoiser:
         self.module, self.session = module, session
         self.inner: nn.Module = getattr(module, "_orig_mod", module)
         self.layers = session.family.attention_layers(self.inner)
-        chosen = enumerate(self.layers)
-        self.idle = {name for at, name in chosen if not session.schedule.acts_on(at, len(self.layers))}
+        self.idle = self._idle()
         self.twins = Twins(self._attends())
         self.branches = Branches()
         self.injection: Injection | None = None
         self.owners: list[int | None] = []
+        self.unguided: tuple[int, ...] = ()
         self.grid = Grid(1, 1)
-        self.strength = 1.0
+        self.method: Guidance = session.method
+        self.strength: float | Tensor = 1.0
+        self.emphasis: tuple[Tensor | None, ...] | None = None
         self._spread: dict[int, Tensor] = {}
+
+    def follow_schedule(self) -> None:
+        """Take the session's choice of layers, which has changed."""
+        if self.idle != (idle := self._idle()):
+            self.idle = idle
+            self.twins = Twins(self._attends())
 
     def install(self, undo: ExitStack) -> None:
         """Swap the classes of the denoiser, and of the parts that its family wants changed."""
@@ -48,6 +61,11 @@ class GuidedDenoiser:
         if self.session.family.guidance == "calls" and hasattr(type(self.module), "cache_context"):
             methods["cache_context"] = self.branches.cache_context
         undo.callback(swap_class(self.module, methods, owner=self.session))
+
+    def _idle(self) -> set[str]:
+        """Return the layers in which the schedule leaves the method off. Raises KnobError for layers not there."""
+        count = len(self.layers)
+        return {name for at, name in enumerate(self.layers) if not self.session.schedule.acts_on(at, count)}
 
     def _attends(self) -> dict[str, tuple[nn.Module, Attend]]:
         """Give each layer an attention that knows its name, or where that is not needed in compiled code, one for all.
@@ -66,31 +84,71 @@ class GuidedDenoiser:
         if negative is None:
             return original(module, *args, **kwargs)
         arguments = named(type(self.inner).forward, args, kwargs)
+        if session.is_catching:
+            raise Caught(arguments)
         text = family.text_of(arguments)
         if family.guidance == "calls" and session.splits_calls and self.branches.is_unconditional(arguments, text):
             return original(module, *args, **kwargs)
-        self.strength = session.strength()
-        if self.strength == 0:
+        strength = session.strength()
+        if strength == 0:
             session.report.skipped += 1
             return original(module, *args, **kwargs)
         if torch.is_grad_enabled() and getattr(self.inner, "gradient_checkpointing", False):
             raise UnsupportedAttentionError(
                 "gradient checkpointing would recompute the attention unguided: call disable_gradient_checkpointing()"
             )
-        self.owners = session.owners(family.conditional_rows(session.pipe, arguments), len(negative))
-        rows = negative.rows(self.owners, like=text)
+        conditional = session.conditional_rows(arguments)
+        self.owners = session.owners(conditional, len(negative))
         self.grid = family.grid(self.inner, arguments)
-        self._spread.clear()
         session.report.begin_step(self.grid)
+        call = partial(original, module)
+        if model_calls(session.method) == 2:
+            return self._called_twice(call, arguments, conditional, strength)
+        return self._guided(call, arguments, conditional, strength)
+
+    def _guided(
+        self, call: Callable[..., Any], arguments: Mapping[str, Any], conditional: Sequence[bool], strength: float
+    ) -> Any:
+        """Make the call with the negatives in its text and the method in its attention layers."""
+        session, compiled = self.session, self._is_compiled()
+        negative, text = session.negative, session.family.text_of(arguments)
+        rows = negative.rows(self.owners, like=text, multiple=COMPILED_MULTIPLE if compiled else 1)
+        # Numbers are baked into compiled code, tensors are not.
+        self.strength = torch.tensor(strength, device=text.device) if compiled else strength
+        self.method = session.method if session.pace is None else session.pace.method(len(text), text.device)
+        self.method = with_tensors(self.method, text.device) if compiled else self.method
+        self.unguided = tuple(row for row, length in enumerate(rows.lengths) if not length)
+        self._spread.clear()
         layout = getattr(session.method, "layout", "paper")
-        self.injection = family.inject(self.inner, arguments, rows, layout)
+        self.injection = session.family.inject(self.inner, arguments, rows, layout)
+        self.emphasis = self._emphasis(conditional, text)
         try:
             with self.twins.in_place():
-                output = original(module, **self.injection.arguments)
+                output = call(**self.injection.arguments)
         finally:
             self.injection = None
-        session.finished_step(compiled=self._is_compiled())
+        session.finished_step(compiled=compiled)
         return output
+
+    def _called_twice(
+        self, call: Callable[..., Any], arguments: Mapping[str, Any], conditional: Sequence[bool], strength: float
+    ) -> Any:
+        """Make the call, make it again for the negative prompt, and mix."""
+        session = self.session
+        if not all(conditional) or getattr(session.pipe, "do_classifier_free_guidance", False):
+            raise KnobError(
+                f'method "{session.method.name}" stands in for the pipeline\'s own classifier-free guidance: '
+                "switch that off (guidance_scale=0, or 1), or choose another method"
+            )
+        output, other = call(**arguments), call(**{**arguments, **session.second})
+        own = [strength * (owner is not None and bool(session.negative.lengths[owner])) for owner in self.owners]
+
+        def mix(conditional: Tensor, unconditional: Tensor) -> Tensor:
+            place = strength_on(conditional, own, session.region, self.grid)
+            return session.method.mix(conditional, unconditional, place)  # type: ignore[attr-defined]
+
+        session.report.steps += 1
+        return mixed(mix, output, other)
 
     def attend(
         self, name: str | None, role: Role, query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, Any]
@@ -105,13 +163,14 @@ class GuidedDenoiser:
                 raise UnsupportedAttentionError(f"the model attends with {option}, which guidance cannot follow")
         layouts = [role.layout(spans, keys) for spans in injection.text]
         images = query.shape[2] if role.kind == "cross" else layouts[0].count(["image"])
-        control = Control(injection.weights, self._strength_in(name, role, images, query))
+        strength = self._strength_in(name, role, images, query)
+        control = Control(injection.weights, strength, self.emphasis, unguided=self.unguided)
         if not torch.compiler.is_compiling() and not control.is_off:
             self.session.report.calls += 1
             if name is not None and role.picture:
-                control = replace(control, watch=partial(self.session.report.record, name, self.owners))
+                control = replace(control, watch=partial(self._record, name))
         return guided_attention(
-            self.session.method,
+            self.method,
             query,
             key,
             value,
@@ -122,6 +181,20 @@ class GuidedDenoiser:
             scale=options.get("scale"),
             control=control,
         )
+
+    def _record(self, name: str, seen: Observation) -> None:
+        """Keep what was observed in a layer."""
+        self.session.report.record(name, self.owners, seen)
+        if self.session.pace is not None:
+            self.session.pace.see(seen)
+
+    def _emphasis(self, conditional: Sequence[bool], text: Tensor) -> tuple[Tensor | None, ...] | None:
+        """Return each row's weights of its positive tokens, (tokens,); None where nothing is weighed."""
+        wording, injection = self.session.wording, self.injection
+        if wording is None or injection is None:
+            return None
+        tokens = sum(span.length for span in injection.text[0] if span.kind == "positive")
+        return wording.rows(self.session.owners(conditional, len(wording.texts)), tokens, like=text)
 
     def _strength_in(self, name: str | None, role: Role, tokens: int, like: Tensor) -> float | Tensor:
         """Return the strength in a layer of so many image tokens: a number, or with a mask one for each token."""
@@ -141,6 +214,13 @@ class GuidedDenoiser:
         """Whether attention calls happen in compiled code, where they cannot be counted."""
         parts = self.inner.modules()
         return self.inner is not self.module or any(getattr(part, "_compiled_call_impl", None) for part in parts)
+
+
+def with_tensors(method: Guidance, device: torch.device) -> Guidance:
+    """Return the method with its numbers as tensors without axes."""
+    numbers = {knob.name: getattr(method, knob.name) for knob in knobs(type(method)) if not knob.choices}
+    tensors = {name: torch.as_tensor(value, device=device) for name, value in numbers.items()}
+    return replace(method, **tensors)  # type: ignore[type-var]
 
 
 def named(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

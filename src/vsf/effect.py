@@ -29,7 +29,8 @@ class Report:
     steps: denoiser calls guided. skipped: denoiser calls in which the schedule was off. calls: attention calls guided,
     but for those in compiled code, which cannot be counted. seconds: time spent in the pipeline.
     Of the latest run: tokens: length of each negative, those of one prompt side by side; their places here are their
-    numbers. `mass()`, `change()` and `heat_map()`: what was observed, which is nothing in compiled code and where
+    numbers. scales: with scale="auto" the scale of every batch row in each guided step, on the device. `mass()`,
+    `change()` and `heat_map()`: what was observed, which is nothing in compiled code and where
     gradients are wanted.
     """
 
@@ -42,11 +43,13 @@ class Report:
     compiled: bool = False
     skipped: int = 0
     seconds: float = 0.0
+    scales: list[Float[Tensor, " rows"]] = field(default_factory=list)
     _effect: "_Effect" = field(default_factory=lambda: _Effect(()), repr=False)
 
     def begin(self, negative: Negative) -> None:
         """Forget what was observed, and number these negatives."""
         self.tokens = tuple(share.tokens for shares in negative.shares for share in shares)
+        self.scales.clear()
         numbers = iter(range(len(self.tokens)))
         self._effect = _Effect(tuple(tuple(next(numbers) for _ in shares) for shares in negative.shares))
 
@@ -88,7 +91,9 @@ class Report:
         tokens = ", ".join(map(str, self.tokens))
         calls = "attention calls not counted (compiled)" if self.compiled else f"{self.calls} attention calls guided"
         where = f"in {self.steps} denoiser calls ({len(self.layers)} layers)"
-        told = [f"{title}: {calls} {where}, negative of {tokens} tokens", *self._findings(), *([off] if off else [])]
+        scale = f"scale {', '.join(f'{float(one.mean()):.2f}' for one in self.scales)}" if self.scales else ""
+        told = [f"{title}: {calls} {where}, negative of {tokens} tokens", *self._findings()]
+        told += [more for more in (scale, off) if more]
         return "; ".join([*told, f"{self.seconds:.1f} s"] if self.seconds else told)
 
     def _findings(self) -> Iterator[str]:

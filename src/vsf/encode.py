@@ -19,38 +19,43 @@ class NegativeRows:
     """Negatives laid out for one denoiser call: the i-th of every row in slot i, filled up with zeros to the longest.
 
     embeddings: (batch, tokens, channels); lengths: real tokens of each row, 0 for a row without a negative; parts: the
-    same for each negative of a row, () when each has one at most; weights: (batch, slots), None when all are 1.
+    same for each negative of a row, () when each has one at most; weights: (batch, slots), None when all are 1;
+    multiple: what the length of a slot is a multiple of, so that compiled code meets few lengths.
     """
 
     embeddings: Float[Tensor, "batch tokens channels"]
     lengths: tuple[int, ...]
     parts: tuple[tuple[int, ...], ...] = ()
     weights: Float[Tensor, "batch slots"] | None = None
+    multiple: int = 1
 
     @property
     def slots(self) -> tuple[int, ...]:
         """Length of each slot."""
-        return tuple(max(slot) for slot in self._by_slot())
+        return tuple(-(-max(slot) // self.multiple) * self.multiple for slot in self._by_slot())
 
     @property
     def spans(self) -> tuple[Span, ...]:
-        """The spans of the slots."""
-        return tuple(Span("negative", slot) for slot in self.slots)
+        """The spans of the slots, the last one as long as the embeddings ask for."""
+        return tuple(Span("negative", size) for size in self._sizes(self.embeddings.shape[1]))
 
     def valid(self, tokens: int) -> Bool[Tensor, "batch tokens"] | None:
-        """Tell which of a row's `tokens` are real, in each slot the real ones first; None when all of them are.
+        """Tell which of a row's `tokens` are real, in each slot the real ones first; None when all of them always are.
 
         The last slot is as long as `tokens` asks for.
         """
-        if set(self.lengths) == {tokens}:
+        if self.multiple == 1 and set(self.lengths) == {tokens}:
             return None
-        sizes, device = [*self.slots], self.embeddings.device
-        sizes[-1] += tokens - sum(sizes)
+        sizes, device = self._sizes(tokens), self.embeddings.device
         real = [
             torch.arange(size, device=device) < torch.tensor(lengths, device=device)[:, None]
             for size, lengths in zip(sizes, self._by_slot(), strict=True)
         ]
         return torch.cat(real, 1)
+
+    def _sizes(self, tokens: int) -> list[int]:
+        """Return the length of each slot, the last one lengthened so that they are this many tokens together."""
+        return [*self.slots[:-1], tokens - sum(self.slots[:-1])]
 
     def _by_slot(self) -> list[tuple[int, ...]]:
         """Return the length of every row's negative, for each slot."""
@@ -72,12 +77,14 @@ class Negative:
         stand one behind the other.
     special: per prompt and token, whether it is a begin or end mark; None when that is not known.
     shares: per prompt, (tokens, weight) of each of its negatives; by default one, of weight 1.
+    texts: per prompt, what its negatives said; empty when that is not known.
     Raises PromptError for entries of another shape. Embeddings that hold padding come in through `from_padded`.
     """
 
     embeddings: tuple[Float[Tensor, "_ channels"], ...]
     special: tuple[Bool[Tensor, " _"], ...] | None = None
     shares: tuple[tuple[Share, ...], ...] = ()
+    texts: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.embeddings:
@@ -139,26 +146,30 @@ class Negative:
             tuple(Share(len(part) - int(part.sum()), share.weight) for part, share in zip(parts, own, strict=True))
             for own, parts in zip(self.shares, map(_split, self.special, self.shares), strict=True)
         )
-        return Negative(words, tuple(marks[~marks] for marks in self.special), shares)
+        return Negative(words, tuple(marks[~marks] for marks in self.special), shares, self.texts)
 
-    def rows(self, owners: Sequence[int | None], like: Float[Tensor, "batch _ channels"]) -> NegativeRows:
+    def rows(
+        self, owners: Sequence[int | None], like: Float[Tensor, "batch _ channels"], multiple: int = 1
+    ) -> NegativeRows:
         """Lay the negatives out for a batch whose row b belongs to prompt owners[b], None for a row without.
 
-        Device and dtype are those of `like`, the text the denoiser is called with. Raises PromptError when the
-        channels differ from its own.
+        Device and dtype are those of `like`, the text the denoiser is called with; slots are filled up to a `multiple`
+        of tokens. Raises PromptError when the channels differ from its own.
         """
-        channels = self.embeddings[0].shape[-1]
-        if channels != like.shape[-1]:
+        channels = like.shape[-1]
+        if any(self.lengths) and self.embeddings[0].shape[-1] != channels:
             raise PromptError(
-                f"the negative has {channels} channels, this denoiser's text {like.shape[-1]}: "
+                f"the negative has {self.embeddings[0].shape[-1]} channels, this denoiser's text {channels}: "
                 "encode it with the same pipeline"
             )
         shares = [() if owner is None else self.shares[owner] for owner in owners]
         parts = tuple(tuple(share.tokens for share in own) for own in shares)
-        rows = NegativeRows(like.new_zeros(0, 0, channels), tuple(map(sum, parts)), parts)
+        rows = NegativeRows(like.new_zeros(0, 0, channels), tuple(map(sum, parts)), parts, multiple=multiple)
         filled = like.new_zeros(len(owners), sum(rows.slots), channels)
         for row, owner in enumerate(owners):
-            pieces = () if owner is None else _split(self.embeddings[owner].to(like), self.shares[owner])
+            if owner is None or not self.lengths[owner]:
+                continue
+            pieces = _split(self.embeddings[owner].to(like), self.shares[owner])
             for piece, slot in zip(pieces, filled[row].split(rows.slots), strict=False):
                 slot[: len(piece)] = piece
         weights = None
@@ -191,4 +202,30 @@ class Unpadded:
         kwargs |= {"padding": "longest"} if self.length is None else {"max_length": self.length}
         encoded = original(tokenizer, *args, **kwargs, return_special_tokens_mask=True)
         self.special = encoded.pop("special_tokens_mask").bool()
+        return encoded
+
+
+class Templated:
+    """A stand-in for a language model's tokenizer's call, where a pipeline puts the prompt into a template or a chat.
+
+    It leaves the padding out, and `without`, a piece of the template. `special` holds, after the first call, which
+    tokens are not the prompt's own: what comes from the template stands for no word of it.
+    """
+
+    def __init__(self, text: str, without: str = "") -> None:
+        self.text, self.without = text.strip(), without
+        self.special: Bool[Tensor, " tokens"] = torch.zeros(0, dtype=torch.bool)
+
+    def __call__(self, original: Callable[..., Any], tokenizer: Any, text: Any, *args: Any, **kwargs: Any) -> Any:
+        """Tokenize one text as the pipeline asks, but for the padding."""
+        if kwargs.get("padding") == "max_length":
+            kwargs["padding"] = "longest"
+        (whole,) = [text] if isinstance(text, str) else text
+        whole = whole.replace(self.without, "") if self.without else whole
+        kwargs["return_offsets_mapping"] = True
+        encoded = original(tokenizer, whole if isinstance(text, str) else [whole], *args, **kwargs)
+        (offsets,) = torch.as_tensor(encoded.pop("offset_mapping")).reshape(1, -1, 2)
+        if not len(self.special):
+            begin, (start, stop) = whole.rfind(self.text), offsets.T
+            self.special = (stop <= begin) | (start >= begin + len(self.text)) | (stop <= start)
         return encoded

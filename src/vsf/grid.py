@@ -16,6 +16,15 @@ class Grid:
     width: int
     frames: int = 1
 
+    @classmethod
+    def of_positions(cls, positions: Float[Tensor, "tokens 3"]) -> "Grid":
+        """Return the grid of tokens whose positions are (picture, row, column), from 0.
+
+        Reference images stand behind the picture and have another number; they do not count.
+        """
+        own = positions[positions[:, 0] == positions[0, 0]]
+        return cls(*(int(size) + 1 for size in own[:, 1:].amax(0)))
+
     @property
     def tokens(self) -> int:
         """How many tokens the grid has."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -14,6 +14,7 @@ from vsf.families.base import Negatives
 from vsf.guidance import Guidance
 from vsf.guidance import method as make_method
 from vsf.hooks import owner_of
+from vsf.prompt import Prompt
 from vsf.region import Region
 from vsf.schedule import Schedule
 from vsf.session import Session
@@ -22,7 +23,7 @@ from vsf.session import Session
 @contextmanager
 def guide(
     pipe: Any,
-    negative_prompt: Negatives | Sequence[Negatives] | None = None,
+    negative_prompt: Prompt | Sequence[Prompt] | Negatives | Sequence[Negatives] | None = None,
     *,
     negative: Negative | None = None,
     method: str | Guidance = "vsf",
@@ -35,7 +36,8 @@ def guide(
         Also a denoiser on its own, together with `negative`; then every batch row is guided.
     negative_prompt: one text for all prompts, or one per prompt; "" leaves its images as they are, to the last bit.
         Instead of a text also several with their weights, {"wheels": 1.0, "lights": 0.5}; they do not see each other,
-        weight w adds ln w to the negative's logits, and 0 leaves it out.
+        weight w adds ln w to the negative's logits, and 0 leaves it out. A `vsf.Prompt`, or one per prompt, brings
+        its negatives and the weights of its own words; the pipeline is then called with `prompt.positive`.
     negative: the same from `vsf.encode`, for pipelines whose text encoders are freed.
     method: a name, or an instance such as `vsf.ValueSignFlip(scale=1.5)`.
     schedule: in which steps and layers, and how strongly, such as `vsf.Schedule(end=0.75)`; everywhere by default.
@@ -45,10 +47,13 @@ def guide(
     Yields the Report. Raises UnsupportedPipelineError, UnsupportedAttentionError, AlreadyGuidedError, PromptError and
     KnobError before anything runs, NotGuidedError when a run turns out not to have been guided.
     """
-    session = _session(pipe, method, schedule, mask)
+    session = Session(pipe, *_settings(method, schedule, mask))
     if (negative_prompt is None) == (negative is None):
         raise PromptError("give either negative_prompt=, texts, or negative=, the result of vsf.encode")
-    session.use(encode(pipe, negative_prompt) if negative is None else negative)  # type: ignore[arg-type]
+    if negative is None:
+        session.take(cast(Negatives, negative_prompt))
+    else:
+        session.use(negative)
     try:
         session.install()
         yield session.report
@@ -59,15 +64,21 @@ def guide(
 def attach(pipe: Any, *, method: str | Guidance = "vsf", schedule: Schedule | None = None, mask: Any = None) -> Report:
     """Let the pipeline's own `negative_prompt=` argument feed the guidance, until `detach`.
 
-    The argument takes whatever `guide` does, or a Negative from `vsf.encode`, and is added where a pipeline has none.
+    The argument takes texts as `guide` does, or a Negative from `vsf.encode`, and is added where a pipeline has none;
+    `prompt=` also takes a `vsf.Prompt`, or one per prompt, with the negatives in it.
     Under classifier-free guidance the unconditional rows are those of the empty prompt. Other negative arguments
-    (`negative_prompt_2`, embeddings) are refused with a PromptError.
+    (`negative_prompt_2`, embeddings) are refused with a PromptError. A pipeline that is attached already goes on with
+    the method, schedule and mask given now; compiled code is kept.
 
     Returns the Report, which each run adds to. Raises as `guide` does.
     """
     if isinstance(pipe, nn.Module):
         raise PromptError("attach needs a pipeline, whose negative_prompt= it takes over; guide takes a denoiser")
-    session = _session(pipe, method, schedule, mask)
+    present = owner_of(pipe)
+    if present is not None and present.takes_argument:
+        present.change(*_settings(method, schedule, mask))
+        return present.report
+    session = Session(pipe, *_settings(method, schedule, mask))
     session.takes_argument = True
     session.install()
     return session.report
@@ -94,11 +105,11 @@ def encode(pipe: Any, negatives: Negatives | Sequence[Negatives]) -> Negative:
     return family.encode_all(pipe, negatives)
 
 
-def _session(pipe: Any, method: str | Guidance, schedule: Schedule | None, mask: Any) -> Session:
-    """Check what is asked for, and prepare it."""
+def _settings(method: str | Guidance, schedule: Schedule | None, mask: Any) -> tuple[Guidance, Schedule, Region | None]:
+    """Check what is asked for."""
     if not isinstance(schedule, Schedule | None):
         raise KnobError(f"schedule= takes a vsf.Schedule, got {schedule!r}")
-    return Session(pipe, _resolved(method), schedule or Schedule(), None if mask is None else Region(mask))
+    return _resolved(method), schedule or Schedule(), None if mask is None else Region(mask)
 
 
 def _resolved(method: str | Guidance) -> Guidance:

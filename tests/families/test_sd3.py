@@ -8,11 +8,11 @@ import torch
 
 import tiny_pipelines as tiny
 import vsf
-from lockstep_oracle import Lockstep, unpadded_text
+from lockstep_oracle import Lockstep, Side, unpadded_text
 from vsf.families.sd3 import StableDiffusion3
 
 STRONG = vsf.ValueSignFlip(scale=2.0, offset=0.1)
-IMAGE_TOKENS = 64
+LAYERS = {r"transformer_blocks\.\d+\.attn": ("image", "text")}
 KINDS = {
     "plain": {"qk_norm": None, "dual_attention_layers": ()},
     "dual attention": {"qk_norm": None, "dual_attention_layers": (0, 1)},
@@ -41,8 +41,10 @@ def in_lockstep(pipe, prompt, negative, method, **settings):
     if method.layout == "reference":
         plus["prompt_embeds"] = torch.cat([plus["prompt_embeds"], minus["prompt_embeds"]], 1)
     twin = copy.deepcopy(pipe)
-    oracle = Lockstep(IMAGE_TOKENS, scale=method.scale, offset=method.offset)
-    return oracle.run(lambda: tiny.call(pipe, **plus, **settings), lambda: tiny.call(twin, **minus, **settings))
+    return Lockstep(LAYERS, scale=method.scale, offset=method.offset).run(
+        Side(pipe.transformer, lambda: tiny.call(pipe, **plus, **settings), plus["prompt_embeds"].shape[1]),
+        Side(twin.transformer, lambda: tiny.call(twin, **minus, **settings), minus["prompt_embeds"].shape[1]),
+    )
 
 
 @pytest.mark.parametrize("t5", [True, False], ids=["t5", "no t5"])
@@ -67,8 +69,10 @@ def test_a_guided_denoiser_agrees_with_the_lockstep_oracle_in_float64(method):
     rows = torch.randn(1, 7, 32, dtype=torch.float64)
     with vsf.guide(model, negative=vsf.Negative((rows[0],)), method=method):
         guided = model(**inputs)[0]
-    oracle = Lockstep(IMAGE_TOKENS, scale=method.scale, offset=method.offset)
-    expected = oracle.run(lambda: model(**inputs)[0], lambda: other(**{**inputs, "encoder_hidden_states": rows})[0])
+    expected = Lockstep(LAYERS, scale=method.scale, offset=method.offset).run(
+        Side(model, lambda: model(**inputs)[0], 12),
+        Side(other, lambda: other(**{**inputs, "encoder_hidden_states": rows})[0], 7),
+    )
     assert difference(guided, expected) <= 1e-12
 
 

@@ -5,14 +5,57 @@ from typing import Any
 from torch import nn
 
 from vsf.errors import UnsupportedPipelineError
+from vsf.families.auraflow import AuraFlow
 from vsf.families.base import Family, class_names
+from vsf.families.chroma import Chroma
+from vsf.families.cogvideox import CogVideoX
+from vsf.families.cogview4 import CogView4
+from vsf.families.flux import Flux
+from vsf.families.flux2 import Flux2
+from vsf.families.framepack import FramePack
+from vsf.families.hunyuan_image import HunyuanImage
+from vsf.families.hunyuan_video import HunyuanVideo
+from vsf.families.hunyuan_video15 import HunyuanVideo15
+from vsf.families.kandinsky5 import Kandinsky5
+from vsf.families.krea2 import Krea2
+from vsf.families.ltx import LtxVideo
+from vsf.families.ltx2 import Ltx2
+from vsf.families.lumina2 import Lumina2
+from vsf.families.pixart import PixArt
+from vsf.families.qwen_image import QwenImage
+from vsf.families.refused import REFUSED
+from vsf.families.sana import Sana
 from vsf.families.sd3 import StableDiffusion3
+from vsf.families.unet import UNet
+from vsf.families.wan import Wan
+from vsf.families.zimage import ZImage
 from vsf.registry import Registry
 
 FAMILIES: Registry[Family] = Registry(
     "family",
     {
         "sd3": StableDiffusion3(),
+        "flux": Flux(),
+        "flux2": Flux2(),
+        "qwen_image": QwenImage(),
+        "chroma": Chroma(),
+        "auraflow": AuraFlow(),
+        "cogvideox": CogVideoX(),
+        "cogview4": CogView4(),
+        "krea2": Krea2(),
+        "wan": Wan(),
+        "unet": UNet(),
+        "ltx": LtxVideo(),
+        "pixart": PixArt(),
+        "sana": Sana(),
+        "kandinsky5": Kandinsky5(),
+        "ltx2": Ltx2(),
+        "z_image": ZImage(),
+        "lumina2": Lumina2(),
+        "hunyuan_video": HunyuanVideo(),
+        "framepack": FramePack(),
+        "hunyuan_video15": HunyuanVideo15(),
+        "hunyuan_image": HunyuanImage(),
     },
 )
 
@@ -22,9 +65,18 @@ def find_family(target: Any) -> Family:
     for family in FAMILIES.values():
         if family.denoisers_of(target):
             return family
+    for name in _denoisers(target):
+        if name in REFUSED:
+            raise UnsupportedPipelineError(f"{class_names(target)[0]} cannot be guided: {REFUSED[name]}")
     raise UnsupportedPipelineError(
         f'no family recognises {_described(target)}. Supported: {", ".join(FAMILIES)}. Run "vsf doctor" for details.'
     )
+
+
+def _denoisers(target: Any) -> list[str]:
+    """Name the classes of a pipeline's parts, or of the denoiser itself."""
+    parts = [target] if isinstance(target, nn.Module) else getattr(target, "components", {}).values()
+    return [name for part in parts for name in class_names(part)]
 
 
 def _described(target: Any) -> str:

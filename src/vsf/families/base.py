@@ -10,12 +10,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vsf.emphasis import Characters
 from vsf.encode import Negative, NegativeRows, Share
 from vsf.errors import KnobError, LayoutError, PromptError, UnsupportedAttentionError, UnsupportedPipelineError
+from vsf.families.refused import PIPELINES, refuse_shared_scales
 from vsf.grid import Grid
 from vsf.guidance import Guidance
 from vsf.hooks import Override
 from vsf.prompt import Prompt
+from vsf.schedule import Axis
 from vsf.spans import Span, TokenLayout
 
 Negatives = str | Mapping[str, float]
@@ -80,6 +83,13 @@ class Injection:
         return queries == keys > text
 
 
+Running = Callable[[], Injection | None]
+"""Returns the injection of the denoiser call in progress, None when it is not guided."""
+
+Overrides = Iterable[tuple[object, Mapping[str, Override]]]
+"""Parts of a denoiser, and for each the methods to stand in for."""
+
+
 class Family(ABC):
     """One model architecture: where its attention is, how its text enters, how its prompts are encoded."""
 
@@ -106,6 +116,17 @@ class Family(ABC):
     def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
         """Return how the image tokens of a denoiser call lie in the picture, in its finest layers."""
 
+    def characters(self, pipe: Any, text: str) -> Characters:
+        """Tell which characters of a positive prompt each text token of a denoiser call stands for.
+
+        Raises KnobError where that is not known.
+        """
+        del pipe, text
+        raise KnobError(
+            f"words of the positive prompt cannot be weighed for {self.name} yet, because it is not known which tokens "
+            "they become; leave (word:1.3) out. Weights of negatives, (word:-1.3), work"
+        )
+
     def text_of(self, arguments: Mapping[str, Any]) -> Float[Tensor, "batch tokens channels"]:
         """Return the text tokens of a denoiser call: negatives get their device, dtype and channels."""
         return arguments[self.text]
@@ -114,13 +135,8 @@ class Family(ABC):
         """Return how many batch rows a denoiser call has."""
         return len(self.text_of(arguments))
 
-    def overrides(
-        self, denoiser: Any, running: Callable[[], Injection | None]
-    ) -> Iterable[tuple[object, Mapping[str, Override]]]:
-        """Return methods of the denoiser's parts to stand in for while it is guided: (part, name -> override).
-
-        `running` returns the injection of the call in progress, None when it is not guided.
-        """
+    def overrides(self, denoiser: Any, running: Running) -> Overrides:
+        """Return methods of the denoiser's parts to stand in for while a session lasts: (part, name -> override)."""
         del denoiser, running
         return ()
 
@@ -141,6 +157,7 @@ class Family(ABC):
             tuple(torch.cat([one.embeddings for one in own]) for own in found),
             tuple(torch.cat([one.special for one in own]) for own in found),
             tuple(tuple(own or [Share(0)]) for own in shares),
+            tuple(tuple(own) for own in wanted),
         )
 
     def denoisers_of(self, target: Any) -> list[nn.Module]:
@@ -164,6 +181,10 @@ class Family(ABC):
         """Raise KnobError or UnsupportedPipelineError for what this family cannot do."""
         if getattr(method, "layout", "paper") == "reference" and not self.has_reference_layout:
             raise KnobError(f'layout="reference" exists for sd3 only, not for {self.name}; use layout="paper"')
+        if reason := PIPELINES.get(type(target).__name__):
+            raise UnsupportedPipelineError(f"{type(target).__name__} cannot be guided: {reason}")
+        for denoiser in self.denoisers_of(target):
+            refuse_shared_scales(denoiser)
         if hasattr(type(target), "do_perturbed_attention_guidance"):
             raise UnsupportedPipelineError(
                 f"{type(target).__name__} swaps its attention processors during a run and cannot be guided; "
@@ -192,17 +213,32 @@ class Family(ABC):
         spans = (Span("positive", text.shape[1]), *negative.spans)
         return Injection({**arguments, **changed}, (spans,), negative.valid(added), negative.weights)
 
-    def fraction_done(self, pipe: Any) -> float:
-        """Tell which fraction of a run's steps is done, 0 in the first. Raises KnobError if it cannot be told."""
+    def fraction_done(self, pipe: Any, over: Axis) -> float:
+        """Tell which fraction of a run's steps, or of its noise, is done, 0 in the first step.
+
+        Raises KnobError if it cannot be told.
+        """
         scheduler = pipe.scheduler
-        if not hasattr(scheduler, "step_index"):
+        if not hasattr(scheduler, "step_index") or (over == "sigma" and not hasattr(scheduler, "sigmas")):
+            what = "how much noise is left" if over == "sigma" else "at which step it is"
             raise KnobError(
-                f"{type(scheduler).__name__} does not tell at which step it is, so start, end and curve of a schedule "
-                "cannot be followed; use another scheduler, or a schedule of layers alone"
+                f"{type(scheduler).__name__} does not tell {what}, "
+                "so start, end and curve of a schedule cannot be followed; use another scheduler, or leave them out"
             )
         begin = getattr(scheduler, "begin_index", None) or 0
         step = begin if scheduler.step_index is None else scheduler.step_index
+        if over == "sigma":
+            return float(1 - scheduler.sigmas[step] / scheduler.sigmas[begin])
         return float((step - begin) / (len(scheduler.timesteps) - begin))
+
+
+def require_encoders(pipe: Any, *names: str) -> None:
+    """Raise PromptError when one of these parts of a pipeline, which encode its prompts, is gone."""
+    if any(getattr(pipe, name, None) is None for name in names):
+        raise PromptError(
+            "the pipeline's text encoders are gone: encode before freeing them, negative = vsf.encode(pipe, text), "
+            "then guide(pipe, negative=negative)"
+        )
 
 
 def _weights(negatives: object) -> Mapping[str, float]:

@@ -14,8 +14,9 @@ _TIMES = ("timestep", "timesteps", "t")
 class Branches:
     """Follows the calls of one denoiser through a run.
 
-    Pipelines that name their calls (`cache_context`) are believed. The others make the conditional call first, so that
-    the unconditional one is the second call at the same time with another text.
+    Pipelines that name their calls (`cache_context`: "uncond", under a guider "pred_uncond") are believed. The others
+    make the conditional call first, so that the unconditional one is the second call at the same time with another
+    text.
     """
 
     def __init__(self) -> None:
@@ -27,11 +28,11 @@ class Branches:
         self._conditional = None
 
     @contextmanager
-    def cache_context(self, original: Callable[..., Any], denoiser: object, name: str) -> Iterator[None]:
+    def cache_context(self, original: Callable[..., Any], denoiser: object, name: str, **step: Any) -> Iterator[None]:
         """Stand in for the denoiser's own `cache_context`, listening to the name."""
         before, self._named = self._named, name
         try:
-            with original(denoiser, name):
+            with original(denoiser, name, **step):
                 yield
         finally:
             self._named = before
@@ -39,7 +40,7 @@ class Branches:
     def is_unconditional(self, arguments: Mapping[str, Any], text: Tensor) -> bool:
         """Tell whether a call with these arguments and this text is the one without the positive prompt."""
         if self._named is not None:
-            return self._named == "uncond"
+            return "uncond" in self._named
         now = next(arguments[name] for name in _TIMES if name in arguments)
         now = now if isinstance(now, Tensor) else torch.as_tensor(now)
         if self._conditional is not None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
+from vsf.emphasis import Characters, characters_of
 from vsf.encode import NegativeRows, Unpadded
-from vsf.errors import PromptError
-from vsf.families.base import Encoded, Family, Injection, Role
+from vsf.families.base import Encoded, Family, Injection, Role, require_encoders
 from vsf.grid import Grid
 from vsf.hooks import calls_swapped
 from vsf.spans import Span
@@ -34,12 +34,8 @@ class StableDiffusion3(Family):
         one is then its own padding, exactly what the pipeline itself puts there. Without T5 the pipeline fills up with
         rows of zeros; they are no words, and a negative has none of them.
         """
+        require_encoders(pipe, "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
         clips = [pipe.tokenizer, pipe.tokenizer_2]
-        if None in (*clips, pipe.text_encoder, pipe.text_encoder_2):
-            raise PromptError(
-                "the pipeline's text encoders are gone: encode before freeing them, negative = vsf.encode(pipe, text), "
-                "then guide(pipe, negative=negative)"
-            )
         limit = pipe.tokenizer_max_length
         length = max(len(clip(text, truncation=True, max_length=limit).input_ids) for clip in clips)
         swaps = {id(clip): (clip, Unpadded(length)) for clip in clips}  # one tokenizer may serve both encoders
@@ -51,6 +47,11 @@ class StableDiffusion3(Family):
             embeddings, *_ = pipe.encode_prompt(text, None, None, do_classifier_free_guidance=False, **options)
         special = torch.cat([first.special & second.special, t5.special], 1)
         return Encoded(embeddings[0], special[0].to(embeddings.device))
+
+    def characters(self, pipe: Any, text: str) -> Characters:
+        """The CLIPs' tokens, then those of T5 as many as there may be; without T5 there is filling alone."""
+        clip = characters_of(pipe.tokenizer, text, pipe.tokenizer_max_length)
+        return clip if pipe.tokenizer_3 is None else [*clip, *characters_of(pipe.tokenizer_3, text, 512)]
 
     def conditional_rows(self, pipe: Any, arguments: Mapping[str, Any]) -> list[bool]:
         """The extra call of skip-layer guidance has conditional rows alone."""

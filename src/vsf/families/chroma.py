@@ -1,0 +1,44 @@
+"""Chroma: FLUX.1 without CLIP, and with a mask over the whole sequence."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from vsf.emphasis import Characters, characters_of
+from vsf.encode import NegativeRows, Unpadded
+from vsf.families.base import Encoded, Injection, require_encoders
+from vsf.families.flux import Flux
+from vsf.hooks import calls_swapped
+
+
+class Chroma(Flux):
+    """Chroma1, Flash and Radiance's relatives of the same transformer.
+
+    The token sequence is FLUX.1's. Pipelines pad T5's text to 512 tokens; their mask is added to the logits as it
+    stands, so that a real token has 1 more than padding.
+    """
+
+    name = "chroma"
+    denoisers = ("ChromaTransformer2DModel",)
+    conditions = ("encoder_hidden_states", "txt_ids", "attention_mask")
+
+    def encode(self, pipe: Any, text: str) -> Encoded:
+        """Rows of T5, its end mark included."""
+        require_encoders(pipe, "text_encoder", "tokenizer")
+        t5 = Unpadded()
+        with torch.no_grad(), calls_swapped([(pipe.tokenizer, t5)]):
+            embeddings, *_ = pipe.encode_prompt(text, do_classifier_free_guidance=False)
+        return Encoded(embeddings[0], t5.special[0].to(embeddings.device))
+
+    def characters(self, pipe: Any, text: str) -> Characters:
+        """T5's tokens, as many as there may be."""
+        return characters_of(pipe.tokenizer, text, 512)
+
+    def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
+        """Append the negatives; in the mask they stand between text and image, as real tokens."""
+        mask, text = arguments.get("attention_mask"), arguments[self.text].shape[1]
+        if mask is not None:
+            added = mask.new_ones(len(mask), negative.embeddings.shape[1])
+            arguments = {**arguments, "attention_mask": torch.cat([mask[:, :text], added, mask[:, text:]], 1)}
+        return super().inject(denoiser, arguments, negative, layout)

@@ -1,0 +1,56 @@
+"""Krea 2: one stream of text and image tokens, text first, with a refiner for the text in front."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vsf.encode import NegativeRows
+from vsf.families.base import Encoded, Family, Injection, Role, require_encoders
+from vsf.grid import Grid
+
+
+class Krea2(Family):
+    """Krea 2.
+
+    The token sequence is [positive | negative | image]; all text has position 0. A text token is a stack of the
+    encoder's layers, here packed into one row; the model fuses them and lets the text attend to itself. Pipelines pad
+    in the middle of a chat template, and mask the padding.
+    """
+
+    name = "krea2"
+    denoisers = ("Krea2Transformer2DModel",)
+    roles = (
+        (r"transformer_blocks\.\d+\.attn", Role("joint", image="last")),
+        (r"text_fusion\.refiner_blocks\.\d+\.attn", Role("text")),
+    )
+    text_mask = "encoder_attention_mask"
+    conditions = ("encoder_hidden_states", "encoder_attention_mask")
+
+    def encode(self, pipe: Any, text: str) -> Encoded:
+        """The tokens that the pipeline does not mask; the last are its template's."""
+        require_encoders(pipe, "text_encoder", "tokenizer")
+        with torch.no_grad():
+            stacks, mask = pipe.encode_prompt(text)
+        embeddings = stacks[0, mask[0]].flatten(1)
+        ranks = torch.arange(len(embeddings), device=embeddings.device)
+        return Encoded(embeddings, ranks >= len(embeddings) - pipe.prompt_template_encode_num_suffix_tokens)
+
+    def text_of(self, arguments: Mapping[str, Any]) -> Float[Tensor, "batch tokens channels"]:
+        """Return the text with each token's layers side by side."""
+        return arguments[self.text].flatten(2)
+
+    def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
+        """The image tokens' positions, which stand behind those of the text."""
+        return Grid.of_positions(arguments["position_ids"][arguments[self.text].shape[1] :])
+
+    def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
+        """Append the negatives, stacked again, and put as many positions between text and image."""
+        text, ids = arguments[self.text], arguments["position_ids"]
+        added = ids.new_zeros(negative.embeddings.shape[1], ids.shape[1])
+        ids = torch.cat([ids[: text.shape[1]], added, ids[text.shape[1] :]])
+        stacked = replace(negative, embeddings=negative.embeddings.unflatten(2, text.shape[2:]))
+        return super().inject(denoiser, {**arguments, "position_ids": ids}, stacked, layout)

@@ -1,0 +1,18 @@
+"""PixArt alpha, Sigma and delta: image tokens attend to T5's text, whose padding is masked."""
+
+from typing import Any
+
+from vsf.encode import Unpadded
+from vsf.families.base import Encoded
+from vsf.families.masked import MaskedText, encode_masked
+
+
+class PixArt(MaskedText):
+    """PixArt alpha, Sigma and delta, in every pipeline of diffusers that uses their transformer."""
+
+    name = "pixart"
+    denoisers = ("PixArtTransformer2DModel",)
+
+    def encode(self, pipe: Any, text: str) -> Encoded:
+        """Rows of T5; the text is cleaned as the pipeline cleans its prompts unless told otherwise."""
+        return encode_masked(pipe, text, Unpadded(), do_classifier_free_guidance=False, clean_caption=True)

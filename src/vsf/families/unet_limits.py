@@ -1,0 +1,25 @@
+"""U-Nets in which one text token changes what becomes of another, so that a negative would change the positive."""
+
+from typing import Any
+
+from vsf.errors import UnsupportedPipelineError
+
+_ALLOWED = {
+    "addition_embed_type": ((None, "text_time"), "its time embedding is made from text or image tokens"),
+    "encoder_hid_dim_type": ((None, "text_proj", "ip_image_proj"), "image tokens stand among its text tokens"),
+    "cross_attention_norm": ((None, "layer_norm"), "it normalises all text tokens together"),
+}
+"""Settings of a U-Net: which of them leave every text token to itself, and what the others do."""
+
+
+def check_unet(unet: Any) -> None:
+    """Raise UnsupportedPipelineError for a U-Net that cannot be guided, and say why."""
+    for name, (allowed, reason) in _ALLOWED.items():
+        value = unet.config.get(name)
+        if value not in allowed:
+            raise UnsupportedPipelineError(f"a U-Net with {name}={value!r} cannot be guided: {reason}")
+    if any(getattr(part, "added_kv_proj_dim", None) for part in unet.modules()):
+        raise UnsupportedPipelineError(
+            "a U-Net with added_kv_proj_dim cannot be guided: its image tokens attend to the text and to each other "
+            "in one layer, in which the text has no rows of its own"
+        )

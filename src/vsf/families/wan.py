@@ -1,0 +1,54 @@
+"""Wan 2.1 and 2.2: image tokens attend to a text that is filled up with rows of zeros."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from vsf.encode import NegativeRows, Unpadded
+from vsf.families.base import Encoded, Family, Injection, Overrides, Role, Running, require_encoders
+from vsf.families.counted import joined_late
+from vsf.grid import Grid
+from vsf.hooks import calls_swapped
+
+
+class Wan(Family):
+    """Wan 2.1 and 2.2, VACE included, with one denoiser or with two, for the noisy steps and for the others.
+
+    The keys are [positive | negative]. The pipeline fills the positive up to 512 tokens with zeros, which are attended.
+    Layers that attend to an image too (2.1, image to video) get [image | text] and count 512 back from the end.
+    """
+
+    name = "wan"
+    denoisers = ("WanTransformer3DModel", "WanVACETransformer3DModel")
+    roles = ((r"(vace_)?blocks\.\d+\.attn2", Role("cross")),)
+
+    def encode(self, pipe: Any, text: str) -> Encoded:
+        """Rows of UMT5, without the zeros."""
+        require_encoders(pipe, "text_encoder", "tokenizer")
+        tokens = Unpadded()
+        with torch.no_grad(), calls_swapped([(pipe.tokenizer, tokens)]):
+            embeddings, _ = pipe.encode_prompt(text, do_classifier_free_guidance=False, max_sequence_length=512)
+        special = tokens.special[0].to(embeddings.device)
+        return Encoded(embeddings[0, : len(special)], special)
+
+    def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
+        """The latents cut into patches."""
+        sides = zip(arguments["hidden_states"].shape[-3:], denoiser.config.patch_size, strict=True)
+        frames, height, width = (side // patch for side, patch in sides)
+        return Grid(height, width, frames)
+
+    def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
+        """Append the negatives, and one token of filling where the image would have as many tokens as the text."""
+        image, rows = arguments.get("encoder_hidden_states_image"), len(negative.embeddings)
+        tokens = self.text_of(arguments).shape[1] + negative.embeddings.shape[1]
+        if image is not None and image.shape[:2].numel() == rows * tokens:
+            negative = replace(negative, embeddings=F.pad(negative.embeddings, (0, 0, 0, 1)))
+        return super().inject(denoiser, arguments, negative, layout)
+
+    def overrides(self, denoiser: Any, running: Running) -> Overrides:
+        """Let the negatives join late where an image is attended too."""
+        layers = [layer for layer, _ in self.attention_layers(denoiser).values()]
+        return joined_late([layer for layer in layers if getattr(layer, "add_k_proj", None) is not None], running)

@@ -1,0 +1,196 @@
+"""VSFGuider, the extension point of diffusers, against vsf.guide on the same weights."""
+
+import diffusers
+import pytest
+import torch
+
+import vsf
+from families import tiny_beside_pipelines as tiny
+from families import tiny_qwen_image, tiny_wan
+from families.harness import OFF, STRONG, difference
+from families.tiny_beside import hunyuan_video
+from tiny_pipelines import sd3_transformer
+from vsf.diffusers import VSFGuider
+from vsf.guidance import METHODS
+
+KNOBS = {"scale": 2.0, "offset": 0.1}
+PLAIN = {"guidance_scale": 1.0}
+
+
+def video(pipe, **settings):
+    size = {"height": 64, "width": 96, "num_frames": 5, "num_inference_steps": 2, "output_type": "latent"}
+    settings = {"negative_prompt": "wheels", **size, **settings}
+    return pipe("a red car", generator=torch.Generator().manual_seed(0), **settings)[0]
+
+
+def guider_video(guider, **settings):
+    return video(tiny.hunyuan_video15_pipeline(guider), **settings)
+
+
+def guided_video(method, **settings):
+    pipe = tiny.hunyuan_video15_pipeline(diffusers.ClassifierFreeGuidance(**PLAIN))
+    with vsf.guide(pipe, "wheels", method=method):
+        return video(pipe, **settings)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return guider_video(diffusers.ClassifierFreeGuidance(**PLAIN))
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("none", "cfg")])
+def test_the_guider_gives_the_numbers_of_guide(name, plain):
+    knobs = KNOBS if name == "vsf" else {}
+    got = guider_video(VSFGuider(name, knobs))
+    assert difference(got, guided_video(vsf.method(name, **knobs))) <= 1e-6  # the encoder's padding is masked, not cut
+    assert difference(got, plain) > 1e-4
+
+
+def test_from_the_same_embeddings_the_guider_gives_the_same_numbers_to_the_last_bit():
+    pipe = tiny.hunyuan_video15_pipeline(diffusers.ClassifierFreeGuidance(**PLAIN))
+    with torch.no_grad():
+        embeddings, mask, *_ = pipe.encode_prompt("wheels")
+    with vsf.guide(pipe, negative=vsf.Negative.from_padded(embeddings, mask), method=STRONG):
+        expected = video(pipe)
+    assert torch.equal(guider_video(VSFGuider(knobs=KNOBS)), expected)
+
+
+def test_an_infinite_offset_changes_nothing(plain):
+    assert torch.equal(guider_video(VSFGuider(knobs={"offset": float("inf")})), plain)
+
+
+def test_a_disabled_guider_changes_nothing(plain):
+    assert torch.equal(guider_video(VSFGuider(enabled=False)), plain)
+
+
+def test_start_and_stop_are_fractions_of_the_steps(plain):
+    first = guider_video(VSFGuider(knobs=KNOBS, stop=0.5))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VSFGuider, "_is_on", lambda guider: guider._step == 0)
+        assert torch.equal(first, guider_video(VSFGuider(knobs=KNOBS)))
+    assert difference(first, guider_video(VSFGuider(knobs=KNOBS))) > 1e-4
+    assert difference(first, plain) > 1e-4
+
+
+def picture(pipe, **settings):
+    size = {"height": 128, "width": 192, "num_inference_steps": 2, "output_type": "latent"}
+    return pipe("a red car", generator=torch.Generator().manual_seed(0), **size, **settings)[0]
+
+
+def test_a_picture_is_guided_alike():
+    pipe = tiny.hunyuan_image_pipeline()
+    with vsf.guide(pipe, "wheels", method=STRONG):
+        expected = picture(pipe)
+    got = picture(tiny.hunyuan_image_pipeline(VSFGuider(knobs=KNOBS)), negative_prompt="wheels")
+    assert difference(got, expected) <= 1e-6
+
+
+def modular(blocks, ordinary, guider):
+    """A modular pipeline with the parts of an ordinary one."""
+    pipe = blocks.init_pipeline()
+    wanted = {*pipe.component_names}
+    parts = {name: part for name, part in ordinary.components.items() if name in wanted}
+    pipe.update_components(**parts, guider=guider)
+    return pipe
+
+
+def modular_run(pipe, **settings):
+    generator = torch.Generator().manual_seed(0)
+    size = {"height": 32, "width": 48, "num_inference_steps": 2, "max_sequence_length": 512}
+    return pipe(prompt="a red car", generator=generator, output="latents", **size, **settings)
+
+
+def qwen_image():
+    """Cut off as many tokens before the prompt as the modular pipeline does, which does not ask the tokenizer."""
+    pipe = tiny_qwen_image.pipeline()
+    pipe.prompt_template_encode_start_idx = 34
+    return pipe
+
+
+MODULAR = {
+    "z_image": (diffusers.ZImageAutoBlocks, tiny.zimage_pipeline),
+    "qwen_image": (diffusers.QwenImageAutoBlocks, qwen_image),
+}
+
+
+@pytest.mark.parametrize("name", MODULAR)
+def test_a_modular_pipeline_is_guided_by_guide_and_by_the_guider(name):
+    blocks, build = MODULAR[name]
+    ordinary = build()
+    pipe = modular(blocks(), ordinary, diffusers.ClassifierFreeGuidance(**PLAIN))
+    plain, negative = modular_run(pipe), vsf.encode(ordinary, "wheels")
+    with vsf.guide(pipe, negative=negative, method=OFF):
+        assert torch.equal(modular_run(pipe), plain)
+    with vsf.guide(pipe, negative=negative, method=STRONG):
+        guided = modular_run(pipe)
+    assert difference(guided, plain) > 1e-4
+    pipe.update_components(guider=VSFGuider(knobs=KNOBS))
+    before = [type(part) for part in pipe.transformer.modules()]
+    assert difference(modular_run(pipe, negative_prompt="wheels"), guided) <= 1e-6
+    assert [type(part) for part in pipe.transformer.modules()] == before
+    assert pipe.guider.report.steps == 2
+
+
+def test_what_a_pipeline_fills_up_with_zeros_is_no_negative():
+    case = tiny_wan.CASES[0]
+    model, text, negative = case.model(), case.text(), case.text(7, seed=100)
+    with vsf.guide(model, negative=vsf.Negative((negative[0],)), method=STRONG):
+        expected = case.run(model, text)
+    guider = VSFGuider(knobs=KNOBS)
+    guider.prepare_inputs({"encoder_hidden_states": (text, torch.nn.functional.pad(negative, (0, 0, 0, 5)))})
+    guider.prepare_models(model)
+    assert torch.equal(case.run(model, text), expected)
+
+
+def test_an_error_in_the_denoiser_leaves_nothing_behind():
+    guider = VSFGuider()
+    pipe = tiny.hunyuan_video15_pipeline(guider)
+    before = type(pipe.transformer)
+    handle = pipe.transformer.register_forward_pre_hook(_fail)
+    with pytest.raises(ZeroDivisionError):
+        video(pipe)
+    assert type(pipe.transformer) is before
+    handle.remove()
+    video(pipe)
+
+
+def _fail(*_):
+    raise ZeroDivisionError
+
+
+def test_the_configuration_can_be_saved_and_loaded(tmp_path):
+    VSFGuider("nag", {"scale": 3.0}, stop=0.5).save_pretrained(tmp_path)
+    loaded = VSFGuider.from_pretrained(tmp_path)
+    assert (loaded.config.method, loaded.config.knobs, loaded.config.stop) == ("nag", {"scale": 3.0}, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"method": "vsg"}, vsf.UnknownNameError, "vsg"),
+        ({"knobs": {"strength": 1.0}}, vsf.KnobError, "strength"),
+        ({"method": "cfg"}, vsf.KnobError, "ClassifierFreeGuidance"),
+    ],
+)
+def test_what_the_guider_cannot_do_is_refused_when_it_is_made(arguments, error, text):
+    with pytest.raises(error, match=text):
+        VSFGuider(**arguments)
+
+
+def test_a_negative_is_needed():
+    guider = VSFGuider()
+    guider.prepare_inputs({"encoder_hidden_states": (torch.zeros(1, 3, 16), None)})
+    with pytest.raises(vsf.PromptError, match="pass negative_prompt="):
+        guider.prepare_models(hunyuan_video())
+
+
+def test_padding_that_no_mask_tells_from_words_is_refused():
+    guider = VSFGuider()
+    guider.prepare_inputs({"encoder_hidden_states": (torch.zeros(1, 3, 32), torch.ones(1, 3, 32))})
+    with pytest.raises(vsf.PromptError, match="from padding"):
+        guider.prepare_models(sd3_transformer())
+
+
+def test_there_is_no_report_before_the_first_run():
+    with pytest.raises(vsf.NotGuidedError, match="run the pipeline first"):
+        VSFGuider().report  # noqa: B018
