@@ -21,11 +21,11 @@ for flag in ("--help", "--version"):
         main([flag])
     except SystemExit as end:
         assert not end.code
-assert not {"diffusers", "transformers", "PIL"} & set(sys.modules)
+assert not {"torch", "diffusers", "transformers", "PIL"} & set(sys.modules)
 """
 
 
-def test_help_and_version_load_neither_diffusers_nor_transformers():
+def test_the_overview_and_the_version_load_not_even_torch():
     run = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr
 
@@ -35,7 +35,7 @@ def test_version_is_that_of_the_package(vsf):
 
 
 def test_help_of_everything_shows_an_example(vsf):
-    for words in ([], *([name] for name in COMMANDS)):
+    for words in ([], *([name] for name in COMMANDS if name != "bench")):
         code, out, _ = vsf(*words, "--help")
         assert code == 0
         assert f"Example: vsf {' '.join(words)}" in out
@@ -48,10 +48,17 @@ def test_help_of_generate_has_a_flag_for_every_knob_of_every_method(vsf):
             assert f"--{knob.name.replace('_', '-')} " in shown
 
 
-def test_the_overview_has_a_line_for_every_command(vsf):
+def test_the_overview_has_for_every_command_the_line_that_its_own_help_has(vsf):
     overview = vsf("--help")[1]
-    for name, module in COMMANDS.items():
-        assert re.search(rf"{name} +{re.escape(module.command.__doc__[:40])}", overview)
+    for name, listed in COMMANDS.items():
+        assert re.search(rf"{name} +{re.escape(listed.summary[:40])}", overview)
+        assert listed.summary in " ".join(vsf(name, "--help")[1].split())
+
+
+def test_a_misspelt_command_is_answered_with_the_right_one(vsf):
+    code, _, err = vsf("generat", "a red car")
+    assert code == 2
+    assert "Did you mean 'generate'" in err
 
 
 def test_python_dash_m_runs_the_command():
@@ -80,10 +87,27 @@ def test_an_interrupt_while_packages_are_imported_is_exit_130_without_a_tracebac
     assert "Traceback" not in err
 
 
+INTERRUPTED = """
+import sys
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+from vsf.cli import main
+main(["generate", "a red car"])
+"""
+
+
+def test_an_interrupt_while_torch_is_imported_is_exit_130_without_a_traceback():
+    run = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=120, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "")
+
+
 def test_the_ranges_of_knobs_read_the_same_in_the_list_and_in_the_help(vsf):
     listed = vsf("list", "methods", "--json")[1]
     shown = " ".join(re.sub(r"[│\s]+", " ", vsf("generate", "--help")[1]).split())
-    for text in ("0 to 10; default 1.0", "paper, reference; default paper", "false, true; default false"):
+    for text in ("0 to 10, or auto; default 1.0", "paper, reference; default paper", "false, true; default false"):
         assert text in listed
         assert text in shown
 
@@ -96,13 +120,34 @@ def test_a_command_that_does_not_exist_is_refused(vsf, words):
 
 
 def test_lists_show_every_registered_name(vsf):
-    for what in ("methods", "families", "models"):
+    for what in ("methods", "families", "models", "presets"):
         rows = json.loads(vsf("list", what, "--json")[1])
         names = [next(iter(row.values())) for row in rows]
         assert names
         table = vsf("list", what)[1]
         assert all(name in table for name in names)
     assert [row["method"] for row in json.loads(vsf("list", "methods", "--json")[1])] == list(METHODS)
+
+
+def test_presets_are_listed_with_where_they_come_from(vsf):
+    rows = json.loads(vsf("list", "presets", "--json")[1])
+    assert {row["provenance"] for row in rows} == {"paper", "converted", "tuned on tiny", "untested"}
+    (strong,) = [row for row in rows if (row["family"], row["preset"], row["method"]) == ("sd3", "strong", "vsf")]
+    assert strong["knobs"] == "scale=1.161 offset=-0.598"
+    (nag,) = [row for row in rows if (row["family"], row["preset"], row["method"]) == ("sd3", "strong", "nag")]
+    assert (nag["knobs"], nag["provenance"]) == ("scale=9.0 tau=5.0 alpha=0.5", "paper")
+
+
+def test_a_list_can_be_a_markdown_table(vsf):
+    for what in ("methods", "presets"):
+        rows = json.loads(vsf("list", what, "--json")[1])
+        code, out, _ = vsf("list", what, "--markdown")
+        head, rule, *lines = out.splitlines()
+        assert code == 0
+        assert head == "| " + " | ".join(rows[0]) + " |"
+        assert set(rule) <= set("|- ")
+        assert len(lines) == len(rows)
+        assert {line.replace(r"\|", "").count("|") for line in (head, rule, *lines)} == {len(rows[0]) + 1}
 
 
 @pytest.mark.parametrize("missing", [["diffusers"], ["typer"], ["typer", "rich"]])
@@ -114,9 +159,7 @@ def test_without_the_diffusers_extra_the_command_says_what_to_install(vsf, folde
             monkeypatch.delitem(sys.modules, "vsf.cli.application")
     code, _, err = vsf("generate", "a red car", "--model", folder)
     assert code == 2
-    assert (
-        err == f"error: {missing[0]} is not installed. The command line needs: pip install 'vsf-guidance[diffusers]'\n"
-    )
+    assert err == f"error: {missing[0]} is not installed. This command needs: pip install 'vsf-guidance[diffusers]'\n"
 
 
 def test_the_core_passes_its_self_check_here():

@@ -65,7 +65,43 @@ def test_methods_may_stand_in_a_config_file(compare, tmp_path):
     assert compare("--config", "run.toml")[:2] == (0, "sheet.png  (2 pictures)\n")
 
 
+def test_a_preset_is_a_column_and_its_knobs_can_be_replaced(compare):
+    document = json.loads(compare("--methods", "vsf:preset=strong:scale=3,nag:preset=strong", "--json")[1])
+    knobs = [cell["knobs"] for cell in document["cells"]]
+    assert (knobs[0]["scale"], round(knobs[0]["offset"], 3)) == (3.0, -0.598)
+    assert knobs[1]["tau"] == 5.0
+
+
+def test_controls_hold_for_every_column(vsf, folder):
+    words = (
+        "compare",
+        "a red car (lights:-0.5)",
+        "--negative",
+        "wheels",
+        "--model",
+        folder,
+        "--size",
+        16,
+        "--steps",
+        2,
+    )
+    words = (*words, "--end", 0.5, "--mask", "0,0,.5,1", "--methods", "vsf,nag", "--json")
+    cells = json.loads(vsf(*words)[1])["cells"]
+    assert [(cell["prompt"], cell["negative"], cell["mask"]) for cell in cells] == [
+        ("a red car (lights:-0.5)", "wheels", [0, 0, 0.5, 1])
+    ] * 2
+    assert [cell["schedule"]["end"] for cell in cells] == [0.5, 0.5]
+
+
+def test_a_column_whose_negative_never_got_attention_says_so(vsf, folder):
+    words = ("compare", "a red car", "--negative", "(wheels:1e-30)", "--model", folder, "--size", 16, "--steps", 1)
+    err = vsf(*words, "--methods", "none,vsf")[2]
+    assert err.count("never got attention") == 1
+    assert 'note: vsf: the negative "wheels"' in err
+
+
 BAD = {
+    "unknown preset": ("vsf:preset=stronger", 'unknown preset "stronger"'),
     "unknown method": ("none,vfs", 'unknown method "vfs"'),
     "no method": ("none,,vsf", 'unknown method ""'),
     "unknown knob": ("vsf:scal=1", 'no knob "scal"'),

@@ -42,14 +42,14 @@ def test_a_picture_and_its_metadata_land_in_the_file(draw, tmp_path):
 
 def test_the_negative_acts_and_its_method_and_knobs_matter(draw):
     for name, words in {
-        "none": ["--method", "none"],
-        "vsf": [],
-        "strong": ["--scale", 3],
-        "orthogonal": ["--orthogonal"],
-        "nag": ["--method", "nag", "--tau", 2],
+        "none": ["--negative", "wheels", "--method", "none"],
+        "vsf": ["--negative", "wheels"],
+        "strong": ["--negative", "wheels", "--scale", 3],
+        "orthogonal": ["--negative", "wheels", "--orthogonal"],
+        "nag": ["--negative", "wheels", "--method", "nag", "--tau", 2],
         "empty": ["--negative", ""],
     }.items():
-        assert draw("--negative", "wheels", "--out", f"{name}.png", *words)[0] == 0
+        assert draw("--out", f"{name}.png", *words)[0] == 0
     for name in ("vsf", "strong", "orthogonal", "nag"):
         assert pixels_differ(f"{name}.png", "none.png")
         assert name == "vsf" or pixels_differ(f"{name}.png", "vsf.png")
@@ -154,8 +154,8 @@ BAD = {
     "unknown model": (["--model", "tinny"], 'Did you mean "tiny"?'),
     "unknown knob": (["--method", "nag", "--offset", 1], 'method "nag" has no knob "offset"'),
     "unknown flag": (["--scales", 1], "No such option: --scales"),
-    "scale out of range": (["--scale", 11], "scale is a number from 0 to 10, got 11"),
-    "scale that is no number": (["--scale", "nan"], "scale is a number from 0 to 10, got nan"),
+    "scale out of range": (["--scale", 11], 'scale is a number from 0 to 10, or "auto", got 11'),
+    "scale that is no number": (["--scale", "nan"], 'scale is a number from 0 to 10, or "auto", got nan'),
     "knob with another choice": (["--layout", "papers"], "layout is one of 'paper', 'reference'"),
     "size not divisible": (["--size", "17x16"], "multiples of 2 for this model, got 17x16; the closest size is 16x16"),
     "size too large": (["--size", 64], "pos_embed_max_size"),
@@ -218,7 +218,7 @@ def test_a_picture_of_somebody_else_cannot_be_repeated(vsf, tmp_path):
         ("strength = 0.5", "give the picture with --image"),
         ('steps = "2"', "steps has to be a whole number from 1 to 1000, got '2'"),
         ("prompt = 3", "prompt has to be text"),
-        ('scale = "much"', "scale is a number from 0 to 10, got 'much'"),
+        ('scale = "much"', "scale is a number from 0 to 10, or \"auto\", got 'much'"),
         ("size = [16]\nlora = 3", "has to be a .safetensors file"),
     ],
 )

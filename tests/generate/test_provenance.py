@@ -54,6 +54,47 @@ def test_a_request_survives_its_picture(tmp_path):
     assert (again.dtype, again.device) == ("float32", "cpu")
 
 
+def test_controls_survive_their_picture(tmp_path):
+    mask = tmp_path / "mask.png"
+    PICTURE.save(mask)
+    for given, where in ((mask, {"mask": mask}), ((0.0, 0.0, 0.5, 1.0), {})):
+        request = Request(
+            "a red car (hub:-0.5)",
+            {"wheels": 1.0, "lights": 0.5},
+            schedule=vsf.Schedule(end=0.75, curve="cosine", layers="0-2"),
+            mask=given,
+        )
+        provenance.write(tmp_path / "a.png", PICTURE, provenance.describe(request, Model(_Pipe(), ORIGIN), PICTURE, 0))
+        again = Request(**provenance.repeat(provenance.read(tmp_path / "a.png"), where))
+        assert (again.wanted, again.schedule, again.mask) == (request.wanted, request.schedule, request.mask)
+
+
+def test_single_controls_are_replaced():
+    past = metadata(schedule={"start": 0.1, "end": 0.5}, mask=(0, 0, 0.5, 1))
+    fields = provenance.repeat(past, {"schedule": {"end": 0.7}, "mask": (0, 0, 1, 0.5), "negative": {"lights": 2.0}})
+    assert Request(**fields).schedule == vsf.Schedule(start=0.1, end=0.7)
+    assert (fields["mask"], fields["negative"]) == ((0, 0, 1, 0.5), {"lights": 2.0})
+
+
+def test_a_preset_replaces_the_knobs_of_the_picture():
+    fields = provenance.repeat(metadata(knobs={"offset": 1.0}), {"preset": "strong", "knobs": {"scale": 2.0}})
+    assert (fields["knobs"], fields["preset"]) == ({"scale": 2.0}, "strong")
+
+
+def test_a_mask_has_to_be_the_same_file_unless_a_box_takes_its_place(tmp_path):
+    mask, other = tmp_path / "mask.png", tmp_path / "other.png"
+    PICTURE.save(mask)
+    PICTURE.rotate(180).resize((3, 3)).save(other)
+    past = metadata(mask=mask)
+    assert str(tmp_path) not in str(past)
+    assert provenance.repeat(past, {"mask": mask})["mask"] == mask
+    assert provenance.repeat(past, {"mask": (0, 0, 1, 1)})["mask"] == (0, 0, 1, 1)
+    for given in ({}, {"mask": other}, {"mask": tmp_path / "none.png"}):
+        with pytest.raises(RequestError, match="give it with --mask"):
+            provenance.repeat(past, given)
+    assert provenance.repeat(metadata(), {"mask": other})["mask"] == other
+
+
 def test_given_fields_replace_single_fields():
     fields = provenance.repeat(metadata(), {"seed": 9, "knobs": {"scale": 2.0}})
     assert fields["seed"] == 9
@@ -139,6 +180,10 @@ def test_a_file_that_is_no_picture_of_ours_is_refused(tmp_path):
         ({"loras": ["a"]}, "damaged"),
         ({"size": [4]}, "size"),
         ({"steps": -1}, "steps"),
+        ({"negative": 3}, "negative"),
+        ({"schedule": [1]}, "schedule"),
+        ({"schedule": {"stop": 1}}, "stop"),
+        ({"mask": 3}, "mask"),
     ],
 )
 def test_damaged_metadata_is_refused(tmp_path, change, words):

@@ -3,9 +3,12 @@
 import math
 
 import pytest
+from PIL import Image
 
-from vsf.errors import KnobError, RequestError, UnknownNameError
+import vsf
+from vsf.errors import KnobError, PromptError, RequestError, UnknownNameError
 from vsf.generate import Lora, Request
+from vsf.prompt import Emphasis
 
 
 @pytest.mark.parametrize(
@@ -13,7 +16,12 @@ from vsf.generate import Lora, Request
     [
         ("prompt", "  ", "prompt is empty"),
         ("prompt", 3, "prompt has to be text"),
+        ("prompt", "(wheels:-1)", "prompt is empty"),
         ("negative", None, "negative has to be text"),
+        ("negative", ["wheels"], "or texts with their weights"),
+        ("schedule", 0.5, "schedule has to be a vsf.Schedule, got 0.5"),
+        ("schedule", {"stop": 0.5}, "a schedule has start, end, curve, layers, over, and no 'stop'"),
+        ("mask", 3, "mask has to be a path, got 3"),
         ("steps", 0, "steps has to be a whole number from 1"),
         ("steps", "8", "got '8'"),
         ("steps", True, "got True"),
@@ -98,3 +106,77 @@ def test_texts_are_taken_as_paths_and_lists_as_tuples(tmp_path):
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0", "cuda:11", "mps", "auto"])
 def test_every_device_that_is_promised_is_allowed(device):
     assert Request("a car", device=device).device == device
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"prompt": "a (red car"}, PromptError, "never closed"),
+        ({"negative": {"wheels": -1.0}}, PromptError, "0 or more"),
+        ({"negative": {"wheels": "much"}}, PromptError, "finite number"),
+        ({"preset": "best"}, UnknownNameError, 'unknown preset "best". Known: quality, strong'),
+        ({"schedule": {"start": 0.8, "end": 0.2}}, KnobError, "start has to lie at or before end"),
+        ({"schedule": {"end": 2}}, KnobError, "end is a number from 0 to 1, got 2"),
+        ({"schedule": {"curve": "square"}}, KnobError, "curve is one of"),
+        ({"schedule": {"layers": "a"}}, KnobError, "layers are indices"),
+        ({"mask": (0, 0, 2, 1)}, KnobError, "a box"),
+        ({"mask": (0.5, 0, 0.5, 1)}, KnobError, "a box"),
+        ({"mask": (0, 0, 1)}, KnobError, "a box"),
+    ],
+)
+def test_controls_out_of_their_range_are_refused(fields, error, words):
+    with pytest.raises(error, match=words):
+        Request(**{"prompt": "a car", **fields})
+
+
+def test_negatives_of_prompt_and_field_are_taken_together():
+    wanted = Request("a red car (wheels:-1.2) on snow", {"lights": 0.5, "wheels": 0.8}).wanted
+    assert wanted == vsf.Prompt("a red car on snow", {"wheels": 2.0, "lights": 0.5})
+    assert Request("a car", "wheels: all of them").wanted.negatives == {"wheels: all of them": 1.0}
+    assert Request("a car", " ").wanted.negatives == {}
+
+
+def test_a_prompt_object_is_as_good_as_its_spelling():
+    prompt = vsf.Prompt("a (red) car", {"wheels": 0.5}, (Emphasis(2, 7, 1.3),))
+    request = Request(prompt)
+    assert request.wanted == prompt
+    assert request == Request(str(prompt))
+
+
+def test_a_schedule_may_be_given_by_its_fields():
+    assert Request("a car", schedule={"end": 0.5, "layers": [1, 0]}).schedule == vsf.Schedule(end=0.5, layers=(0, 1))
+
+
+def test_a_preset_fills_in_the_knobs_that_are_not_given():
+    request = Request("a car", preset="strong", knobs={"scale": 3.0})
+    filled = request.with_preset("tiny")
+    assert filled.preset is None
+    assert filled.knobs == {"scale": 3.0, "orthogonal": True, "special_tokens": "strip"}
+    assert Request("a car", method="nag", preset="strong").with_preset("sd3").knobs["tau"] == 5.0
+    with pytest.raises(UnknownNameError, match='no preset "quality" for the method ong'):
+        Request("a car", method="ong", preset="quality").with_preset("sd3")
+    plain = Request("a car")
+    assert plain.with_preset("no family at all") is plain
+
+
+def test_a_mask_is_read_before_anything_else_happens(tmp_path):
+    file = tmp_path / "mask.png"
+    with pytest.raises(RequestError, match="no mask file"):
+        Request("a car", mask=file)
+    file.write_text("not a picture")
+    with pytest.raises(RequestError, match="cannot read the mask"):
+        Request("a car", mask=str(file))
+    Image.new("L", (4, 4), "black").save(file)
+    with pytest.raises(RequestError, match="black all over"):
+        Request("a car", mask=file)
+    Image.new("L", (4, 4), "white").save(file)
+    assert Request("a car", mask=str(file)).mask == file
+    assert Request("a car", mask=[0, 0, 0.5, 1]).mask == (0, 0, 0.5, 1)
+
+
+def test_the_method_none_leaves_the_negative_to_a_pipeline_that_has_guidance_of_its_own():
+    assert Request("a car", negative="wheels", method="none", guidance_scale=4.0).host_negative == "wheels"
+    assert Request("a car", negative="wheels", method="none").host_negative == ""
+    assert Request("a car", negative="wheels", guidance_scale=4.0).host_negative == ""
+    with pytest.raises(RequestError, match="knows no weights"):
+        Request("a car", negative={"wheels": 0.5}, method="none", guidance_scale=4.0)

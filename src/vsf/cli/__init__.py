@@ -1,4 +1,4 @@
-"""The command line: `vsf generate | compare | list | doctor`."""
+"""The command line: `vsf generate | compare | bench | list | doctor`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from collections.abc import Sequence
 
 from vsf.errors import VsfError
 
-EXTRA = {"typer", "rich", "PIL", "diffusers", "transformers", "accelerate", "peft", "sentencepiece"}
+EXTRAS = {
+    "diffusers": {"typer", "rich", "PIL", "diffusers", "transformers", "accelerate", "peft", "sentencepiece"},
+    "bench": {"filelock", "jinja2", "matplotlib", "numpy", "openai", "optuna", "pydantic", "scipy", "tenacity"},
+    "ray": {"ray"},
+    "video": {"ftfy", "imageio", "imageio_ffmpeg"},
+}
+"""What each extra of the distribution brings."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,9 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(str(error))
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in EXTRA:
+        extra = next((name for name, packages in EXTRAS.items() if package in packages), None)
+        if extra is None:
             raise
-        _fail(f"{package} is not installed. The command line needs: pip install 'vsf-guidance[diffusers]'")
+        _fail(f"{package} is not installed. This command needs: pip install 'vsf-guidance[{extra}]'")
 
 
 def _fail(message: str) -> None:

@@ -1,15 +1,55 @@
-"""The commands put together; diffusers and transformers are loaded by a command that runs, not by its help."""
+"""The commands put together; each is imported when it is called for, so that the overview is there at once."""
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import typer
+from typer.core import TyperGroup
 
 import vsf
-from vsf.cli import catalogue, compare, doctor, generate
 
-COMMANDS: dict[str, Any] = {"generate": generate, "compare": compare, "list": catalogue, "doctor": doctor}
+
+class Command(NamedTuple):
+    """Where a command is, `command` with an `EXAMPLE` or a whole `app`, and its line in the overview."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "generate": Command("vsf.cli.generate", "Draw images, guided away from a negative prompt."),
+    "compare": Command("vsf.cli.compare", "Draw the same scene with several methods, on one labelled sheet."),
+    "bench": Command("vsf.cli.bench", "Compare methods on suites of prompts: draw, judge, search, report."),
+    "list": Command("vsf.cli.catalogue", "List the methods, presets, model families or embedded models."),
+    "doctor": Command(
+        "vsf.cli.doctor",
+        "Say what is installed, and whether guidance is exact here, or a model can be guided; exit 1 if it is not.",
+    ),
+}
+
+
+class _OnDemand(TyperGroup):
+    """A group whose commands are stand-ins with a line of help until one is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Put the command itself in the place of its stand-in."""
+        if args[0] in COMMANDS:
+            self.commands[args[0]] = _imported(args[0])
+        return super().resolve_command(ctx, args)
+
+
+def _imported(name: str) -> Any:
+    module = import_module(COMMANDS[name].module)
+    group = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    if hasattr(module, "app"):
+        group.add_typer(module.app, name=name)
+    else:
+        group.command(name, epilog=f"Example: {module.EXAMPLE}")(module.command)
+    group.callback()(lambda: None)  # or a single command would not be a group
+    whole: Any = typer.main.get_command(group)
+    return whole.commands[name]
 
 
 def _show_version(asked: bool) -> None:
@@ -18,7 +58,13 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+app = typer.Typer(
+    cls=_OnDemand,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
 VERSION: Any = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show it and exit.")
 
 
@@ -27,5 +73,5 @@ def _root(version: bool = VERSION) -> None:
     """Negative prompts that work in few-step image models."""
 
 
-for name, module in COMMANDS.items():
-    app.command(name, help=module.command.__doc__, epilog=f"Example: {module.EXAMPLE}")(module.command)
+for name, listed in COMMANDS.items():
+    app.command(name, help=listed.summary)(lambda: None)

@@ -1,4 +1,4 @@
-"""`vsf list`: the methods, model families and embedded models there are."""
+"""`vsf list`: the methods, their presets, the model families and embedded models there are."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from rich.text import Text
 
 from vsf import guidance, tiny
 from vsf.cli import console
-from vsf.cli.options import JSON, allowed, takes
+from vsf.cli.options import JSON, MARKDOWN, allowed, spelled, takes
 from vsf.families import FAMILIES
+from vsf.families.presets import PRESETS
+from vsf.families.support import entrance, pipelines, weights
 from vsf.registry import Registry
 
 EXAMPLE = "vsf list methods"
@@ -28,7 +30,14 @@ def _methods() -> list[dict[str, str]]:
 
 def _families() -> list[dict[str, str]]:
     return [
-        {"family": name, "what it is": _summary(type(family)), "denoisers": ", ".join(family.denoisers)}
+        {
+            "family": name,
+            "what it is": _summary(type(family)),
+            "denoisers": ", ".join(family.denoisers),
+            "negatives enter": entrance(family),
+            "pipelines run in the tests": ", ".join(pipelines(name)),
+            "with": weights(name),
+        }
         for name, family in FAMILIES.items()
     ]
 
@@ -37,25 +46,47 @@ def _models() -> list[dict[str, str]]:
     return [{"model": name, "what it is": text} for name, text in tiny.MODELS.items()]
 
 
+def _presets() -> list[dict[str, str]]:
+    return [
+        {
+            "family": family,
+            "preset": preset.name,
+            "method": preset.method,
+            "knobs": " ".join(f"{name}={spelled(value)}" for name, value in preset.knobs.items()),
+            "provenance": preset.provenance,
+            "source": preset.source,
+        }
+        for family, presets in PRESETS.items()
+        for preset in presets
+    ]
+
+
 KINDS: Registry[Callable[[], list[dict[str, str]]]] = Registry(
-    "list", {"methods": _methods, "families": _families, "models": _models}
+    "list", {"methods": _methods, "families": _families, "models": _models, "presets": _presets}
 )
 WHAT = Parameter(
     "what", Parameter.KEYWORD_ONLY, default=typer.Argument(help=f"One of {', '.join(KINDS)}."), annotation=str
 )
 
 
-@takes([WHAT, JSON])
+@takes([WHAT, JSON, MARKDOWN])
 def command(**flags: Any) -> None:
-    """List the methods, model families or embedded models."""
+    """List the methods, presets, model families or embedded models."""
     rows = KINDS[flags["what"]]()
     if flags["json"]:
         console.print_json(rows)
-        return
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*map(Text, row.values()))
-    console.stdout.print(table)
+    elif flags["markdown"]:
+        print(_markdown(rows))
+    else:
+        table = Table(*rows[0])
+        for row in rows:
+            table.add_row(*map(Text, row.values()))
+        console.stdout.print(table)
+
+
+def _markdown(rows: list[dict[str, str]]) -> str:
+    lines = [[*rows[0]], ["---"] * len(rows[0]), *([*row.values()] for row in rows)]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
 def _summary(cls: type) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vsf.cli import console, inputs, outputs
+from vsf.cli import console, effect, inputs, outputs
 from vsf.cli.options import NEGATIVE, OUT, PROMPT, SHARED, flag, takes
 from vsf.errors import RequestError
 from vsf.generate import Model, Progress, Request, draw, provenance
+from vsf.generate.negatives import spell
 from vsf.generate.sheet import contact_sheet
 
 if TYPE_CHECKING:
@@ -20,7 +21,12 @@ SHEET = "out/compare.png"
 FLAGS = [
     PROMPT,
     NEGATIVE,
-    flag("methods", str, "Methods, with knobs where wanted: none,vsf:scale=2:offset=-.6", default=METHODS),
+    flag(
+        "methods",
+        str,
+        "Methods, with knobs or a preset: none,vsf:scale=2:offset=-.6,nag:preset=strong",
+        default=METHODS,
+    ),
     flag("out", str, OUT, default=SHEET),
     *SHARED,
 ]
@@ -37,9 +43,9 @@ def command(**flags: Any) -> None:
     if "prompt" not in fields:
         raise RequestError('no prompt: say what to draw, as in vsf compare "a red car" --negative wheels.')
     chosen = [inputs.parse_method(spec) for spec in specs]
-    requests = [Request(**fields, method=name, knobs=knobs) for name, knobs in chosen]
+    requests = [Request(**fields, **setting) for setting in chosen]
     (file,) = outputs.plan(out, 1, "compare")
-    for oddity in inputs.oddities(requests[0], acts=any(name != "none" for name, _ in chosen)):
+    for oddity in inputs.oddities(requests[0], acts=any(setting["method"] != "none" for setting in chosen)):
         console.note(oddity)
     model = console.load_quietly(requests[0], quiet=quiet)
     sheet, cells = draw_sheet(requests, specs, model, quiet=quiet)
@@ -59,9 +65,11 @@ def draw_sheet(
     with console.steps(len(requests) * first.count, quiet=quiet) as progress:
         for column, request in enumerate(requests):
             for result in draw(request, model, partial(_shifted, progress, column * first.count)):
+                effect.note_unseen(result, labels[column])
                 images.append(result.image)
                 cells.append(result.metadata)
-    title = [first.prompt, f"without: {first.negative}" if first.negative else "no negative prompt"]
+    wanted = first.wanted
+    title = [wanted.positive, f"without: {spell(wanted.negatives)}" if wanted.negatives else "no negative prompt"]
     rows = [f"seed {first.seed + index}" for index in range(first.count)]
     return contact_sheet(title, labels, rows, images), cells
 

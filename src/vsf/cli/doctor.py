@@ -1,4 +1,4 @@
-"""`vsf doctor`: what is installed, and whether guidance is exact on this machine."""
+"""`vsf doctor`: what is installed, whether guidance is exact on this machine, and whether a model can be guided."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
+from inspect import Parameter
 from typing import Any
 
 import torch
@@ -14,20 +15,29 @@ from rich.table import Table
 from rich.text import Text
 
 import vsf
-from vsf.cli import console, exactness
+from vsf.cli import console, exactness, recognition
 from vsf.cli.options import JSON, takes
 from vsf.generate import Request
 from vsf.kernels import kernel_for
 
 EXAMPLE = "vsf doctor --json"
 MARKS = {True: Text("passed", "green"), False: Text("FAILED", "red")}
+FOLDER = Parameter(
+    "folder",
+    Parameter.KEYWORD_ONLY,
+    default=typer.Argument(None, help="A diffusers folder: say whether it can be guided, and what it lacks."),
+    annotation=str | None,
+)
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "jaxtyping", "pillow")
 
 
-@takes([JSON])
+@takes([FOLDER, JSON])
 def command(**flags: Any) -> None:
-    """Say what is installed, and whether guidance is exact here; exit 1 if it is not."""
+    """Say what is installed, and whether guidance is exact here, or a model can be guided; exit 1 if it is not."""
     quiet = bool(flags["json"])
+    if flags["folder"] is not None:
+        _recognise(flags["folder"], quiet)
+        return
     versions = {"python": platform.python_version(), "vsf": vsf.__version__} | {
         name: _version(name) for name in PACKAGES
     }
@@ -43,6 +53,29 @@ def command(**flags: Any) -> None:
         verdict = "[green]Guidance is exact on this install.[/]" if exact else "[red]Guidance is NOT exact here.[/]"
         console.stdout.print(verdict)
     if not exact:
+        raise typer.Exit(1)
+
+
+def _recognise(folder: str, quiet: bool) -> None:
+    """Say what a model is to us; its weights are not loaded."""
+    found = recognition.recognise(folder)
+    if quiet:
+        console.print_json([each.document() for each in found])
+    for each in [] if quiet else found:
+        console.stdout.print(f"[bold]{each.pipeline}[/], whose denoiser is {each.denoiser}")
+        console.stdout.print(f"family: {each.family or 'none'}")
+        if each.layers:
+            title = "attention layers that would be guided" if each.family else "attention layers"
+            rows = [
+                {"layers": layers.pattern, "how many": layers.count, "processor": layers.processor}
+                for layers in each.layers
+            ]
+            console.stdout.print(_table(title, rows))
+        if each.arguments:
+            console.stdout.print(f"the denoiser is called with: {', '.join(each.arguments)}")
+        verdict = f"[red]It cannot be guided:[/] {each.missing}" if each.missing else "[green]It can be guided.[/]"
+        console.stdout.print(verdict, soft_wrap=True)
+    if any(each.missing for each in found):
         raise typer.Exit(1)
 
 

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from vsf import guidance, tiny
+from vsf.cli.options import number_or_auto
 from vsf.errors import KnobError, RequestError
 from vsf.generate import Lora, Request
+from vsf.generate.negatives import parse_negatives
+from vsf.guidance import Knob
 from vsf.registry import Registry
 
-PATHS = ("like", "config", "out", "image")
+PATHS = ("like", "config", "out", "image", "mask")
+SCHEDULE = ("start", "end", "curve", "over", "layers")
 FLAGS_ONLY = {"like", "config"}  # what has no place in a config file
 
 
@@ -41,6 +45,7 @@ def request_fields(given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         RequestError: a size or a LoRA is not written as expected, or a strength has no image to act on.
+        PromptError: a weight of a negative is misspelt.
     """
     if "strength" in given and "image" not in given:
         raise RequestError("strength says how much of a picture to redraw; give the picture with --image.")
@@ -49,6 +54,12 @@ def request_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     knobs = {name: value for name, value in given.items() if name in every_knob}
     if knobs:
         fields["knobs"] = knobs
+    if "negative" in fields:
+        fields["negative"] = parse_negatives(fields["negative"])
+    if schedule := {name: fields.pop(name) for name in SCHEDULE if name in fields}:
+        fields["schedule"] = schedule
+    if "mask" in fields:
+        fields["mask"] = parse_mask(fields["mask"])
     if "size" in fields:
         fields["size"] = parse_size(fields["size"])
     if "image" in fields:
@@ -66,6 +77,17 @@ def parse_size(written: object) -> tuple[int, int]:
     if not found:
         raise RequestError(f'size has to be a side or WIDTHxHEIGHT in pixels, such as 64 or 512x768, got "{text}".')
     return int(found[1]), int(found[2] or found[1])
+
+
+def parse_mask(written: object) -> Path | tuple[float, ...]:
+    """`FILE`, or a box `left,top,right,bottom`; a config file may also say [0, 0, 0.5, 1]."""
+    if isinstance(written, list):
+        return tuple(written)
+    edges = str(written).split(",")
+    try:
+        return Path(str(written)) if len(edges) == 1 else tuple(float(edge) for edge in edges)
+    except ValueError:  # a file may have a comma in its name
+        return Path(str(written))
 
 
 def parse_list(written: object) -> list[str]:
@@ -87,8 +109,8 @@ def parse_lora(written: object) -> Lora:
         raise RequestError(f'a LoRA has to be written FILE or FILE:WEIGHT, got "{text}".') from error
 
 
-def parse_method(written: str) -> tuple[str, dict[str, Any]]:
-    """A method with knobs, `vsf:scale=2:offset=-.6`, as its name and the values of the knobs.
+def parse_method(written: str) -> dict[str, Any]:
+    """A method with knobs, `vsf:scale=2:offset=-.6`, as fields of a request; `preset=strong` may stand among them.
 
     Raises:
         UnknownNameError, KnobError: no such method or knob, or a value that is not of the knob's kind.
@@ -96,21 +118,28 @@ def parse_method(written: str) -> tuple[str, dict[str, Any]]:
     name, *settings = written.strip().split(":")
     known = {knob.name: knob for knob in guidance.knobs(guidance.METHODS[name])}
     knobs: dict[str, Any] = {}
+    fields: dict[str, Any] = {"method": name, "knobs": knobs}
     for setting in settings:
         knob, equals, value = setting.partition("=")
         if not equals:
             raise KnobError(f'a knob has to be written name=value, got "{setting}" in "{written}".')
-        knobs[knob] = _knob_value(knob, value, known[knob].default) if knob in known else value
-    guidance.method(name, **knobs)
-    return name, knobs
+        if knob == "preset":
+            fields["preset"] = value
+        else:
+            knobs[knob] = _knob_value(known[knob], value) if knob in known else value
+    return fields
 
 
 def oddities(request: Request, *, acts: bool) -> list[str]:
-    """What is odd about a request and yet allowed; `acts` says that a method or a knob was asked for."""
+    """What is odd about a request and yet allowed; `acts` says that a method, a knob or a control was asked for."""
     found = []
+    negatives = request.wanted.negatives
+    for text in negatives:
+        if weighted := re.fullmatch(r"(.*\S)\s*:\s*(\d*\.?\d+)", text):
+            found.append(f'"{text}" is taken as text; for a weight write "({weighted[1]}:{weighted[2]})".')
     if words := _unknown_words(request):
         found.append(f"the model {request.model} does not know: {', '.join(words)}.")
-    if acts and not request.negative.strip():
+    if acts and not negatives:
         found.append(
             "there is no negative prompt, so the method and its knobs change nothing; give one with --negative."
         )
@@ -121,18 +150,20 @@ def _unknown_words(request: Request) -> list[str]:
     """Words of either prompt that the embedded model was never taught; other models are not asked."""
     if request.model not in tiny.MODELS:
         return []
-    words = re.findall(r"[^\W\d_]+", f"{request.prompt} {request.negative}".lower())
+    words = re.findall(r"[^\W\d_]+", " ".join([request.wanted.positive, *request.wanted.negatives]).lower())
     return [word for word in dict.fromkeys(words) if word not in tiny.vocabulary()]
 
 
-def _knob_value(name: str, text: str, default: object) -> Any:
+def _knob_value(knob: Knob, text: str) -> Any:
     try:
-        if isinstance(default, bool):
+        if isinstance(knob.default, bool):
             return {"true": True, "false": False}[text.lower()]
-        return text if isinstance(default, str) else float(text)
+        if knob.takes_auto:
+            return number_or_auto(text)
+        return text if isinstance(knob.default, str) else float(text)
     except (KeyError, ValueError) as error:
-        kind = "true or false" if isinstance(default, bool) else "a number"
-        raise KnobError(f'{name} has to be {kind}, got "{text}".') from error
+        kind = "true or false" if isinstance(knob.default, bool) else "a number"
+        raise KnobError(f'{knob.name} has to be {kind}, got "{text}".') from error
 
 
 def _check_paths(given: Mapping[str, Any]) -> None:

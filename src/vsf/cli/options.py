@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from inspect import Parameter, Signature
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import typer
 
 from vsf import guidance
+from vsf.families.presets import NAMES
 from vsf.generate.request import DTYPES, OFFLOADS, Request
+from vsf.schedule import Axis, Curve, Schedule
 
+PROMPTED = "What to draw; in it, '(red:1.3)' weighs a word and '(wheels:-1.2)' is a negative."
 OUT = "A .png file, or a folder; a name with a dot in it is a folder if it ends in a slash, as in runs.v2/."
 
 
@@ -23,11 +26,34 @@ def flag(name: str, kind: Any, text: str, **settings: Any) -> Parameter:
     return Parameter(name, Parameter.KEYWORD_ONLY, default=option, annotation=kind | None)
 
 
-PROMPT = Parameter(
-    "prompt", Parameter.KEYWORD_ONLY, default=typer.Argument(None, help="What to draw."), annotation=str | None
-)
+PROMPT = Parameter("prompt", Parameter.KEYWORD_ONLY, default=typer.Argument(None, help=PROMPTED), annotation=str | None)
+MARKDOWN = flag("markdown", bool, "Print a Markdown table.", spelled="--markdown")
 JSON = flag("json", bool, "Print one JSON document, and no progress.", spelled="--json")
-NEGATIVE = flag("negative", str, "What to keep out of the picture.")
+NEGATIVE = flag(
+    "negative",
+    list[str],
+    "What to keep out of the picture; may be repeated, and weighted: 'wheels' '(lights:0.5)'.",
+    metavar="TEXT|(TEXT:WEIGHT)",
+    default=None,
+)
+PRESET = flag(
+    "preset", str, f"Knobs made for the model: {', '.join(NAMES)}; a knob's own flag wins; see vsf list presets."
+)
+ALWAYS, WHEN = Schedule(), "When and where the negative acts"
+CONTROLS = [
+    flag("start", float, "Part of the run done before it acts.", default=ALWAYS.start, rich_help_panel=WHEN),
+    flag("end", float, "Part of the run done when it stops.", default=ALWAYS.end, rich_help_panel=WHEN),
+    flag("curve", str, f"Between: {', '.join(get_args(Curve))}.", default=ALWAYS.curve, rich_help_panel=WHEN),
+    flag("over", str, f"What parts are of: {', '.join(get_args(Axis))}.", default=ALWAYS.over, rich_help_panel=WHEN),
+    flag("layers", str, "Attention layers, counted from 0, as in 0-11,14. All if not given.", rich_help_panel=WHEN),
+    flag(
+        "mask",
+        str,
+        "A picture, white where it acts, or a box in parts of width and height: 0,0,.5,1 is the left half.",
+        metavar="FILE|LEFT,TOP,RIGHT,BOTTOM",
+        rich_help_panel=WHEN,
+    ),
+]
 SHARED = [
     flag("model", str, "An embedded model, a diffusers folder, a .safetensors checkpoint or a hub id (id@revision)."),
     flag("steps", int, "Denoising steps."),
@@ -41,6 +67,7 @@ SHARED = [
     flag("dtype", str, f"One of {', '.join(DTYPES)}."),
     flag("device", str, "cpu, cuda, cuda:1, mps, or auto."),
     flag("offload", str, f"What to keep off the GPU while it is not needed: {', '.join(OFFLOADS)}."),
+    *CONTROLS,
     flag("config", str, "A TOML file with the same keys as these flags; flags win.", metavar="FILE"),
     JSON,
 ]
@@ -61,16 +88,25 @@ def _knob_flag(name: str, owners: list[tuple[str, guidance.Knob]]) -> Parameter:
     settings: dict[str, Any] = {"default": None, "rich_help_panel": "Knobs of the methods"}
     if isinstance(knob.default, bool):
         return flag(name, bool, text, spelled=f"--{name}/--no-{name}".replace("_", "-"), **settings)
+    if knob.takes_auto:
+        return flag(name, str, text, parser=number_or_auto, metavar=f"NUMBER|{guidance.AUTO}", **settings)
     return flag(name, str if knob.choices else float, text, **settings)
+
+
+def number_or_auto(text: str) -> float | str:
+    """Read a knob that may be left to each step. Raises ValueError for neither."""
+    return text if text == guidance.AUTO else float(text)
 
 
 def allowed(knob: guidance.Knob) -> str:
     """The values that a knob takes, and its default."""
-    values = ", ".join(map(_spelled, knob.choices)) if knob.choices else f"{knob.low:g} to {knob.high:g}"
-    return f"{values}; default {_spelled(knob.default)}"
+    values = ", ".join(map(spelled, knob.choices)) if knob.choices else f"{knob.low:g} to {knob.high:g}"
+    values += f", or {guidance.AUTO}" if knob.takes_auto else ""
+    return f"{values}; default {spelled(knob.default)}"
 
 
-def _spelled(value: object) -> str:
+def spelled(value: object) -> str:
+    """A value of a knob as it is written on the command line."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -6,18 +6,19 @@ import os
 import re
 import stat
 import tempfile
+from collections.abc import Iterable
 from itertools import count as count_up
 from pathlib import Path
 
 from vsf.errors import RequestError
 
 
-def plan(out: str, count: int, stem: str) -> list[Path]:
-    """The files that `count` pictures will be written to.
+def plan(out: str, count: int, stem: str, suffix: str = ".png") -> list[Path]:
+    """The files that `count` pictures, or clips with the suffix .mp4, will be written to.
 
-    `out` may be a .png file (several pictures are numbered after it: name-0001.png) or a folder, where files are named
-    after `stem` with the first free numbers. What ends in a slash is a folder, whatever its name. Folders that are
-    missing are made.
+    `out` may be a file of that suffix (several are numbered after it: name-0001.png) or a folder, where files are
+    named after `stem` with the first free numbers. What ends in a slash is a folder, whatever its name. Folders that
+    are missing are made.
 
     Raises:
         RequestError: nothing can be written there, or the file is of another kind.
@@ -25,18 +26,31 @@ def plan(out: str, count: int, stem: str) -> list[Path]:
     target = Path(out).expanduser()
     try:
         is_folder = out.endswith(("/", os.sep)) or target.is_dir() or not target.suffix
-        if not is_folder and target.suffix.lower() != ".png":
-            raise RequestError(f'pictures are written as PNG; "{target}" should end in .png, or name a folder.')
+        if not is_folder and target.suffix.lower() != suffix:
+            what = f"{'clips' if suffix == '.mp4' else 'pictures'} are written as {suffix[1:].upper()}"
+            raise RequestError(f'{what}; "{target}" should end in {suffix}, or name a folder.')
         folder = target if is_folder else target.parent
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-        files = _free_names(folder, stem, count) if is_folder else _numbered(target, count)
-        for file in files:
-            _check_name(file)
+        files = _free_names(folder, stem, count, suffix) if is_folder else _numbered(target, count)
     except OSError as error:
         raise RequestError(f'cannot write to "{target}": {error.strerror}.') from error
+    check_names(files)
     return files
+
+
+def check_names(files: Iterable[Path]) -> None:
+    """Raise RequestError for a name that the file system does not take, or that a folder has."""
+    for file in files:
+        try:
+            mode = file.lstat().st_mode
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise RequestError(f'cannot write to "{file}": {error.strerror}.') from error
+        if stat.S_ISDIR(mode):
+            raise RequestError(f'cannot write "{file}": there is a folder of that name.')
 
 
 def stem_of(prompt: str) -> str:
@@ -50,16 +64,6 @@ def _numbered(target: Path, count: int) -> list[Path]:
     return [target.with_stem(f"{target.stem}-{number:04d}") for number in range(1, count + 1)]
 
 
-def _check_name(file: Path) -> None:
-    """Raise OSError for a name that the file system does not take, RequestError for that of a folder."""
-    try:
-        mode = file.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if stat.S_ISDIR(mode):
-        raise RequestError(f'cannot write the picture "{file}": there is a folder of that name.')
-
-
-def _free_names(folder: Path, stem: str, count: int) -> list[Path]:
-    free = (file for number in count_up(1) if not (file := folder / f"{stem}-{number:04d}.png").exists())
+def _free_names(folder: Path, stem: str, count: int, suffix: str) -> list[Path]:
+    free = (file for number in count_up(1) if not (file := folder / f"{stem}-{number:04d}{suffix}").exists())
     return [next(free) for _ in range(count)]

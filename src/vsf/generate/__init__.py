@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vsf import errors, patch
-from vsf.generate import models, provenance
+from vsf import errors, patch, tiny
+from vsf.effect import Report
+from vsf.families import find_family
+from vsf.generate import models, provenance, video
 from vsf.generate.models import Model, load
+from vsf.generate.pictures import open_image, open_mask
 from vsf.generate.request import Lora, Request
+from vsf.schedule import Schedule
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,10 +33,18 @@ NEEDED = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "vae")  
 
 @dataclass(frozen=True)
 class Result:
-    """A finished image and its metadata, ready for `provenance.write`."""
+    """A finished image, its metadata, ready for `provenance.write`, and what the negatives did to it.
+
+    `negatives` has the weight of each in the order in which `report` numbers them; `mask`, a picture or a box, says
+    where in the picture they act. A clip has `frames`, and `image` is the first of them.
+    """
 
     image: Image
     metadata: dict[str, Any]
+    negatives: Mapping[str, float]
+    report: Report
+    mask: Image | tuple[float, ...] | None
+    frames: Sequence[Image] = ()
 
 
 def generate(request: Request, *, pipe: Any = None, progress: Progress | None = None) -> list[Result]:
@@ -53,16 +66,32 @@ def draw(request: Request, model: Model, progress: Progress | None = None) -> It
 
     They are not batched: the size of a batch moves the last bits, and image i must not depend on `count`.
     """
-    pipe = model.pipe
+    pipe, wanted = model.pipe, request.wanted
     _check_pipe(pipe, request)
-    arguments = _arguments(request, pipe)
-    method, negative = request.guidance(), patch.encode(pipe, request.negative)
+    request = request.with_preset(_preset_owner(model))
+    arguments, controls = _arguments(request, pipe), _controls(request)
     for index in range(request.count):
         seed = request.seed + index
         generator = torch.Generator().manual_seed(seed)
-        with patch.guide(pipe, negative=negative, method=method), _host_errors():
-            image = pipe(generator=generator, callback_on_step_end=_ticker(index, progress), **arguments).images[0]
-        yield Result(image, provenance.describe(request, model, image, seed))
+        with patch.guide(pipe, wanted, **controls) as report, _host_errors():
+            output = pipe(generator=generator, callback_on_step_end=_ticker(index, progress), **arguments)
+        frames = () if request.frames is None else tuple(output.frames[0])
+        image = frames[0] if frames else output.images[0]
+        metadata = provenance.describe(request, model, image, seed) | ({"frames": len(frames)} if frames else {})
+        yield Result(image, metadata, wanted.negatives, report, controls["mask"], frames)
+
+
+def _preset_owner(model: Model) -> str:
+    """Whose presets serve a model: its family's, or its own where it is embedded."""
+    name = model.origin.get("model")
+    return str(name) if name in tiny.MODELS else find_family(model.pipe).name
+
+
+def _controls(request: Request) -> dict[str, Any]:
+    """How, when and where the negatives act, as `guide` takes it."""
+    assert isinstance(request.schedule, Schedule)
+    mask = open_mask(request.mask) if isinstance(request.mask, Path) else request.mask
+    return {"method": request.guidance(), "schedule": request.schedule, "mask": mask}
 
 
 def _as_asked(pipe: Any, request: Request) -> Any:
@@ -79,7 +108,8 @@ def _check_pipe(pipe: Any, request: Request) -> None:
             f"{name} cannot draw from a prompt without its {', '.join(missing)}; "
             "give a model that has every part with --model."
         )
-    if request.image is None and ("Img2Img" in name or "Inpaint" in name):
+    video.check_frames(pipe, request.frames)
+    if request.image is None and ("Img2Img" in name or "Inpaint" in name or "ImageToVideo" in name):
         raise errors.RequestError(f"{name} starts from a picture; give it one with --image.")
     if request.steps < 2 and pipe.scheduler.config.get("shift_terminal"):
         raise errors.RequestError("this model's schedule has a first and a last step; ask for at least --steps 2.")
@@ -88,36 +118,27 @@ def _check_pipe(pipe: Any, request: Request) -> None:
 def _arguments(request: Request, pipe: Any) -> dict[str, Any]:
     """What every call of the pipeline gets, whichever the seed."""
     arguments: dict[str, Any] = {
-        "prompt": request.prompt,
+        "prompt": request.wanted.positive,
         "num_inference_steps": request.steps,
         "guidance_scale": request.guidance_scale,
     }
+    if request.host_negative:
+        arguments["negative_prompt"] = request.host_negative
     size = request.size
     if request.image is not None:
-        picture = _open_image(request)
+        picture = open_image(request.image, request.size)
         size = picture.size
-        arguments |= {"image": picture, "strength": request.strength}
+        arguments |= {"image": picture} if request.frames else {"image": picture, "strength": request.strength}
+    if request.frames is not None:
+        arguments |= {"num_frames": request.frames, "output_type": "pil"}
     if size is not None:
         _check_size(size, pipe)
         arguments |= {"width": size[0], "height": size[1]}
     return arguments
 
 
-def _open_image(request: Request) -> Image:
-    """The picture to start from, in RGB and at the size asked for."""
-    from PIL import Image, UnidentifiedImageError
-
-    assert request.image is not None
-    try:
-        with Image.open(request.image) as file:
-            picture = file.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise errors.RequestError(f'cannot read the image "{request.image}": {error}') from error
-    return picture if request.size is None else picture.resize(request.size, Image.Resampling.LANCZOS)
-
-
 def _check_size(size: tuple[int, int], pipe: Any) -> None:
-    multiple = pipe.vae_scale_factor * getattr(pipe, "patch_size", 1)
+    multiple = getattr(pipe, "vae_scale_factor", 1) * getattr(pipe, "patch_size", 1)
     if any(side % multiple for side in size):
         nearest = "x".join(str(max(multiple, round(side / multiple) * multiple)) for side in size)
         raise errors.RequestError(

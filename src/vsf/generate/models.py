@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -60,12 +61,19 @@ def image_to_image(pipe: Any) -> Any:
     """The image-to-image pipeline over the same models; raises RequestError where diffusers has none."""
     from diffusers import AutoPipelineForImage2Image
 
+    if takes(pipe, "num_frames") and takes(pipe, "image"):
+        return pipe  # it starts from a picture as it is
     try:
         image_pipe = AutoPipelineForImage2Image.from_pipe(pipe)
     except ValueError as error:
         raise RequestError(f"{type(pipe).__name__} cannot start from an image: {_first_line(error)}") from error
     image_pipe.set_progress_bar_config(disable=True)
     return image_pipe
+
+
+def takes(pipe: Any, argument: str) -> bool:
+    """Whether calls of a pipeline have an argument of this name."""
+    return argument in inspect.signature(type(pipe).__call__).parameters
 
 
 def hash_file(file: Path) -> str:

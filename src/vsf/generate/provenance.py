@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -19,14 +19,17 @@ from vsf import guidance
 from vsf.errors import RequestError
 from vsf.generate.models import Model, hash_file
 from vsf.generate.request import Lora, Request
+from vsf.schedule import Schedule
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 KEY = "vsf"  # the one text chunk of the PNG file; its value is JSON
 PLAIN = ("prompt", "negative", "method", "steps", "guidance_scale")  # metadata that a request takes as it stands
+MERGED = ("knobs", "schedule", "mask", "loras")  # fields of which a repeated picture keeps what is not given
 TYPES: dict[str, Any] = {
-    **dict.fromkeys(("vsf", "torch", "diffusers", "prompt", "negative", "method", "dtype", "device"), str),
+    **dict.fromkeys(("vsf", "torch", "diffusers", "prompt", "method", "dtype", "device"), str),
+    "negative": str | dict,
     **dict.fromkeys(("model", "revision", "weights", "image"), str | None),
     **dict.fromkeys(("seed", "steps"), int),
     "guidance_scale": int | float,
@@ -34,6 +37,13 @@ TYPES: dict[str, Any] = {
     "knobs": dict,
     "size": list,
     "loras": list,
+    "schedule": dict | None,
+    "mask": list | str | None,
+    "frames": int | None,
+}
+NO_PICTURE = {
+    "sheet": "is a sheet of several pictures; vsf compare makes it again, not --like",
+    "heat map": "is a heat map; --like wants the picture beside it",
 }
 
 
@@ -46,6 +56,11 @@ def describe(request: Request, model: Model, image: Image, seed: int) -> dict[st
     metadata |= {"knobs": knobs, "seed": seed, "size": list(image.size)}
     metadata |= {"dtype": str(model.pipe.dtype).removeprefix("torch."), "device": model.pipe.device.type}
     metadata |= {"model": None, "loras": [], **model.origin}
+    assert isinstance(request.schedule, Schedule)
+    if request.schedule != Schedule():
+        metadata["schedule"] = asdict(request.schedule)
+    if request.mask is not None:
+        metadata["mask"] = hash_file(request.mask) if isinstance(request.mask, Path) else list(request.mask)
     if request.image is not None:
         metadata |= {"image": hash_file(request.image), "strength": request.strength}
     return metadata
@@ -68,9 +83,20 @@ def write(file: Path, image: Image, metadata: Mapping[str, Any]) -> None:
 
     chunks = PngInfo()
     chunks.add_itxt(KEY, json.dumps(portable(metadata), ensure_ascii=False))
+    with whole(file) as part:
+        image.save(part, format="PNG", pnginfo=chunks)
+
+
+@contextmanager
+def whole(file: Path) -> Iterator[Path]:
+    """Give a file to write that takes the place of `file` when it is finished, and is gone when it is not.
+
+    Raises:
+        RequestError: the file cannot be written.
+    """
     part = file.with_name(f".{uuid4().hex}.part")  # short: a name derived from the file's could be too long
     try:
-        image.save(part, format="PNG", pnginfo=chunks)
+        yield part
         part.replace(file)
     except OSError as error:
         raise RequestError(f'cannot write "{file}": {error.strerror or error}.') from error
@@ -80,24 +106,18 @@ def write(file: Path, image: Image, metadata: Mapping[str, Any]) -> None:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The metadata of a picture that this package wrote.
+    """The metadata of a picture or an MP4 clip that this package wrote.
 
     Raises:
-        RequestError: no such file, not a PNG, not one of ours, or its metadata is damaged.
+        RequestError: no such file, not a PNG nor a clip, not one of ours, or its metadata is damaged.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(file, formats=["PNG"]) as image:
-            text = image.text.get(KEY)  # type: ignore[attr-defined]
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
-        raise RequestError(f'cannot read "{file}" as a PNG picture.') from error
-    if text is None:
-        raise RequestError(f'"{file}" was not made by vsf: it carries no "{KEY}" metadata to repeat.')
+    file = Path(file)
+    text = _beside(file) if file.suffix.lower() == ".mp4" else _inside(file)
     try:
         metadata = json.loads(text)
-        if "sheet" in metadata:
-            raise RequestError(f'"{file}" is a sheet of several pictures; vsf compare makes it again, not --like.')
+        for kind, advice in NO_PICTURE.items():
+            if kind in metadata:
+                raise RequestError(f'"{file}" {advice}.')
         wrong = [name for name, kind in TYPES.items() if not isinstance(metadata.get(name), kind)]
         wrong += ["loras" for lora in metadata["loras"] if not isinstance(lora["sha256"] + str(lora["weight"]), str)]
     except RequestError:
@@ -109,10 +129,36 @@ def read(file: Path) -> dict[str, Any]:
     return dict(metadata)
 
 
+def note_of(clip: Path) -> Path:
+    """The file beside a clip that says how it was made."""
+    return clip.with_suffix(".json")
+
+
+def _beside(clip: Path) -> str:
+    note = note_of(clip)
+    try:
+        return note.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f'how "{clip}" was made stands in "{note.name}" beside it, which cannot be read.') from error
+
+
+def _inside(picture: Path) -> str:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(picture, formats=["PNG"]) as image:
+            text = image.text.get(KEY)  # type: ignore[attr-defined]
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+        raise RequestError(f'cannot read "{picture}" as a PNG picture.') from error
+    if text is None:
+        raise RequestError(f'"{picture}" was not made by vsf: it carries no "{KEY}" metadata to repeat.')
+    return str(text)
+
+
 def repeat(metadata: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of the request that made a picture, with the fields `given` in their place.
 
-    Weights, LoRAs and starting images are known by hash: they have to be given again.
+    Weights, LoRAs, masks and starting images are known by hash: they have to be given again.
 
     Raises:
         RequestError: one of them is missing, or it is not the file that was used.
@@ -120,12 +166,15 @@ def repeat(metadata: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     fields = {name: metadata[name] for name in (*PLAIN, "seed", "dtype", "device")}
     fields |= {"size": tuple(metadata["size"]), "model": _model(metadata, given)}
     same_method = given.get("method", metadata["method"]) == metadata["method"]
-    knobs = _from_portable(metadata["knobs"]) if same_method else {}
+    knobs = _from_portable(metadata["knobs"]) if same_method and "preset" not in given else {}
     fields["knobs"] = {**knobs, **given.get("knobs", {})}
+    fields["schedule"] = {**(metadata.get("schedule") or {}), **given.get("schedule", {})}
+    fields["mask"] = _mask(metadata.get("mask"), given.get("mask"))
+    fields["frames"] = metadata.get("frames")
     fields["loras"] = _loras(metadata["loras"], given.get("loras"))
     if "image" in metadata:
         fields |= {"image": _image(metadata["image"], given.get("image")), "strength": metadata["strength"]}
-    return {**fields, **{name: value for name, value in given.items() if name not in ("knobs", "loras")}}
+    return {**fields, **{name: value for name, value in given.items() if name not in MERGED}}
 
 
 def check_weights(metadata: Mapping[str, Any], given: Mapping[str, Any], model: Model) -> None:
@@ -180,10 +229,21 @@ def _loras(wanted: list[dict[str, Any]], given: tuple[Lora, ...] | None) -> tupl
     )
 
 
+def _mask(wanted: list[float] | str | None, given: Path | tuple[float, ...] | None) -> Any:
+    """The box or file given, or the box that was used; a file that was used is known by its hash alone."""
+    if isinstance(wanted, str) and (given is None or (isinstance(given, Path) and _hash(given) != wanted)):
+        raise RequestError(f"the picture was made with the mask of sha256 {wanted[:12]}...; give it with --mask.")
+    return wanted if given is None else given
+
+
 def _image(wanted: str, given: Path | None) -> Path:
-    if given is None or not os.path.isfile(given) or hash_file(given) != wanted:
+    if given is None or _hash(given) != wanted:
         raise RequestError(f"the picture started from the image of sha256 {wanted[:12]}...; give it with --image.")
     return given
+
+
+def _hash(file: Path) -> str | None:
+    return hash_file(file) if os.path.isfile(file) else None
 
 
 def portable(value: Any) -> Any:

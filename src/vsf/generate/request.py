@@ -6,17 +6,23 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from vsf import guidance
 from vsf.errors import RequestError
+from vsf.families import presets
+from vsf.generate.pictures import open_mask
+from vsf.prompt import Prompt
+from vsf.region import Region
+from vsf.schedule import Schedule
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 OFFLOADS = ("none", "model", "sequential")
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 LARGEST_SEED = 2**63 - 1
+SCHEDULE = tuple(field.name for field in fields(Schedule))
 
 
 @dataclass(frozen=True)
@@ -44,26 +50,39 @@ class Lora:
 class Request:
     """Everything that decides the pixels, and where to compute them.
 
+    `prompt` is a `vsf.Prompt`, or text in its inline spelling: `(wheels:-1.2)` is a negative, and
+    `(red:1.3)` weighs a word. `negative` is plain text,
+    or several texts with their weights; both add up. `preset` sets the knobs of the method to those of a preset of the
+    model's family, unless `knobs` sets them. `schedule` is a `vsf.Schedule` or its fields by name. `mask` confines the
+    negatives to a part of the picture: a picture file, white where they act, or a box (left, top, right, bottom) in
+    fractions.
+
     `size` is (width, height) in pixels; None leaves it to the model. Image i of `count` is drawn from seed `seed + i`
-    and does not depend on `count`. `image` with `strength` (0 to 1) starts from a picture instead of noise; a text is
-    taken as its path. `device` is cpu, cuda, cuda:N, mps or auto.
+    and does not depend on `count`. `frames` is the length of a clip, for models that draw clips. `image` with
+    `strength` (0 to 1) starts from a picture instead of noise; a text is taken as its path; a clip has it as its first
+    frame, whatever the strength. `device` is cpu, cuda, cuda:N, mps or auto.
     The defaults suit few-step models: eight steps, no classifier-free guidance.
 
     Raises:
         RequestError: a field is of the wrong type or out of its range.
-        UnknownNameError, KnobError: no such method, no such knob, or a knob's value out of its range.
+        PromptError: the prompt is misspelt, or a weight is not allowed.
+        UnknownNameError, KnobError: no such method, preset or knob, or a value out of its range.
     """
 
-    prompt: str
-    negative: str = ""
+    prompt: str | Prompt
+    negative: str | Mapping[str, float] = ""
     method: str = "vsf"
     knobs: Mapping[str, Any] = field(default_factory=dict)
+    preset: str | None = None
+    schedule: Schedule | Mapping[str, Any] = field(default_factory=Schedule)
+    mask: Path | tuple[float, float, float, float] | None = None
     model: str = "tiny"
     steps: int = 8
     guidance_scale: float = 0.0
     seed: int = 0
     count: int = 1
     size: tuple[int, int] | None = None
+    frames: int | None = None
     loras: tuple[Lora, ...] = ()
     image: Path | None = None
     strength: float = 0.6
@@ -72,11 +91,11 @@ class Request:
     offload: str = "none"
 
     def __post_init__(self) -> None:
-        for name in ("prompt", "negative", "method", "model", "device"):
+        self._check_prompts()
+        for name in ("method", "model", "device"):
             _text(name, getattr(self, name))
-        for name in ("prompt", "model"):
-            if not getattr(self, name).strip():
-                raise RequestError(f"the {name} is empty; say what to draw." if name == "prompt" else "no model given.")
+        if not self.model.strip():
+            raise RequestError("no model given.")
         _whole("steps", self.steps, 1, 1000)
         _whole("count", self.count, 1, 10_000)
         _whole("seed", self.seed, 0, LARGEST_SEED - self.count)
@@ -86,12 +105,45 @@ class Request:
         _choice("offload", self.offload, OFFLOADS)
         if not DEVICE.fullmatch(self.device):
             raise RequestError(f'device has to be cpu, cuda, cuda:N, mps or auto, got "{self.device}".')
+        if self.frames is not None:
+            _whole("frames", self.frames, 1, 10_000)
         self._check_size()
         self._check_loras()
         self._check_image()
         if not (isinstance(self.knobs, Mapping) and all(isinstance(name, str) for name in self.knobs)):
             raise RequestError(f"knobs has to map names to values, such as {{'scale': 2.0}}, got {self.knobs!r}.")
         self.guidance()
+        if self.preset is not None:
+            presets.NAMES[self.preset]
+        self._check_schedule()
+        self._check_host_negative()
+        self._check_mask()
+
+    def _check_prompts(self) -> None:
+        if isinstance(self.prompt, Prompt):
+            object.__setattr__(self, "prompt", str(self.prompt))
+        _text("prompt", self.prompt)
+        if not isinstance(self.negative, str | Mapping):
+            raise RequestError(f"negative has to be text, or texts with their weights, got {self.negative!r}.")
+        if not self.wanted.positive.strip():
+            raise RequestError("the prompt is empty; say what to draw.")
+
+    def _check_schedule(self) -> None:
+        if isinstance(self.schedule, Mapping):
+            if unknown := [name for name in self.schedule if name not in SCHEDULE]:
+                raise RequestError(f"a schedule has {', '.join(SCHEDULE)}, and no {unknown[0]!r}.")
+            object.__setattr__(self, "schedule", Schedule(**self.schedule))
+        if not isinstance(self.schedule, Schedule):
+            raise RequestError(f"schedule has to be a vsf.Schedule, got {self.schedule!r}.")
+
+    def _check_mask(self) -> None:
+        if isinstance(self.mask, tuple | list):
+            object.__setattr__(self, "mask", Region(tuple(self.mask)).mask)
+        elif self.mask is not None:
+            _as_path(self, "mask")
+            if not os.path.isfile(self.mask):
+                raise RequestError(f'there is no mask file "{self.mask}".')
+            open_mask(self.mask)
 
     def _check_size(self) -> None:
         if self.size is None:
@@ -113,12 +165,44 @@ class Request:
         _as_path(self, "image")
         if not os.path.isfile(self.image):
             raise RequestError(f'there is no image file "{self.image}".')
-        if int(self.steps * self.strength) < 1:
+        if self.frames is None and int(self.steps * self.strength) < 1:
             raise RequestError(f"strength {self.strength} of {self.steps} steps leaves no step to run; raise either.")
 
+    @property
+    def wanted(self) -> Prompt:
+        """What to draw and what to leave out, the negatives of both fields together."""
+        assert isinstance(self.prompt, str)
+        given = {self.negative: 1.0} if isinstance(self.negative, str) else self.negative
+        return Prompt.parse(self.prompt, given)
+
+    @property
+    def host_negative(self) -> str:
+        """What goes to the pipeline's own negative prompt: with the method none, under classifier-free guidance."""
+        if self.method != "none" or self.guidance_scale <= 1:
+            return ""
+        return ", ".join(self.wanted.negatives)
+
+    def _check_host_negative(self) -> None:
+        if self.host_negative and set(self.wanted.negatives.values()) != {1.0}:
+            raise RequestError(
+                "the pipeline's own negative prompt, which the method none leaves to it, knows no weights; "
+                "leave them out, or choose a method."
+            )
+
     def guidance(self) -> guidance.Guidance:
-        """The guidance method with its knobs set."""
+        """The guidance method with its knobs set; those of a preset are not known before `with_preset`."""
         return guidance.method(self.method, **self.knobs)
+
+    def with_preset(self, owner: str) -> Request:
+        """The same request with the knobs of its preset, those of `owner`, a family or embedded model, filled in.
+
+        Raises:
+            UnknownNameError: the owner has no such preset for the method.
+        """
+        if self.preset is None:
+            return self
+        found = presets.find(owner, self.method, self.preset)
+        return replace(self, preset=None, knobs={**found.knobs, **self.knobs})
 
 
 def _as_path(owner: object, name: str) -> None:

@@ -16,7 +16,13 @@ LINE = 22
 INK, PAPER, FAINT = (24, 24, 27), (255, 255, 255), (113, 113, 122)
 
 
-def contact_sheet(title: Sequence[str], columns: Sequence[str], rows: Sequence[str], images: Sequence[Image]) -> Image:
+def contact_sheet(
+    title: Sequence[str],
+    columns: Sequence[str],
+    rows: Sequence[str],
+    images: Sequence[Image],
+    captions: Sequence[str] = (),
+) -> Image:
     """Set pictures of one size, given column by column, below their labels.
 
     Args:
@@ -24,27 +30,30 @@ def contact_sheet(title: Sequence[str], columns: Sequence[str], rows: Sequence[s
         columns: a label for each column.
         rows: a label for each row, written below each of its pictures.
         images: `len(columns) * len(rows)` pictures, the first column's first.
+        captions: a further line below each picture, or none at all.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     factor = max(1, -(-SMALLEST_CELL // max(images[0].size)))
     width, height = (side * factor for side in images[0].size)
     top = GAP + LINE * len(title) + GAP // 2
-    cell = LINE + height + LINE
+    cell = LINE + height + LINE * (2 if captions else 1)
     sheet = Image.new("RGB", (GAP + len(columns) * (width + GAP), top + len(rows) * cell + GAP), PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
     for index, line in enumerate(title):
-        _write(pen, font, line, (GAP, GAP + LINE * index), sheet.width - 2 * GAP, FAINT if index else INK)
+        write_line(pen, font, line, (GAP, GAP + LINE * index), sheet.width - 2 * GAP, FAINT if index else INK)
     for index, image in enumerate(images):
         column, row = divmod(index, len(rows))
         left, upper = GAP + column * (width + GAP), top + row * cell
-        _write(pen, font, columns[column], (left, upper), width, INK)
+        write_line(pen, font, columns[column], (left, upper), width, INK)
         sheet.paste(image.convert("RGB").resize((width, height), Image.Resampling.NEAREST), (left, upper + LINE))
-        _write(pen, font, rows[row], (left, upper + LINE + height), width, FAINT)
+        below = [(rows[row], FAINT), *([(captions[index], INK)] if captions else [])]
+        for number, (text, ink) in enumerate(below, 1):
+            write_line(pen, font, text, (left, upper + LINE * number + height), width, ink)
     return sheet
 
 
-def _write(
+def write_line(
     pen: ImageDraw,
     font: FreeTypeFont | ImageFont,
     text: str,
@@ -52,7 +61,7 @@ def _write(
     room: int,
     ink: tuple[int, int, int],
 ) -> None:
-    """One line of text, cut short with an ellipsis where it does not fit."""
+    """Write one line of text, cut short with an ellipsis where it does not fit."""
     shown = text
     while shown and pen.textlength(shown if shown == text else shown + "…", font=font) > room:
         shown = shown[:-1]

@@ -1,0 +1,195 @@
+"""The flags of `vsf bench`, turned into what the benchmark works with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vsf import tiny
+from vsf.cli import inputs
+from vsf.errors import RequestError
+from vsf.families import presets
+from vsf.generate.request import DEVICE, DTYPES
+
+if TYPE_CHECKING:
+    from vsf.bench.generation import Conditions
+    from vsf.bench.new_suite import Author
+    from vsf.bench.plan import Setting
+    from vsf.bench.run import Engine, Task
+    from vsf.judges.base import Judge
+
+DEFAULTS: dict[str, Any] = {
+    "model": "tiny",
+    "methods": "none,vsf",
+    "steps": 8,
+    "seeds": 2,
+    "dtype": "auto",
+    "device": "auto",
+    "engine": "local",
+    "address": "auto",
+    "judge": "scenes",
+    "key_env": "OPENAI_API_KEY",
+    "concurrency": 8,
+    "trials": 40,
+    "knob": "scale",
+    "keep": 6,
+}
+LARGEST: dict[str, int] = {"steps": 1000, "seeds": 10_000, "batch": 1024, "threads": 1024, "concurrency": 256}
+
+
+class Given:
+    """The flags of one call, those left out at their defaults."""
+
+    def __init__(self, flags: Mapping[str, Any]) -> None:
+        self.flags = {**DEFAULTS, **{name: value for name, value in flags.items() if value is not None}}
+        self.quiet = bool(self.flags.get("json"))
+        for name in (
+            "steps",
+            "seeds",
+            "prompts",
+            "frames",
+            "batch",
+            "threads",
+            "workers",
+            "concurrency",
+            "trials",
+            "keep",
+        ):
+            value, most = self.flags.get(name), LARGEST.get(name, 1_000_000)
+            if value is not None and not 1 <= value <= most:
+                raise RequestError(f"--{name} has to be a whole number from 1 to {most}, got {value}.")
+
+    def __getitem__(self, name: str) -> Any:
+        return self.flags.get(name)
+
+    def folder(self) -> Path:
+        """Where rows and verdicts are. Raises RequestError when it was left out."""
+        if not self["out"]:
+            raise RequestError("no folder: say with --out where rows and images are, or are to be.")
+        return Path(self["out"]).expanduser()
+
+    def task(self, folder: Path) -> Task:
+        """What to draw. Raises RequestError and UnknownNameError."""
+        from vsf.bench import suites
+        from vsf.bench.run import Task
+
+        if not self["suite"]:
+            raise RequestError(f"no suite: give one with --suite: {', '.join(suites.names())}, or a file of pairs.")
+        pairs = suites.load(self["suite"])[: self["prompts"]]
+        return Task(self.settings(), pairs, range(self["seeds"]), self.conditions(folder))
+
+    def settings(self) -> list[Setting]:
+        """The settings that --methods names, or those of a plan. Raises RequestError and UnknownNameError."""
+        from vsf.bench import plan
+
+        written = self["methods"]
+        if Path(written).suffix in (".toml", ".json"):
+            return list(plan.read(Path(written), {"steps": self["steps"]}).settings)
+        entries = [{"label": spec, "steps": self["steps"], **self._method(spec)} for spec in split(written)]
+        return list(plan.plan_of(entries, "--methods").settings)
+
+    def _method(self, spec: str) -> dict[str, Any]:
+        """The method and knobs of one spec; presets are looked up under the name of the model."""
+        from vsf.bench import plan
+
+        name, colon, knobs = spec.partition(":")
+        method, published = plan.preset(name)
+        fields = inputs.parse_method(f"{method}{colon}{knobs.replace(',', ':')}")
+        if "preset" in fields:
+            found = presets.find(self["model"], method, fields["preset"])
+            published = dict(found.knobs)
+        return {"method": method, "knobs": {**published, **fields["knobs"]}}
+
+    def conditions(self, folder: Path) -> Conditions:
+        """What all rows of a folder share; batch and threads are those of its earlier runs unless they are given."""
+        from vsf.bench.folder import manifest
+        from vsf.bench.generation import Conditions
+
+        if self["dtype"] not in DTYPES or not DEVICE.fullmatch(self["device"]):
+            raise RequestError(f"--dtype is one of {', '.join(DTYPES)}, and --device cpu, cuda, cuda:N, mps or auto.")
+        there = manifest(folder)
+        earlier = there.conditions if there else None
+        share = max(1, torch.get_num_threads() // (self["workers"] or 1))
+        return Conditions(
+            model=self["model"],
+            size=inputs.parse_size(self["size"]) if self["size"] else None,
+            frames=self["frames"],
+            dtype=self["dtype"],
+            device=self["device"],
+            batch=self["batch"] or (earlier.batch if earlier else 32 if self["model"] in tiny.MODELS else 1),
+            threads=self["threads"] or (earlier.threads if earlier else share),
+        )
+
+    def engine(self, conditions: Conditions) -> Engine:
+        """Where drawing runs. Raises RequestError for an engine that there is not."""
+        if self["engine"] == "ray":
+            from vsf.engines.ray import RayCluster
+
+            return RayCluster(self["address"], self["workers"], conditions.threads)
+        if self["engine"] != "local":
+            raise RequestError(f'--engine is local or ray, got "{self["engine"]}".')
+        return self._local(self["workers"] or 1)
+
+    def judging_engine(self, judge: Judge) -> Engine:
+        """Where judging runs: in threads when the judge waits for a network."""
+        from vsf.engines import Threads
+
+        return Threads(self["concurrency"]) if judge.waits else self._local(self["workers"] or 1)
+
+    def judge(self) -> Judge:
+        """The judge that was asked for. Raises UnknownNameError and RequestError."""
+        from vsf.judges.registry import JUDGES, Options
+
+        options = Options(
+            model=self["judge_model"],
+            endpoint=self["endpoint"],
+            key=os.environ.get(self["key_env"], ""),
+            prices=_numbers("price", self["price"]) if self["price"] else None,
+            cache=Path(self["out"]).expanduser() / "answers" if self["out"] else None,
+        )
+        return JUDGES[self["judge"]](options)
+
+    def author(self) -> Author:
+        """The language model that writes pairs. Raises RequestError when none is named."""
+        from vsf.bench.new_suite import Author
+
+        if not self["writer"]:
+            raise RequestError("no model to write pairs: name one with --writer.")
+        key = os.environ.get(self["key_env"], "")
+        return Author(self["writer"], self["endpoint"], key, self["batch"])
+
+    def curves(self, task: Task) -> list[list[Setting]]:
+        """The strengths of each setting of a frontier. Raises RequestError and KnobError."""
+        from vsf.bench.sweep import grid
+
+        bounds = _numbers("range", self["range"]) if self["range"] else None
+        return [grid(setting, self["knob"], self["frontier"], bounds) for setting in task.settings]
+
+    @staticmethod
+    def _local(workers: int) -> Engine:
+        from vsf.engines import InProcess, Processes
+
+        return InProcess() if workers == 1 else Processes(workers)
+
+
+def split(written: str) -> list[str]:
+    """`none,vsf:scale=2,offset=.5` as its settings; a knob without a method belongs to the setting before it."""
+    specs: list[str] = []
+    for piece in (part.strip() for part in written.split(",")):
+        if specs and "=" in piece.partition(":")[0]:
+            specs[-1] += f",{piece}"
+        else:
+            specs.append(piece)
+    return specs
+
+
+def _numbers(name: str, written: str) -> tuple[float, float]:
+    try:
+        first, second = (float(part) for part in written.split(","))
+    except ValueError as error:
+        raise RequestError(f'--{name} has to be two numbers with a comma between them, got "{written}".') from error
+    return first, second

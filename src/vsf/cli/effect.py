@@ -1,0 +1,27 @@
+"""What the negatives did to a picture, told on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vsf.cli import console
+from vsf.generate import Result, report
+
+
+def note_unseen(result: Result, what: str) -> None:
+    """Say which negatives the picture `what` never looked at, so that no one trusts a run without effect."""
+    for text in report.unseen(result):
+        console.note(f'{what}: the negative "{text}" never got attention, so it changed nothing.')
+
+
+def sentences(picture: Path, document: dict[str, Any]) -> list[str]:
+    """The report of a picture in lines for people."""
+    lines = [document["summary"], f"all figures: {report.files(picture, 0)[0].name}"]
+    for negative in document["negatives"]:
+        if negative["seen"]:
+            found = f"{negative['mean_mass']:.2%} of the attention, where: {negative['heat_map']}"
+        else:
+            found = "what it did could not be observed" if negative["seen"] is None else "NEVER GOT ATTENTION"
+        lines.append(f"{negative['text']}: {found}")
+    return lines

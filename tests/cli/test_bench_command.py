@@ -1,0 +1,218 @@
+"""`vsf bench`: from a suite to rows, verdicts and frozen settings, through the real command."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import fake_endpoint as fake
+from vsf.bench.folder import manifest
+from vsf.bench.rows import rows, scored, verdicts
+from vsf.cli import bench_inputs
+
+KEY = "sk-very-secret-0123456789"
+PAIRS = [
+    {
+        "prompt": f"a {colour} car",
+        "missing_element": "wheels",
+        "question_1": "Is there a car, with or without wheels?",
+        "question_2": "Are the wheels missing or out of sight?",
+    }
+    for colour in ("red", "green", "blue")
+]
+
+
+@pytest.fixture
+def suite(tmp_path):
+    file = tmp_path / "pairs.json"
+    file.write_text(json.dumps(PAIRS))
+    return file
+
+
+@pytest.fixture
+def run(vsf, folder, suite):
+    def run(*words, methods="none,vsf:scale=2,offset=.5", steps=("--steps", 1), out="out"):
+        fixed = ("--suite", suite, "--model", folder, "--size", 16, "--seeds", 2, "--threads", 1)
+        return vsf("bench", "run", *fixed, *steps, "--methods", methods, "--out", out, *words)
+
+    return run
+
+
+def ask(vsf, endpoint, *words):
+    settings = ("--judge", "openai", "--judge-model", "m", "--endpoint", endpoint.url, "--concurrency", 2)
+    return vsf("bench", "judge", *settings, "--price", "1,2", "--out", "out", *words)
+
+
+def test_run_and_judge_end_to_end_with_an_endpoint_that_misbehaves(run, vsf, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    code, out, err = run("--batch", 2)
+    assert (code, out, err) == (0, "out: 12 images\n", "")
+    drawn = rows(tmp_path / "out")
+    assert {(row.label, row.pair, row.seed) for row in drawn} == {
+        (label, f"pairs-{number:03d}", seed)
+        for label in ("none", "vsf:scale=2,offset=.5")
+        for number in (1, 2, 3)
+        for seed in (0, 1)
+    }
+    assert {row.knobs["offset"] for row in drawn if row.method == "vsf"} == {0.5}
+    assert {row.model for row in drawn} == {"random"}
+    assert str(folder.parent) not in (tmp_path / "out" / "manifest.json").read_text()
+    script = [fake.limited(), fake.breaks, fake.drops, fake.malformed, fake.refuses]
+    with fake.serving(script) as endpoint:
+        code, out, err = ask(vsf, endpoint)
+        assert (code, err) == (0, "")
+        assert out.startswith("out: 12 images judged, 2 unscored (")
+        assert "1 malformed answer" in out
+        assert "1 refused" in out
+        assert "12000 tokens, 0.0132 US dollars" in out
+        calls = len(endpoint.calls)
+        assert calls == 12 + 3
+        code, out, _ = ask(vsf, endpoint, "--json")
+        assert len(endpoint.calls) == calls
+        assert json.loads(out)["unscored"] == {"malformed answer": 1, "refused": 1}
+    found = scored(tmp_path / "out")
+    assert [score.positive for score in found].count(None) == 2
+    assert [score.quality for score in found].count(0.75) == 10
+    assert not any(KEY.encode() in file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file())
+
+
+def test_the_same_command_again_draws_nothing_and_another_one_goes_on(run, tmp_path):
+    run("--prompts", 2)
+    before = rows(tmp_path / "out")
+    assert run("--prompts", 2)[0] == 0
+    assert rows(tmp_path / "out") == before
+    run()
+    assert rows(tmp_path / "out")[: len(before)] == before
+    assert len(rows(tmp_path / "out")) == 12
+    assert manifest(tmp_path / "out").conditions.batch == 1
+
+
+def test_a_plan_may_stand_in_for_methods(run, tmp_path):
+    mild, off = 'label = "mild"\nknobs = { scale = 0.5 }', 'label = "off"\nmethod = "none"\nsteps = 2'
+    plan = f"[[settings]]\n{mild}\n[[settings]]\n{off}\n"
+    (tmp_path / "plan.toml").write_text(plan)
+    code, out, _ = run("--prompts", 1, "--json", methods="plan.toml")
+    assert (code, json.loads(out)) == (0, {"folder": "out", "images": 4})
+    assert {(row.label, row.steps) for row in rows(tmp_path / "out")} == {("mild", 1), ("off", 2)}
+
+
+def test_a_frontier_is_swept_and_frozen_and_the_frozen_plan_runs(vsf, run, folder, suite, tmp_path):
+    with fake.serving() as endpoint:
+        judge = ("--judge", "openai", "--judge-model", "m", "--endpoint", endpoint.url)
+        fixed = ("--suite", suite, "--prompts", 1, "--seeds", 1, "--steps", 1, "--model", folder, "--size", 16)
+        sweep = ("--methods", "vsf:offset=1", "--frontier", 4, "--range", "1,4", "--keep", 2, "--out", "dev")
+        code, out, err = vsf("bench", "sweep", *fixed, *judge, *sweep)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "dev/frozen.json: 2 settings"
+    assert {row.strength for row in rows(tmp_path / "dev")} == {1.0, 2.0, 3.0, 4.0}
+    assert {row.knobs["offset"] for row in rows(tmp_path / "dev")} == {1.0}
+    assert run("--prompts", 1, methods="dev/frozen.json", out="test")[0] == 0
+    assert len(rows(tmp_path / "test")) == 4
+
+
+def test_the_paper_is_repeated_end_to_end_on_a_model_of_random_weights(run, vsf, tmp_path):
+    plan = Path(__file__).parents[2] / "benchmarks" / "plans" / "paper.toml"
+    assert run("--prompts", 1, methods=plan)[:2] == (0, "out: 14 images\n")
+    labels = ["none", "NASA", "NAG", "NAG++", "VSF quality", "VSF strong", "VSF orthogonal"]
+    assert [row.label for row in rows(tmp_path / "out")][::2] == labels
+    with fake.serving([fake.limited(), fake.malformed, fake.breaks, fake.drops, fake.refuses]) as endpoint:
+        code, out, _ = ask(vsf, endpoint)
+    assert code == 0
+    assert out.startswith("out: 14 images judged, 2 unscored (")
+    assert vsf("bench", "report", "out", "--reference", "VSF quality")[0] == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert all(label in page for label in labels)
+
+
+def test_a_judged_folder_is_reported(run, vsf, tmp_path):
+    run("--prompts", 2)
+    with fake.serving() as endpoint:
+        ask(vsf, endpoint)
+    code, out, _ = vsf("bench", "report", "out")
+    assert (code, out) == (0, "out/report.html\n")
+    assert "vsf:scale=2,offset=.5" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_model_writes_further_pairs(vsf, tmp_path):
+    told = {
+        "teapot handle": "a round brown teapot on the worn oak table of a farm kitchen, steam rising from its spout "
+        "into low morning sun, watercolour on rough paper",
+        "bicycle wheels": "somebody leans a green racing bicycle against the stone wall of a harbour while gulls "
+        "circle overhead, grainy evening photograph, long lens",
+    }
+    cases = [
+        {
+            "object": words.split()[0],
+            "part": words.split()[1],
+            "prompt": prompt,
+            "question_positive": f"Is there a {words.split()[0]}?",
+            "question_negative": f"Is no {words.split()[1]} visible?",
+        }
+        for words, prompt in told.items()
+    ]
+    with fake.serving(otherwise=lambda: (200, fake.answered({"pairs": cases}), {})) as endpoint:
+        words = ("--count", 2, "--writer", "m", "--endpoint", endpoint.url)
+        code, out, err = vsf("bench", "new-suite", "mine.jsonl", *words)
+    assert (code, out, err) == (0, "mine.jsonl: 2 pairs\n", "")
+    assert len((tmp_path / "mine.jsonl").read_text().splitlines()) == 2
+    assert "name one with --writer" in vsf("bench", "new-suite", "mine.jsonl")[2]
+
+
+def test_the_embedded_judge_is_asked_by_default(vsf, tmp_path):
+    words = ("--suite", "tiny-dev", "--prompts", 1, "--seeds", 1, "--steps", 4, "--methods", "none,vsf:preset=strong")
+    assert vsf("bench", "run", *words, "--out", "out")[0] == 0
+    code, out, _ = vsf("bench", "judge", "--out", "out")
+    assert code == 0
+    assert out.startswith("out: 2 images judged")
+    assert {verdict.judge for verdict in verdicts(tmp_path / "out")} == {"scenes"}
+
+
+BAD = {
+    "no suite": (("run", "--out", "out"), "no suite: give one with --suite: "),
+    "unknown suite": (("run", "--suite", "tiny", "--out", "out"), 'there is no suite and no file "tiny"'),
+    "no folder": (("run", "--suite", "tiny-dev"), "no folder: say with --out"),
+    "unknown method": (("run", "--methods", "vfs"), 'unknown method "vfs"'),
+    "unknown knob": (("run", "--methods", "vsf:scal=1"), 'no knob "scal"'),
+    "unknown preset": (("run", "--methods", "vsf:preset=mild"), 'unknown preset "mild"'),
+    "the same label twice": (("run", "--methods", "vsf,vsf"), "labels have to differ"),
+    "no plan": (("run", "--methods", "none.toml"), "cannot read the plan"),
+    "no seeds": (("run", "--seeds", "0"), "--seeds has to be a whole number from 1"),
+    "unknown engine": (("run", "--engine", "slurm"), '--engine is local or ray, got "slurm"'),
+    "unknown model": (("run", "--model", "tine"), 'unknown embedded model "tine"'),
+    "unknown dtype": (("run", "--dtype", "int8"), "--dtype is one of"),
+    "bad size": (("run", "--size", "big"), "size has to be a side"),
+    "an unwritable folder": (("run", "--out", "/dev/null/x"), "cannot work in"),
+    "nothing to judge": (("judge", "--out", "empty"), "there are no rows"),
+    "unknown judge": (("judge", "--judge", "mcq", "--out", "x"), 'unknown judge "mcq"'),
+    "no judge's model": (("judge", "--judge", "openai", "--out", "x"), "--judge-model"),
+    "bad price": (("judge", "--judge", "scenes", "--price", "1", "--out", "x"), "--price has to be two numbers"),
+    "no such knob to sweep": (("sweep", "--frontier", "4", "--knob", "tau"), "no number called tau"),
+    "nothing to search": (("sweep", "--methods", "none"), "leaves no knob to search"),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line_and_exit_code_2(vsf, words, message):
+    command, *rest = words
+    if command != "judge" and "--suite" not in rest and message[:8] != "no suite":
+        rest = ["--suite", "tiny-dev", "--prompts", "1", *rest]
+    if command != "judge" and "--out" not in rest and message[:9] != "no folder":
+        rest += ["--out", "out"]
+    code, out, err = vsf("bench", command, *rest)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+def test_a_comma_parts_methods_and_knobs_alike():
+    assert bench_inputs.split("none,vsf:scale=2,offset=.5,nag++") == ["none", "vsf:scale=2,offset=.5", "nag++"]
+    assert bench_inputs.split("vsf:scale=2:offset=.5 , nag") == ["vsf:scale=2:offset=.5", "nag"]
+
+
+@pytest.mark.parametrize("command", ["run", "judge", "sweep", "report", "new-suite"])
+def test_every_command_has_help_with_an_example(vsf, command):
+    code, out, _ = vsf("bench", command, "--help")
+    assert code == 0
+    assert f"Example: vsf bench {command}" in out

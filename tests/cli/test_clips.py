@@ -1,0 +1,73 @@
+"""`vsf generate --frames`: the command, its files and how a clip is repeated."""
+
+import json
+
+import pytest
+from imageio_ffmpeg import count_frames_and_secs
+
+from families import tiny_wan as tiny
+from vsf.generate import video
+
+
+@pytest.fixture(scope="module")
+def wan(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "wan"
+    tiny.pipeline().save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def draw(vsf, wan):
+    def run(*words):
+        return vsf("generate", "a red car", "--model", wan, "--steps", 1, "--size", "48x32", "--device", "cpu", *words)
+
+    return run
+
+
+def test_a_clip_is_written_with_its_note_and_repeated_from_it(draw, vsf, wan, tmp_path):
+    words = ("--negative", "wheels", "--scale", 4, "--seed", 7, "--frames", 5, "--out", "clip.mp4")
+    code, out, err = draw(*words)
+    assert (code, out.strip()) == (0, "clip.mp4  (seed 7)"), err
+    assert count_frames_and_secs(tmp_path / "clip.mp4")[0] == 5
+    note = json.loads((tmp_path / "clip.json").read_text())
+    assert (note["frames"], note["size"], note["knobs"]["scale"]) == (5, [48, 32], 4.0)
+    code, _, err = vsf("generate", "--like", "clip.mp4", "--model", wan, "--out", "again.mp4")
+    assert code == 0, err
+    assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "clip.mp4").read_bytes()
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "clip.json").read_bytes()
+
+
+def test_a_report_of_a_clip_shows_its_first_frame(draw, tmp_path):
+    code, _, err = draw("--negative", "wheels", "--frames", 5, "--out", "clip.mp4", "--report")
+    assert code == 0, err
+    assert (tmp_path / "clip.heat-1.png").is_file()
+    assert json.loads((tmp_path / "clip.report.json").read_text())["family"] == "wan"
+
+
+def test_clips_in_a_folder_are_numbered(draw, tmp_path):
+    assert draw("--frames", 1, "--count", 2, "--out", "clips")[0] == 0
+    names = {path.name for path in (tmp_path / "clips").iterdir()}
+    assert names == {f"a-red-car-000{number}.{kind}" for number in (1, 2) for kind in ("mp4", "json")}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--frames", 5, "--out", "clip.png"), "should end in .mp4"),
+        (("--frames", 0, "--out", "clip.mp4"), "frames has to be a whole number from 1"),
+        (("--frames", 6, "--out", "clip.mp4"), "ask for 5"),
+        (("--out", "car.png"), "say how long with --frames"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_code_2(draw, words, message):
+    code, out, err = draw(*words)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_missing_encoder_is_found_before_anything_is_loaded(draw, monkeypatch):
+    monkeypatch.setattr(video, "find_spec", lambda _: None)
+    code, _, err = draw("--frames", 5, "--out", "clip.mp4")
+    assert code == 2
+    assert "pip install imageio-ffmpeg" in err
