@@ -2,6 +2,7 @@
 
 import json
 
+import diffusers
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from vsf import tiny
 from vsf.errors import UnknownNameError
 from vsf.tiny import model, train
 
+WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 CONFIG = {
     "seed": 0,
     "batch": 8,
@@ -24,6 +26,16 @@ CONFIG = {
         "teacher_substeps": 2,
     },
 }
+
+
+def different(first, second):
+    """The names of the files that are not the same in two folders."""
+    names = {
+        str(file.relative_to(folder)) for folder in (first, second) for file in folder.rglob("*") if file.is_file()
+    }
+    both = {name: [folder / name for folder in (first, second)] for name in names}
+    same = {name for name, (a, b) in both.items() if a.exists() and b.exists() and a.read_bytes() == b.read_bytes()}
+    return sorted(names - same)
 
 
 def run(out):
@@ -48,11 +60,7 @@ def test_every_stage_runs_and_both_models_come_out(tmp_path):
         pipe = tiny.read(tmp_path / "run" / name)
         pipe.set_progress_bar_config(disable=True)
         assert pipe("a red car", num_inference_steps=2, guidance_scale=0.0).images[0].size == (64, 64)
-    before, after = (
-        (tmp_path / "run" / name / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes()
-        for name in ("tiny-base", "tiny")
-    )
-    assert before != after
+    assert different(tmp_path / "run" / "tiny-base", tmp_path / "run" / "tiny") == [WEIGHTS]
 
 
 def test_a_run_that_was_stopped_goes_on_as_the_uninterrupted_one(tmp_path, monkeypatch):
@@ -72,6 +80,20 @@ def test_a_run_that_was_stopped_goes_on_as_the_uninterrupted_one(tmp_path, monke
     resumed = run(tmp_path / "parts")
     for name, weight in whole.items():
         assert torch.equal(weight, resumed[name]), name
+
+
+def test_the_shipped_models_differ_in_their_transformer_alone():
+    """So that history and every clone hold encoders, tokenizers and autoencoder once."""
+    assert different(tiny.folder("tiny-base"), tiny.folder("tiny")) == [WEIGHTS]
+
+
+@pytest.mark.parametrize("name", tiny.MODELS)
+def test_a_shipped_model_is_loaded_by_plain_diffusers_and_small(name):
+    absent = {"text_encoder_3": None, "tokenizer_3": None}
+    pipe = diffusers.StableDiffusion3Pipeline.from_pretrained(tiny.folder(name), dtype=torch.float32, **absent)
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe("a red car", num_inference_steps=2, guidance_scale=0.0).images[0].size == (64, 64)
+    assert sum(file.stat().st_size for file in tiny.folder(name).rglob("*") if file.is_file()) <= 16e6
 
 
 def test_an_unknown_embedded_model_is_refused_by_name():

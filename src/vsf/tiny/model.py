@@ -141,6 +141,9 @@ def save(pipe: StableDiffusion3Pipeline, folder: Path) -> None:
     halves: dict[str, Any] = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
     for part in halves.values():
         part.to(torch.float16)
+    for words in (pipe.tokenizer, pipe.tokenizer_2):
+        words.backend_tokenizer.no_padding()  # padding and truncation of its last call are no part of the model
+        words.backend_tokenizer.no_truncation()
     pipe.save_pretrained(folder, safe_serialization=True)
     for part in halves.values():
         part.to(torch.float32)
