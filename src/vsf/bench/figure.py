@@ -13,7 +13,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """A value and where it has to lie; None when it was not measured, and the note says why or how it was."""
+    """A value and where it has to lie, anywhere when it is there for comparison.
+
+    It is None when it was not measured; the note says why, or how it was.
+    """
 
     name: str
     value: float | None
@@ -23,25 +26,26 @@ class Figure:
 
     @property
     def held(self) -> bool | None:
-        """Whether the value lies within its bounds; None when there is no value."""
-        return None if self.value is None else self.low <= self.value <= self.high
+        """Whether the value lies within its bounds; None when there is no value, or no bound."""
+        return None if self.value is None or self.bound == "" else self.low <= self.value <= self.high
 
     @property
     def bound(self) -> str:
-        """The bounds in words."""
+        """The bounds in words, none where there are none."""
         if math.isinf(self.low):
-            return f"≤ {self.high:g}"
+            return "" if math.isinf(self.high) else f"≤ {self.high:g}"
         return f"≥ {self.low:g}" if math.isinf(self.high) else f"{self.low:g}–{self.high:g}"
 
 
 def table(figures: Iterable[Figure]) -> str:
     """One line per figure: name, value, bound, and whether it held."""
-    marks = {True: "ok", False: "FALLS SHORT", None: "not measured"}
+    marks = {True: "ok", False: "FALLS SHORT", None: ""}
     lines = []
     for figure in figures:
+        mark = "not measured" if figure.value is None else marks[figure.held]
         value = "–" if figure.value is None else f"{figure.value:.3f}"
         note = f"  ({figure.note})" if figure.note else ""
-        lines.append(f"{figure.name:<58} {value:>6}  {figure.bound:>10}  {marks[figure.held]}{note}")
+        lines.append(f"{figure.name:<62} {value:>6}  {figure.bound:>10}  {mark}{note}".rstrip())
     return "\n".join(lines)
 
 

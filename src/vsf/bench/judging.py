@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Any
 
+from vsf.bench.crew import Crew, Rows, Tick
 from vsf.bench.damage import DAMAGES
 from vsf.bench.figure import Figure
 from vsf.judges.scenes import Reading, look
@@ -14,65 +16,110 @@ from vsf.tiny.renderer import render
 from vsf.tiny.scenes import OBJECTS, PARTS, Scene, sample_scene
 
 BATCH = 32
+LEVELS = sum(1 + len(damage.levels) for damage in DAMAGES.values())
 _MILD_PARTS = 0.95
-Tick = Callable[[int], None]  # told how many more images were judged
+_ENOUGH = 10  # images; fewer that can be read do not tell how quality falls
 
 
-def clean_figures(count: int, seed: int, tick: Tick) -> tuple[list[Figure], list[dict[str, Any]]]:
-    """Accuracy on `count` scenes with held-out combinations, and a row for each kind of answer and part."""
-    scenes = _scenes(count, seed)
-    readings = _read(scenes, [render(scene) for scene in scenes], tick)
+@dataclass(frozen=True)
+class Examination:
+    """The job of drawing a batch of scenes, hurting them and judging them; without a damage they stay clean."""
+
+    seed: int
+    batch: int
+    count: int
+    damage: str = ""
+    level: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """How many images."""
+        return self.count
+
+    def run(self) -> Rows:
+        """For each image the quality, None when it could not be read, and for each question whether it was right."""
+        rng = random.Random(f"judge {self.seed} {self.batch}")
+        scenes = [_scene(rng, body=bool(self.damage)) for _ in range(self.count)]
+        images = [render(scene) for scene in scenes]
+        if self.level:
+            hurt, first = DAMAGES[self.damage].apply, self.batch * BATCH
+            pairs = enumerate(zip(images, scenes, strict=True), first)
+            images = [hurt(image, scene, self.level, index) for index, (image, scene) in pairs]
+        readings = zip(scenes, look(images), strict=True)
+        return [{"quality": reading.quality, "answers": _answers(scene, reading)} for scene, reading in readings]
+
+
+def clean_figures(crew: Crew, count: int, seed: int, tick: Tick) -> tuple[list[Figure], Rows]:
+    """Accuracy on `count` scenes with held-out combinations, and a row for each kind of answer and part.
+
+    An image that the judge cannot read counts as wrong here, since it is the judge that is judged.
+    """
     answers: dict[str, list[bool]] = {name: [] for name in ("object", "colour", "background", *PARTS)}
-    for scene, reading in zip(scenes, readings, strict=True):
-        for name, right in _answers(scene, reading):
+    for row in _examine(crew, count, seed, tick):
+        for name, right in row["answers"]:
             answers[name].append(right)
-    share = {name: _mean(right) for name, right in answers.items() if right}
-    rows = [{"answer": name, "right": right, "of": len(answers[name])} for name, right in share.items()]
-    worst = min((part for part in PARTS if part in share), key=lambda part: share[part])
+    means = {name: _mean(right) for name, right in answers.items() if right}
+    rows = [{"answer": name, "right": right, "of": len(answers[name])} for name, right in means.items()]
+    worst = min((part for part in PARTS if part in means), key=lambda part: means[part])
     figures = [
-        Figure("judge, rendered held-out images: object", share["object"], low=0.995),
-        Figure("judge, rendered held-out images: worst part", share[worst], low=0.985, note=worst),
-        Figure("judge, rendered held-out images: colour", share["colour"], low=0.99),
-        Figure("judge, rendered held-out images: background", share["background"], low=0.99),
+        Figure("judge, rendered held-out images: object", means["object"], low=0.995),
+        Figure("judge, rendered held-out images: worst part", means[worst], low=0.985, note=worst),
+        Figure("judge, rendered held-out images: colour", means["colour"], low=0.99),
+        Figure("judge, rendered held-out images: background", means["background"], low=0.99),
     ]
     return figures, rows
 
 
-def damage_figures(count: int, seed: int, tick: Tick) -> tuple[list[Figure], list[dict[str, Any]]]:
-    """Mean quality and right part verdicts over `count` scenes at each level of each damage, level 0 included."""
-    scenes = [scene for scene in _scenes(2 * count, seed) if scene.things[0].body][:count]
-    images = [render(scene) for scene in scenes]
+def damage_figures(crew: Crew, count: int, seed: int, tick: Tick) -> tuple[list[Figure], Rows]:
+    """How part verdicts hold and quality falls over `count` scenes, and a row for each level of each damage.
+
+    A row has the quality of every image, None where it cannot be read, and the share of right part verdicts on those
+    that can be. A part that was erased still counts as there.
+    """
     figures, rows = [], []
     for name, damage in DAMAGES.items():
-        quality = []
-        for level in (0.0, *damage.levels):
-            hurt = [
-                damage.apply(image, scene, level, index) if level else image
-                for index, (image, scene) in enumerate(zip(images, scenes, strict=True))
-            ]
-            readings = _read(scenes, hurt, tick)
-            quality.append(_mean([reading.quality or 0.0 for reading in readings]))
-            answers = [_answers(scene, reading) for scene, reading in zip(scenes, readings, strict=True)]
-            parts = _mean([right for told in answers for answer, right in told if answer in PARTS])
-            rows.append({"damage": name, "level": level, "quality": quality[-1], "parts": parts})
-            if level == damage.levels[0]:
-                figures.append(Figure(f"judge, mild {name}: part verdicts", parts, low=_MILD_PARTS))
-        drop = min(before - after for before, after in pairwise(quality))
-        figures.append(Figure(f"judge, {name}: smallest fall of quality between levels", drop, low=0.0))
+        levels = [_level(crew, count, seed, (name, level), tick) for level in (0.0, *damage.levels)]
+        rows += levels
+        figures.append(Figure(f"judge, mild {name}: part verdicts", levels[1]["parts"], low=_MILD_PARTS))
+        falls = [fall(before["quality"], after["quality"]) for before, after in pairwise(levels)]
+        known = [fall for fall in falls if fall is not None]
+        lost = len(falls) - len(known)
+        note = f"at {lost} of {len(falls)} levels too few images can be read" if lost else ""
+        smallest = min(known, default=None)
+        figures.append(Figure(f"judge, {name}: smallest fall of quality between levels", smallest, low=0.0, note=note))
     return figures, rows
 
 
-def _scenes(count: int, seed: int) -> list[Scene]:
-    rng = random.Random(f"judge {seed}")
-    return [sample_scene(rng, held_out=True) for _ in range(count)]
+def fall(before: Sequence[float | None], after: Sequence[float | None]) -> float | None:
+    """The mean fall of quality over the images that can be read at both levels; None when they are too few.
+
+    Paired, because the images that can still be read after a heavy blow are those that were easy to read before.
+    """
+    falls = [b - a for b, a in zip(before, after, strict=True) if b is not None and a is not None]
+    return _mean(falls) if len(falls) >= _ENOUGH else None
 
 
-def _read(scenes: Sequence[Scene], images: Sequence[Any], tick: Tick) -> list[Reading]:
-    readings: list[Reading] = []
-    for start in range(0, len(scenes), BATCH):
-        readings += look(images[start : start + BATCH])
-        tick(min(BATCH, len(scenes) - start))
-    return readings
+def _level(crew: Crew, count: int, seed: int, damage: tuple[str, float], tick: Tick) -> dict[str, Any]:
+    rows = _examine(crew, count, seed, tick, damage)
+    read = [row for row in rows if row["quality"] is not None]
+    parts = [right for row in read for answer, right in row["answers"] if answer in PARTS]
+    quality = [None if row["quality"] is None else round(row["quality"], 3) for row in rows]
+    share = _mean(parts) if parts else None
+    return {"damage": damage[0], "level": damage[1], "parts": share, "of": len(parts), "quality": quality}
+
+
+def _examine(crew: Crew, count: int, seed: int, tick: Tick, damage: tuple[str, float] = ("", 0.0)) -> Rows:
+    firsts = range(0, count, BATCH)
+    jobs = [Examination(seed, first // BATCH, min(BATCH, count - first), *damage) for first in firsts]
+    return list(chain.from_iterable(crew.perform(jobs, tick)))
+
+
+def _scene(rng: random.Random, *, body: bool) -> Scene:
+    """A scene with held-out combinations, of a whole thing where `body`, since a loose part cannot be half erased."""
+    while True:
+        scene = sample_scene(rng, held_out=True)
+        if scene.things[0].body or not body:
+            return scene
 
 
 def _answers(scene: Scene, reading: Reading) -> list[tuple[str, bool]]:

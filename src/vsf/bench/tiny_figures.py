@@ -1,122 +1,132 @@
-"""The figures of the embedded model and its judge: ``python -m vsf.bench.tiny_figures``.
+"""The figures of the embedded models and their judge: ``python -m vsf.bench.tiny_figures``.
 
-Settings are chosen on dev prompts alone; the figures are of test prompts, whose combinations were never trained on.
+Settings are chosen on dev prompts alone (see `vsf.bench.search`); the figures are of test prompts, whose combinations
+were never trained on. A stopped run goes on where it was: what is finished lies beside the results until all is.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
-from itertools import product
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
+import torch
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import vsf
-from vsf.bench.damage import DAMAGES
+from vsf.bench import agreement
+from vsf.bench.command import app_of, run
+from vsf.bench.crew import Crew, Rows, Tick
 from vsf.bench.figure import Figure, table, write
-from vsf.bench.judging import clean_figures, damage_figures
-from vsf.bench.sampling import Row, Setting, Tick, sample, share
-from vsf.tiny import folder, read
-from vsf.tiny.scenes import prompt_pairs
+from vsf.bench.judging import LEVELS, clean_figures, damage_figures
+from vsf.bench.sampling import Row, Setting, mixed_shots, pipeline, sample, share
+from vsf.bench.search import FINAL, FORMS, NONE, Search, admissible, scored
+from vsf.generate.models import hash_file, hash_folder
+from vsf.judges.scenes import WEIGHTS
+from vsf.tiny import folder
 
-SEEDS = (0, 1)
-DEV_PROMPTS = 64
+RESULTS = Path("benchmarks/results/tiny_figures.json")
+SEEDS = 2
 RENDERS_PER_PROMPT = 10
-LEVELS = sum(1 + len(damage.levels) for damage in DAMAGES.values())
-NONE = Setting("none", vsf.method("none"))
+BASE_PROMPTS = 64  # at most: the teacher's images take some eight times as long
 NONE_IN_4 = Setting("none, 4 steps", vsf.method("none"), steps=4)
-STRENGTHS = ((0.5, 0.0), (0.75, 0.0), (1.0, 0.0), (2.0, 0.0), (4.0, 0.0), (6.0, 0.0), (8.0, 1.5))  # scale, offset
-SPECIAL_TOKENS: tuple[Literal["keep", "strip"], ...] = ("keep", "strip")
-GRID = tuple(
-    Setting(
-        f"vsf scale={scale:g} offset={offset:g} tokens={tokens}{' orthogonal' if orthogonal else ''}",
-        vsf.ValueSignFlip(scale=scale, offset=offset, special_tokens=tokens, orthogonal=orthogonal),
-    )
-    for tokens, orthogonal, (scale, offset) in product(SPECIAL_TOKENS, (False, True), STRENGTHS)
+BASE = tuple(
+    Setting(f"tiny-base, {name}", vsf.method("none"), steps=28, guidance_scale=scale, host_negative=negative)
+    for name, scale, negative in (("no guidance", 1, False), ("CFG 4", 4, False), ("CFG 4 from negative", 4, True))
 )
 BOUNDS = ((0.87, 0.60), (0.97, 0.42))  # at a positive score of at least the first, the negative score of the second
-QUALITY_LOSS = 0.05
-Scores = dict[str, float | None]
-MARGINS = (0.0, 0.02)  # above each bound the best setting on dev prompts goes on to the test prompts
 SECONDS = 1.5
+Drawn = Mapping[str, Sequence[Row]]
+"""Rows by the name of their setting."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measurement: who does the work, on how much, and who is told how far it is."""
+
+    crew: Crew
+    progress: Progress
+    prompts: int
+    seed: int
+
+    def judge(self) -> tuple[list[Figure], dict[str, Rows]]:
+        """The figures of the judge on renders, and their rows."""
+        renders, damaged = self.prompts * RENDERS_PER_PROMPT, max(1, self.prompts // 4)
+        clean, answers = clean_figures(self.crew, renders, self.seed, self._tick("judge, clean", renders))
+        hurt, damages = damage_figures(self.crew, damaged, self.seed, self._tick("judge, damaged", damaged * LEVELS))
+        return clean + hurt, {"judge_answers": answers, "judge_damages": damages}
+
+    def search(self, model: Path) -> tuple[list[Setting], Rows]:
+        """The setting to test for each bound, and what every setting scored on dev prompts."""
+        shots, rounds = mixed_shots(FINAL, [self.seed], "dev"), count(1)
+
+        def draw(settings: Sequence[Setting], prompts: int) -> Mapping[Setting, Sequence[Row]]:
+            few = shots[: min(prompts, self.prompts)]
+            tick = self._tick(f"dev prompts, round {next(rounds)} of 3", len(few) * len(settings))
+            return sample(self.crew, model, settings, few, tick)
+
+        search = Search(draw, FORMS, self.prompts * SEEDS)
+        chosen = search.run([positive for positive, _ in BOUNDS])
+        return chosen, search.table()
+
+    def test(self, model: Path, settings: Sequence[Setting], prompts: int, seeds: int) -> Drawn:
+        """The rows of the test prompts."""
+        shots = mixed_shots(prompts, range(self.seed, self.seed + seeds), "test")
+        settings = list(dict.fromkeys(settings))
+        tick = self._tick(f"test prompts, {model.name}", len(shots) * len(settings))
+        return {setting.name: rows for setting, rows in sample(self.crew, model, settings, shots, tick).items()}
+
+    def _tick(self, what: str, total: int) -> Tick:
+        task = self.progress.add_task(what, total=total)
+        return lambda done: self.progress.advance(task, done)
 
 
 def main(
     prompts: Annotated[int, typer.Option(min=1, help="Test prompts, each drawn from two seeds.")] = 400,
     seed: Annotated[int, typer.Option(help="Decides the order of prompts and the noise.")] = 0,
     model: Annotated[Path | None, typer.Option(help="A pipeline folder instead of the embedded model.")] = None,
-    out: Annotated[Path, typer.Option(help="The JSON file to write.")] = Path("benchmarks/results/tiny_figures.json"),
+    base: Annotated[Path | None, typer.Option(help="A pipeline folder instead of its teacher.")] = None,
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")] = RESULTS,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core if not given.")] = None,
 ) -> None:
     """Measure, print every figure beside its bound, write them, and exit with 1 when one falls short."""
-    pipe = read(model or folder())
-    pipe.set_progress_bar_config(disable=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as progress:
-        renders, damaged = prompts * RENDERS_PER_PROMPT, max(1, prompts // 4)
-        figures, answers = clean_figures(renders, seed, _tick(progress, "judge, clean", renders))
-        more, damages = damage_figures(damaged, seed, _tick(progress, "judge, damaged", damaged * LEVELS))
-        figures += more
-        chosen, grid = tune(pipe, min(prompts, DEV_PROMPTS), seed, progress)
-        rows = measure(pipe, chosen, prompts, seed, progress)
-    figures.append(unreadable_figure([row for group in rows.values() for row in group]))
-    figures += unguided_figures(rows) + [guided_figure(rows, *bound) for bound in BOUNDS]
-    figures.append(Figure("seconds for transformer and decoding, 8 steps", seconds(pipe), high=SECONDS))
-    figures.append(Figure("judge agrees with a careful look", None, low=0.95, note="needs a human"))
+    student, teacher = model or folder(), base or folder("tiny-base")
+    weights = {"tiny": hash_folder(student), "tiny-base": hash_folder(teacher), "judge": hash_file(WEIGHTS)}
+    kept = out.with_suffix(".unfinished.jsonl")
+    crew = Crew(kept, f"{vsf.__version__} {weights}", workers or torch.get_num_threads())
+    with _resumable(kept), _progress() as progress, crew:
+        work = Run(crew, progress, prompts, seed)
+        figures, lists = work.judge()
+        chosen, lists["dev_trials"] = work.search(student)
+        rows = work.test(student, [NONE, NONE_IN_4, *chosen], prompts, SEEDS)
+        base_rows = work.test(teacher, BASE, min(prompts, BASE_PROMPTS), 1)
+    figures += [unreadable_figure(rows), *unguided_figures(rows)]
+    figures += [guided_figure(rows, setting.name, *bound) for setting, bound in zip(chosen, BOUNDS, strict=True)]
+    figures += [figure for setting in BASE for figure in base_figures(base_rows, setting.name)]
+    took = seconds(pipeline(student))
+    figures.append(Figure("seconds for transformer and decoding, 8 steps", took, high=SECONDS, note=cores()))
+    figures.append(agreement.figure(weights["tiny"]))
     typer.echo(table(figures))
-    drawn = [asdict(row) for group in rows.values() for row in group]
-    write(out, figures, judge_answers=answers, judge_damages=damages, dev_grid=grid, rows=drawn)
+    lists["rows"] = [asdict(row) for drawn in (rows, base_rows) for group in drawn.values() for row in group]
+    write(out, figures, about=[{"prompts": prompts, "seeds": SEEDS, "weights": weights}], **lists)
+    kept.unlink()
     raise typer.Exit(1 if any(figure.held is False for figure in figures) else 0)
 
 
-def tune(pipe: Any, prompts: int, seed: int, progress: Progress) -> tuple[list[Setting], list[dict[str, Any]]]:
-    """The settings that do best on dev prompts within each bound, and what every setting scored there."""
-    pairs, settings = prompt_pairs(prompts, seed=seed, split="dev"), (NONE, *GRID)
-    tick = _tick(progress, "dev grid", len(pairs) * len(settings))
-    scores = {setting: scored(sample(pipe, setting, pairs, [seed], tick)) for setting in settings}
-    chosen: dict[Setting, None] = {}
-    for (positive, _), margin in product(BOUNDS, MARGINS):
-        fit = [setting for setting in GRID if admissible(scores[setting], scores[NONE], positive + margin)]
-        # With none admissible the gentlest goes on, so that the figure says how far off the model is.
-        best = max(fit, key=lambda setting: scores[setting]["negative"] or 0, default=None)
-        chosen[best or max(GRID, key=lambda setting: scores[setting]["positive"] or 0)] = None
-    return list(chosen), [{"setting": setting.name, **score} for setting, score in scores.items()]
-
-
-def measure(pipe: Any, chosen: Sequence[Setting], prompts: int, seed: int, progress: Progress) -> dict[str, list[Row]]:
-    """The rows of the test prompts, by setting."""
-    pairs, settings = prompt_pairs(prompts, seed=seed, split="test"), (NONE, NONE_IN_4, *chosen)
-    seeds = [seed + index for index in SEEDS]
-    tick = _tick(progress, "test prompts", len(pairs) * len(seeds) * len(settings))
-    return {setting.name: sample(pipe, setting, pairs, seeds, tick) for setting in settings}
-
-
-def scored(rows: Sequence[Row]) -> Scores:
-    """The three scores of a setting, and how often colour and background are right."""
-    columns = {"positive": "object", "negative": "part_gone", "quality": "quality"}
-    scores = {name: share(rows, column) for name, column in columns.items()}
-    return {**scores, "colour": share(rows, "colour"), "background": share(rows, "background")}
-
-
-def admissible(scores: Scores, unguided: Scores, positive: float) -> bool:
-    """Whether a setting keeps the positive score and the quality."""
-    kept, quality, reference = scores["positive"], scores["quality"], unguided["quality"]
-    if kept is None or quality is None or reference is None:
-        return False
-    return kept >= positive and quality >= reference - QUALITY_LOSS
-
-
-def unreadable_figure(rows: Sequence[Row]) -> Figure:
+def unreadable_figure(rows: Drawn) -> Figure:
     """Unreadable pictures are left out of every score, so not one is let pass in silence."""
-    unreadable = sum(row.quality is None for row in rows)
-    return Figure("pictures that the judge could not read", unreadable / len(rows), high=0.0, note=f"{unreadable}")
+    every = [row for group in rows.values() for row in group]
+    unreadable = sum(row.quality is None for row in every)
+    return Figure("pictures that the judge could not read", unreadable / len(every), high=0.0, note=f"{unreadable}")
 
 
-def unguided_figures(rows: dict[str, list[Row]]) -> list[Figure]:
+def unguided_figures(rows: Drawn) -> list[Figure]:
     """What the model draws without guidance."""
     figures = []
     for setting in (NONE, NONE_IN_4):
@@ -125,30 +135,31 @@ def unguided_figures(rows: dict[str, list[Row]]) -> list[Figure]:
             figures.append(Figure(f"no guidance, {setting.steps} steps: {column} right", value, low=low))
     plain = rows[NONE.name]
     told = [row for row in plain if row.named is not None]
-    named = share(told, "named") if told else None
-    note = f"{len(told)} images" if told else "too few prompts: none names a part"
+    named, note = share(told, "named"), f"{len(told)} images whose prompt names one"
     figures.append(Figure("no guidance: parts named in the prompt are drawn", named, low=0.93, note=note))
     gone = share(plain, "part_gone")
     figures.append(Figure("no guidance: essential part not named is absent", gone, low=0.13, high=0.27))
     return figures
 
 
-def guided_figure(rows: dict[str, list[Row]], positive: float, negative: float) -> Figure:
-    """The best negative score among the settings tried that keep the positive score and the quality."""
-    scores = {name: scored(group) for name, group in rows.items()}
-    unguided = scores[NONE.name]
+def guided_figure(rows: Drawn, chosen: str, positive: float, negative: float) -> Figure:
+    """The negative score of the setting chosen for a bound, which has to keep positive score and quality here, too."""
+    score, unguided = scored(rows[chosen]), scored(rows[NONE.name])
     name = f"VSF: negative score with positive ≥ {positive:g}"
-    tried = {key: value for key, value in scores.items() if key.startswith("vsf")}
-    fit = [key for key, value in tried.items() if admissible(value, unguided, positive)]
-    if not fit:
-        # No guidance is a setting, too: it keeps everything and removes what is missing by chance.
-        return Figure(name, unguided["negative"], low=negative, note="no setting tried keeps that; this is none's")
-    best = max(fit, key=lambda key: tried[key]["negative"] or 0)
-    score = tried[best]
-    gain = (score["quality"] or 0) - (unguided["quality"] or 0)  # neither is None in an admissible setting
-    return Figure(
-        name, score["negative"], low=negative, note=f"{best}: positive {score['positive']:.3f}, quality {gain:+.3f}"
-    )
+    if score["positive"] is None or score["quality"] is None or unguided["quality"] is None:
+        return Figure(name, None, low=negative, note=f"{chosen}: no picture could be read")
+    note = f"{chosen}: positive {score['positive']:.3f}, quality {score['quality'] - unguided['quality']:+.3f}"
+    if admissible(score, unguided, positive):
+        return Figure(name, score["negative"], low=negative, note=note)
+    # No guidance is a setting, too: it keeps everything and removes what is missing by chance.
+    told = f"none's; {note}, negative {score['negative']:.3f} does not keep the bound"
+    return Figure(name, unguided["negative"], low=negative, note=told)
+
+
+def base_figures(rows: Drawn, name: str) -> list[Figure]:
+    """What the teacher draws, for comparison: these have no bounds."""
+    score, images = scored(rows[name]), f"{len(rows[name])} images"
+    return [Figure(f"{name}: {column}", score[column], note=images) for column in ("positive", "negative", "quality")]
 
 
 def seconds(pipe: Any) -> float:
@@ -162,10 +173,26 @@ def seconds(pipe: Any) -> float:
     return round(statistics.median(times[1:]), 3)  # the first call warms up
 
 
-def _tick(progress: Progress, what: str, total: int) -> Tick:
-    task: TaskID = progress.add_task(what, total=total)
-    return lambda done: progress.advance(task, done)
+def cores() -> str:
+    """How many threads torch uses here, in words."""
+    number = torch.get_num_threads()
+    return f"{number} core{'s' if number > 1 else ''}"
+
+
+@contextmanager
+def _resumable(kept: Path) -> Iterator[None]:
+    """Say after Ctrl-C where the finished work is."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"Stopped. What is finished lies in {kept}; give the same command again to go on.", err=True)
+        raise typer.Exit(130) from None
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, transient=True)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(app_of(main))

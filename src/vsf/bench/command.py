@@ -1,0 +1,28 @@
+"""How a ``python -m vsf.bench...`` command is run, and how it ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from vsf.errors import VsfError
+
+
+def app_of(*commands: Callable[..., None], text: str | None = None) -> typer.Typer:
+    """One function as the command itself, or several as its subcommands below a help text."""
+    several = len(commands) > 1
+    app = typer.Typer(help=text, no_args_is_help=several, add_completion=False, pretty_exceptions_enable=False)
+    for command in commands:
+        app.command()(command)
+    return app
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command: what this package refuses is one line on stderr and exit code 2."""
+    try:
+        app()
+    except VsfError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,44 @@
+"""Numbered pictures side by side, large enough to look at, each above what was asked for."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vsf.generate.sheet import FAINT, GAP, INK, LINE, PAPER, write_line
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SIDE = 224  # pixels: enough to tell a small part, five in a row on a screen
+COLUMNS = 5
+LETTERS = 28  # what fits on a line beneath a picture
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A picture, what was asked for, which may take two lines, and below that what to look for."""
+
+    image: Image
+    prompt: str
+    question: str
+
+
+def contact_sheet(cells: Sequence[Cell]) -> Image:
+    """The cells, row by row; small pictures are enlarged smoothly, which people read better than big pixels."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    height = SIDE + 3 * LINE + GAP
+    rows = -(-len(cells) // COLUMNS)
+    sheet = Image.new("RGB", (GAP + COLUMNS * (SIDE + GAP), GAP + rows * height), PAPER)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+    for index, cell in enumerate(cells):
+        row, column = divmod(index, COLUMNS)
+        left, top = GAP + column * (SIDE + GAP), GAP + row * height
+        sheet.paste(cell.image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS), (left, top))
+        lines = [(line, FAINT) for line in textwrap.wrap(cell.prompt, LETTERS)] + [(cell.question, INK)]
+        for number, (line, ink) in enumerate(lines):
+            write_line(pen, font, line, (left, top + SIDE + 2 + LINE * number), SIDE, ink)
+    return sheet

@@ -1,0 +1,105 @@
+"""Jobs done side by side, whose results a stopped run leaves behind and the next run takes up."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import torch
+from pydantic import BaseModel
+
+from vsf.bench import journal
+
+Rows = list[dict[str, Any]]
+Tick = Callable[[int], None]
+"""Told how many more images are done."""
+
+
+class Job(Protocol):
+    """A piece of work that can be sent to another process; its `repr` tells it from every other job."""
+
+    @property
+    def size(self) -> int:
+        """How many images it is about."""
+        ...
+
+    def run(self) -> Rows:
+        """Do it; what comes back must be plain JSON."""
+        ...
+
+
+class Done(BaseModel):
+    """A finished job, by the hash of what it was."""
+
+    job: str
+    rows: Rows
+
+
+class Crew:
+    """Does jobs in `workers` processes of one thread each, or right here where that is 1.
+
+    file: where results are kept as they come. stamp: what they depend on beside the job, such as a hash of weights;
+        results with another stamp are left alone.
+
+    Raises:
+        RequestError: the file is damaged, or cannot be read or written.
+    """
+
+    def __init__(self, file: Path, stamp: str, workers: int) -> None:
+        self.file, self.stamp, self.workers = file, stamp, workers
+        self._pool: ProcessPoolExecutor | None = None
+        self._done = {done.job: done.rows for done in journal.read(file, Done)}
+
+    def __enter__(self) -> Crew:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        if self.workers > 1:
+            self._pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"), initializer=_start)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def perform(self, jobs: Sequence[Job], tick: Tick) -> list[Rows]:
+        """The results of the jobs, in their order; those that are known are not done again."""
+        keys = [self._key(job) for job in jobs]
+        missing = [job for job, key in zip(jobs, keys, strict=True) if key not in self._done]
+        tick(sum(job.size for job in jobs) - sum(job.size for job in missing))
+        for job, rows in self._results(missing):
+            journal.append(self.file, [Done(job=self._key(job), rows=rows)])
+            self._done[self._key(job)] = rows
+            tick(job.size)
+        return [self._done[key] for key in keys]
+
+    def _results(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Rows]]:
+        if self._pool is None:
+            yield from ((job, job.run()) for job in jobs)
+            return
+        running = {self._pool.submit(job.run): job for job in jobs}
+        for future in as_completed(running):
+            yield running[future], future.result()
+
+    def _key(self, job: Job) -> str:
+        return hashlib.sha256(f"{self.stamp} {job!r}".encode()).hexdigest()[:24]
+
+
+def _start() -> None:
+    """Prepare a worker: the parent alone answers Ctrl-C, and no worker outlives it, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,83 @@
+"""The picture of how the judge bears damage: ``python -m vsf.bench.damage_plot``, from the rows of the figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vsf.bench.command import app_of, run
+from vsf.bench.tiny_figures import RESULTS
+from vsf.errors import RequestError
+
+UNITS = {
+    "blur": "blur, pixels",
+    "noise": "noise, share of the full range",
+    "patch shuffle": "share of patches shuffled",
+    "half-erased": "share of the object erased",
+}
+QUALITY, PARTS, UNREADABLE = "#2563eb", "#d97706", "#71717a"
+Level = Mapping[str, Any]
+
+
+def main(
+    results: Annotated[Path, typer.Option(help="The figures with their rows.")] = RESULTS,
+    out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("docs/images/judge-damage.png"),
+) -> None:
+    """Draw quality and part verdicts against the strength of each damage."""
+    from matplotlib.figure import Figure
+
+    damages = rows_of(results)
+    sheet = Figure(figsize=(4 * len(damages), 4), layout="constrained")
+    axes = sheet.subplots(1, len(damages), sharey=True, squeeze=False)[0]
+    for axis, (damage, levels) in zip(axes, damages.items(), strict=True):
+        draw(axis, levels)
+        axis.set_xlabel(UNITS[damage])
+    axes[0].set_ylabel("share, or quality from 0 to 1")
+    count = len(next(iter(damages.values()))[0]["quality"])
+    sheet.suptitle(f"The judge on {count} rendered scenes that were damaged")
+    sheet.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sheet.savefig(out, dpi=100)
+    typer.echo(f"The plot is in {out}.")
+
+
+def rows_of(results: Path) -> dict[str, list[Level]]:
+    """The levels of each damage, from none to severe. Raises RequestError where there are none."""
+    try:
+        rows = json.loads(results.read_text(encoding="utf-8"))["judge_damages"]
+    except (OSError, KeyError, ValueError) as error:
+        raise RequestError(f'"{results}" holds no figures: "python -m vsf.bench.tiny_figures" comes first.') from error
+    damages: dict[str, list[Level]] = {}
+    for row in rows:
+        damages.setdefault(row["damage"], []).append(row)
+    return damages
+
+
+def draw(axis: Any, levels: Sequence[Level]) -> None:
+    """One damage: mean quality with the middle half of the images, part verdicts, and how many cannot be read.
+
+    What cannot be read has no quality and no verdict: it shows as the grey bars alone.
+    """
+    import numpy as np
+
+    at = [row["level"] for row in levels]
+    quality = [np.array([value for value in row["quality"] if value is not None]) for row in levels]
+    unread = [sum(value is None for value in row["quality"]) / len(row["quality"]) for row in levels]
+    mean = [q.mean() if len(q) else np.nan for q in quality]
+    low, high = ([np.quantile(q, cut) if len(q) else np.nan for q in quality] for cut in (0.25, 0.75))
+    parts = [np.nan if row["parts"] is None else row["parts"] for row in levels]
+    axis.bar(at, unread, width=max(at) * 0.05, color=UNREADABLE, alpha=0.5, label="images that cannot be read")
+    axis.fill_between(at, low, high, color=QUALITY, alpha=0.15, label="quality, middle half of the images")
+    axis.plot(at, mean, "o-", color=QUALITY, label="quality, mean of what can be read")
+    axis.plot(at, parts, "s-", color=PARTS, label="part verdicts that are right")
+    axis.set_ylim(-0.02, 1.04)
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+if __name__ == "__main__":
+    run(app_of(main))

@@ -1,0 +1,41 @@
+"""How far a family of settings can go before it gives away too much, from noisy measurements at some scales."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+STEP = 0.05  # of the scale
+
+
+@dataclass(frozen=True)
+class Point:
+    """The scores measured at a scale, on so many images."""
+
+    scale: float
+    images: int
+    positive: float
+    negative: float
+    quality: float
+
+
+def furthest(points: Sequence[Point], positive: float, quality: float) -> tuple[float, float]:
+    """The largest scale up to which positive score and quality stay at least so high, and the negative score there.
+
+    More scale never brings an object back nor a part, so both scores are smoothed by isotonic regression, weighted by
+    images; between the measured scales they are interpolated. The first of them has to be 0, no guidance, which is also
+    the answer when even that does not keep the scores.
+    """
+    from scipy.optimize import isotonic_regression
+
+    points = sorted(points, key=lambda point: point.scale)
+    scales, weights = [point.scale for point in points], [point.images for point in points]
+    kept = isotonic_regression([point.positive for point in points], weights=weights, increasing=False).x
+    gone = isotonic_regression([point.negative for point in points], weights=weights).x
+    grid = np.arange(0, scales[-1] + STEP / 2, STEP)
+    fine = np.interp(grid, scales, kept) >= positive
+    fine &= np.interp(grid, scales, [point.quality for point in points]) >= quality
+    end = max(0, int(np.argmin(np.append(fine, False))) - 1)
+    return float(grid[end]), float(np.interp(grid[end], scales, gone))

@@ -1,0 +1,131 @@
+"""Ask a judge about every image of a folder, and keep each verdict as soon as it is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from vsf.bench import journal
+from vsf.bench.folder import in_use, pairs
+from vsf.bench.rows import VERDICTS, Row, Verdict, rows, verdicts
+from vsf.bench.run import Engine, Tick
+from vsf.errors import RequestError
+from vsf.judges import base
+
+if TYPE_CHECKING:
+    from vsf.bench.suites import Pair
+
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a judge made of a folder: images asked about, those without a score by reason, tokens and US dollars."""
+
+    images: int
+    unscored: Counter[str]
+    tokens: int | None
+    cost: float | None
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The work itself: verdicts on some images, each of them the frames of a file."""
+
+    judge: base.Judge
+
+    def __call__(self, images: Sequence[tuple[Row, tuple[base.Case, ...]]]) -> list[Verdict]:
+        """Ask about every frame of every image; the worst frame counts. Raises RequestError, also for a lost file."""
+        cases = [case for _, frames in images for case in frames]
+        try:
+            answers = iter(self.judge(cases))
+        except OSError as error:
+            raise RequestError(f"cannot read an image of the run: {error}. Put it back, or draw it again.") from error
+        return [_verdict(row, self.judge, worst([next(answers) for _ in frames])) for row, frames in images]
+
+
+def judge(folder: Path, judge: base.Judge, engine: Engine, tick: Tick) -> Tally:
+    """Ask about the images that this judge, in this version, has not given a final verdict on.
+
+    Images that are equal to the last bit, and stand for the same pair, are asked about once.
+
+    Raises:
+        RequestError: there are no rows, an image is lost, the disk is full, or the judge cannot work at all.
+    """
+    with in_use(folder):
+        images = {(row.image_hash, row.pair): row for row in rows(folder)}
+        if not images:
+            raise RequestError(f'there are no rows in "{folder}": run "vsf bench run --out {folder}" first.')
+        given = {(v.image_hash, v.pair) for v in _of(verdicts(folder), judge) if v.final}
+        about = {pair.id: pair for pair in pairs(folder)}
+        todo = [(row, _cases(folder, row, about[row.pair])) for subject, row in images.items() if subject not in given]
+        done = len(images) - len(todo)
+        tick(done, len(images))
+        jobs = [todo[start : start + judge.batch] for start in range(0, len(todo), judge.batch)]
+        for found in engine.map(Asking(judge), jobs):
+            journal.append(folder / VERDICTS, found)
+            done += len(found)
+            tick(done, len(images))
+        return tally(_of(verdicts(folder), judge))
+
+
+def worst(answers: Sequence[base.Verdict]) -> base.Verdict:
+    """One verdict for a clip: what does not hold in every frame does not hold, and the poorest frame is its quality.
+
+    A clip with a frame that is unscored is unscored.
+    """
+    if len(answers) == 1:
+        return answers[0]
+    unscored = [answer for answer in answers if answer.positive is None]
+    if unscored:
+        found = base.Verdict(None, None, None, unscored[0].reason, final=all(answer.final for answer in answers))
+    else:
+        poorest = min(answers, key=lambda answer: (answer.positive, answer.negative, answer.quality))
+        found = base.Verdict(
+            all(answer.positive for answer in answers),
+            all(answer.negative for answer in answers),
+            min(answer.quality for answer in answers if answer.quality is not None),
+            f"frame {answers.index(poorest) + 1} of {len(answers)}: {poorest.reason}",
+        )
+    return replace(found, tokens=_total(a.tokens for a in answers), cost=_total(a.cost for a in answers))
+
+
+def tally(given: Sequence[Verdict]) -> Tally:
+    """Count the verdicts of one judge."""
+    unscored = Counter(verdict.reason.partition(":")[0] for verdict in given if verdict.positive is None)
+    return Tally(len(given), unscored, _total(v.tokens for v in given), _total(v.cost for v in given))
+
+
+def _total(numbers: Iterable[Number | None]) -> Number | None:
+    """The sum of what was counted; None where nothing was."""
+    counted = [number for number in numbers if number is not None]
+    return sum(counted[1:], counted[0]) if counted else None
+
+
+def _of(given: Sequence[Verdict], judge: base.Judge) -> list[Verdict]:
+    return [verdict for verdict in given if (verdict.judge, verdict.judge_version) == (judge.name, judge.version)]
+
+
+def _cases(folder: Path, row: Row, pair: Pair) -> tuple[base.Case, ...]:
+    return tuple(
+        base.Case(
+            folder / row.image,
+            pair.prompt,
+            pair.negative,
+            pair.question_positive,
+            pair.question_negative,
+            dict(pair.about),
+            frame,
+        )
+        for frame in range(row.frames)
+    )
+
+
+def _verdict(row: Row, judge: base.Judge, answer: base.Verdict) -> Verdict:
+    return Verdict(
+        image_hash=row.image_hash, pair=row.pair, judge=judge.name, judge_version=judge.version, **asdict(answer)
+    )

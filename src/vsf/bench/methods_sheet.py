@@ -1,0 +1,119 @@
+"""Every method at its best, side by side: ``python -m vsf.bench.methods_sheet``.
+
+Best is what removes most on dev prompts while the object stays (positive score and quality close to no guidance), of a
+handful of strengths for each method. The sheet then shows test prompts. It is for looking; the benchmark judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+import typer
+from rich.progress import Progress
+
+import vsf
+from vsf.bench.command import app_of, run
+from vsf.bench.crew import Crew
+from vsf.bench.figure import write
+from vsf.bench.sampling import Row, Setting, draw, mixed_shots, pipeline, sample
+from vsf.bench.search import NONE, QUALITY_LOSS, scored
+from vsf.generate.models import hash_folder
+from vsf.generate.sheet import contact_sheet
+from vsf.judges.scenes import describe
+from vsf.tiny import folder
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+RESULTS, PICTURE = Path("benchmarks/results/methods_dev.json"), Path("docs/images/methods.png")
+POSITIVE_LOSS = 0.08
+SHOWN = 4
+STRENGTHS: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "vsf": [{"scale": scale} for scale in (0.5, 1.0, 1.5, 2.0, 3.0)],
+    "vsf orthogonal": [
+        {"scale": scale, "orthogonal": True, "special_tokens": "strip"} for scale in (1.5, 2.5, 3.5, 5.0, 7.0)
+    ],
+    "nag": [
+        {**vsf.NormalizedAttentionGuidance.PRESETS["nag"], "scale": scale} for scale in (4.0, 8.0, 12.0, 16.0, 20.0)
+    ],
+    "nag++": [
+        {**vsf.NormalizedAttentionGuidance.PRESETS["nag++"], "scale": scale} for scale in (2.0, 4.0, 6.0, 9.0, 14.0)
+    ],
+    "nasa": [{"scale": scale} for scale in (0.05, 0.1, 0.2, 0.3, 0.4)],
+    "ong": [{"scale": scale} for scale in (0.1, 0.25, 0.5, 1.0, 2.0)],
+    "negpip": [{"scale": scale} for scale in (0.25, 0.5, 1.0, 1.5, 2.0)],
+    "cfg": [{"scale": scale} for scale in (1.5, 2.0, 3.0, 5.0, 8.0)],
+}
+"""Knobs to try, by the label of a column, whose first word without "+" is the method."""
+
+
+def settings() -> dict[str, list[Setting]]:
+    """The settings to try for each column."""
+    return {
+        label: [Setting(f"{label} scale={knobs['scale']:g}", vsf.method(_method(label), **knobs)) for knobs in tried]
+        for label, tried in STRENGTHS.items()
+    }
+
+
+def best(tried: Sequence[Setting], rows: Mapping[Setting, Sequence[Row]]) -> Setting:
+    """The setting that removes most among those that keep the object and the quality, else the weakest."""
+    plain = scored(rows[NONE])
+
+    def keeps(setting: Setting) -> bool:
+        score = scored(rows[setting])
+        losses = {"positive": POSITIVE_LOSS, "quality": QUALITY_LOSS}
+        return all((score[name] or 0.0) >= (plain[name] or 0.0) - loss for name, loss in losses.items())
+
+    kept = [setting for setting in tried if keeps(setting)]
+    return max(kept, key=lambda setting: scored(rows[setting])["negative"] or 0.0) if kept else tried[0]
+
+
+def main(
+    prompts: Annotated[int, typer.Option(min=1, help="Dev prompts for each strength.")] = 64,
+    seed: Annotated[int, typer.Option(help="Decides prompts and noise.")] = 0,
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")] = RESULTS,
+    picture: Annotated[Path, typer.Option(help="The sheet to write.")] = PICTURE,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core if not given.")] = None,
+) -> None:
+    """Find each method's best strength on dev prompts and show it on test prompts."""
+    tried, model = settings(), folder()
+    every = [NONE, *(setting for several in tried.values() for setting in several)]
+    kept = out.with_suffix(".unfinished.jsonl")
+    weights = hash_folder(model)
+    crew = Crew(kept, f"{vsf.__version__} {weights}", workers or torch.get_num_threads())
+    with Progress(transient=True) as progress, crew:
+        task = progress.add_task("dev prompts", total=prompts * len(every))
+        shots = mixed_shots(prompts, [seed], "dev")
+        rows = sample(crew, model, every, shots, lambda done: progress.advance(task, done))
+    chosen = {"none": NONE, **{label: best(several, rows) for label, several in tried.items()}}
+    table = [{"setting": setting.name, **scored(rows[setting])} for setting in every]
+    for line in table:
+        typer.echo("  ".join(str(value) for value in line.values()))
+    names = [{"column": label, "setting": setting.name} for label, setting in chosen.items()]
+    write(out, [], about=[{"weights": weights, "prompts": prompts}], chosen=names, settings=table)
+    _sheet(model, chosen, seed).save(picture)
+    kept.unlink()
+
+
+def _sheet(model: Path, chosen: Mapping[str, Setting], seed: int) -> Image:
+    """One column for each method, one row for each prompt, with what the judge saw."""
+    shots, columns, images = mixed_shots(SHOWN, [seed], "test"), [], []
+    for label, setting in chosen.items():
+        drawn = draw(pipeline(model), setting, shots)
+        columns.append(setting.name if setting is not NONE else label)
+        images += drawn
+    rows = [f"{shot.pair.prompt} / {shot.pair.negative}" for shot in shots]
+    captions = [describe(image, shots[index % SHOWN].pair.negative) for index, image in enumerate(images)]
+    title = ["Each method at its best strength on dev prompts; below, what the judge saw"]
+    return contact_sheet(title, columns, rows, images, captions)
+
+
+def _method(label: str) -> str:
+    return label.split()[0].rstrip("+")
+
+
+if __name__ == "__main__":
+    run(app_of(main))

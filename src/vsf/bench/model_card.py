@@ -1,0 +1,86 @@
+"""The figures in the model card: ``python -m vsf.bench.model_card`` writes them from the committed results."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vsf.bench import journal
+from vsf.bench.command import app_of, run
+from vsf.bench.figure import Figure
+from vsf.bench.tiny_figures import RESULTS
+from vsf.errors import RequestError
+from vsf.generate.models import hash_folder
+from vsf.tiny import folder
+
+CARD = folder().with_name("README.md")
+BEGIN, END = "<!-- figures: written by python -m vsf.bench.model_card -->\n", "<!-- end of figures -->\n"
+MARKS = {True: "yes", False: "**no**", None: ""}
+
+
+def main(
+    results: Annotated[Path, typer.Option(help="The figures with their rows.")] = RESULTS,
+    card: Annotated[Path, typer.Option(help="The model card to bring up to date.")] = CARD,
+) -> None:
+    """Write the figures into the model card."""
+    try:
+        measured = json.loads(results.read_text(encoding="utf-8"))
+        weights = measured["about"][0]["weights"]["tiny"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RequestError(f'"{results}" holds no figures: "python -m vsf.bench.tiny_figures" comes first.') from error
+    if weights != hash_folder(folder()):
+        raise RequestError(f'"{results}" is of other weights than those here: measure these first.')
+    journal.write(card, updated(card.read_text(encoding="utf-8"), measured).encode())
+    typer.echo(f"The figures are in {card}.")
+
+
+def updated(card: str, measured: Mapping[str, Any]) -> str:
+    """The card with these figures between its two marks. Raises RequestError where it lacks them."""
+    before, begin, rest = card.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise RequestError(f"the model card has no place for figures: a line {BEGIN.strip()} and a line {END.strip()}.")
+    return before + begin + section(measured) + end + after
+
+
+def section(measured: Mapping[str, Any]) -> str:
+    """The figures as Markdown: those with a bound, then the teacher's, and on how many images they rest."""
+    figures = [Figure(**_fields(row)) for row in measured["figures"]]
+    images = Counter(row["setting"] for row in measured["rows"])
+    bounded = [figure for figure in figures if figure.bound]
+    others = [figure for figure in figures if not figure.bound]
+    told = f"Of held-out test prompts, {images['none']} images for each setting of `tiny`."
+    lines = ["", told, "", *_table(["figure", "value", "bound", "held", "note"], [_row(one) for one in bounded]), ""]
+    if others:
+        rows = [[one.name, _value(one), one.note] for one in others]
+        lines += ["For comparison, without bounds:", "", *_table(["figure", "value", "note"], rows), ""]
+    return "\n".join(lines) + "\n"
+
+
+def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A figure's fields from JSON, where an open bound is null."""
+    low, high = row["low"], row["high"]
+    open_ends = {"low": -math.inf if low is None else low, "high": math.inf if high is None else high}
+    return {"name": row["name"], "value": row["value"], "note": row["note"], **open_ends}
+
+
+def _row(figure: Figure) -> list[str]:
+    return [figure.name, _value(figure), figure.bound, MARKS[figure.held], figure.note]
+
+
+def _value(figure: Figure) -> str:
+    return "not measured" if figure.value is None else f"{figure.value:.3f}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+if __name__ == "__main__":
+    run(app_of(main))

@@ -1,0 +1,165 @@
+"""The search for the settings of value sign flip that give away least, on dev prompts alone.
+
+A *form* is everything about a setting but its scale; the scale says how far it goes along the form's frontier between
+positive and negative score. What was measured at some scales is smoothed by isotonic regression (more scale never
+brings an object back nor a part), with no guidance as scale 0, and read between them by linear interpolation. So each
+estimate rests on all images of its form, not on those of one scale. The search has three rounds:
+
+1. Every form at every coarse scale, on COARSE prompts.
+2. For each bound the PROMISING forms, around the largest scale that keeps the bound, on FINE prompts.
+3. For each bound the FINALISTS among the forms, at the scale that now seems the largest, on FINAL prompts.
+
+To keep a bound is to exceed it by a margin, one standard error of the difference between a dev and a test sample, with
+a quality within QUALITY_LOSS of no guidance: a setting that only just holds on dev prompts misses on test prompts every
+other time. Chosen is, among the finalists, the form that seems to remove most, at the scale where it has come to the
+margin. Where no form leaves the margin the bound itself has to do; where not even no guidance keeps it the scale is the
+smallest: the figure tells how far off the model is.
+
+One setting for each bound goes on to the test prompts: to choose there again would be to tune on them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import vsf
+from vsf.bench.frontier import Point, furthest
+from vsf.bench.sampling import Row, Setting, share
+
+NONE = Setting("none", vsf.method("none"))
+QUALITY_LOSS = 0.05
+COARSE, FINE, FINAL = 64, 128, 384  # dev prompts
+PROMISING, FINALISTS = 2, 3
+SCALES = (1.0, 2.0, 4.0, 8.0)
+AROUND = (0.8, 1.0, 1.25)
+FINEST, LARGEST = 0.1, 10.0  # scales
+EVERYWHERE = vsf.Schedule()
+
+Scores = Mapping[str, float | None]
+Draw = Callable[[Sequence[Setting], int], Mapping[Setting, Sequence[Row]]]
+"""Rows of these settings on the first so many of the dev prompts."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A family of settings that differ in their scale alone."""
+
+    orthogonal: bool = True
+    special_tokens: Literal["keep", "strip"] = "strip"
+    offset: float = 0.0
+    schedule: vsf.Schedule = EVERYWHERE
+
+    def at(self, scale: float) -> Setting:
+        """The setting of this scale, named after what it sets."""
+        told = [f"vsf scale={scale:g} offset={self.offset:g} tokens={self.special_tokens}"]
+        told += ["orthogonal"] if self.orthogonal else []
+        when = self.schedule
+        told += [f"steps={when.start:g}–{when.end:g}"] if (when.start, when.end) != (0, 1) else []
+        told += [f"layers={'+'.join(map(str, when.layers))}"] if when.layers is not None else []
+        method = vsf.ValueSignFlip(
+            scale=scale, offset=self.offset, orthogonal=self.orthogonal, special_tokens=self.special_tokens
+        )
+        return Setting(" ".join(told), method, schedule=when)
+
+
+FORMS = (
+    Form(),
+    Form(special_tokens="keep"),
+    Form(orthogonal=False),
+    Form(orthogonal=False, special_tokens="keep"),
+    Form(offset=-1.0),
+    Form(offset=1.0),
+    Form(schedule=vsf.Schedule(start=0.125)),
+    Form(schedule=vsf.Schedule(start=0.25, end=0.75)),
+)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a setting scored on so many dev prompts."""
+
+    setting: Setting
+    prompts: int
+    scores: Scores
+
+
+class Search:
+    """The three rounds; `trials` has what each form scored by its scale, on the most prompts that it was drawn for."""
+
+    def __init__(self, draw: Draw, forms: Sequence[Form], test_images: int) -> None:
+        self.draw, self.test_images = draw, test_images
+        self.trials: dict[Form, dict[float, Trial]] = {form: {} for form in forms}
+        self.unguided: Scores = {}
+
+    def run(self, bounds: Sequence[float]) -> list[Setting]:
+        """The setting chosen for each bound."""
+        self._try([(form, scale) for form in self.trials for scale in SCALES], COARSE)
+        places = [place for bound in bounds for place in self._furthest(bound)[:PROMISING]]
+        self._try([(form, rounded(scale * part)) for form, scale in places for part in AROUND], FINE)
+        finalists = {bound: self._furthest(bound)[:FINALISTS] for bound in bounds}
+        self._try([place for places in finalists.values() for place in places], FINAL)
+        return [self._best(bound, [form for form, _ in finalists[bound]]) for bound in bounds]
+
+    def table(self) -> list[dict[str, Any]]:
+        """What every setting scored, one row each, no guidance first."""
+        trials = [trial for tried in self.trials.values() for trial in tried.values()]
+        rows = [{"setting": trial.setting.name, "prompts": trial.prompts, **trial.scores} for trial in trials]
+        return [{"setting": NONE.name, "prompts": max(trial.prompts for trial in trials), **self.unguided}, *rows]
+
+    def _try(self, places: Iterable[tuple[Form, float]], prompts: int) -> None:
+        places = list(dict.fromkeys(places))
+        rows = self.draw([NONE, *(form.at(scale) for form, scale in places)], prompts)
+        self.unguided = scored(rows[NONE])
+        for form, scale in places:
+            setting = form.at(scale)
+            self.trials[form][scale] = Trial(setting, len(rows[setting]), scored(rows[setting]))
+
+    def _best(self, bound: float, forms: Collection[Form]) -> Setting:
+        """The setting that, by all that was measured, removes most within a bound."""
+        return next(form.at(scale) for form, scale in self._furthest(bound) if form in forms)
+
+    def _furthest(self, bound: float) -> list[tuple[Form, float]]:
+        """The forms and the largest scale at which each keeps a bound, the one that then removes most first."""
+        floor = (self.unguided["quality"] or 0.0) - QUALITY_LOSS
+        for least in (bound + margin(bound, FINAL, self.test_images), bound):
+            ends = {form: furthest(self._points(form), least, floor) for form in self.trials}
+            if any(scale > 0 for scale, _ in ends.values()):
+                break
+        best = sorted(ends, key=lambda form: ends[form][1], reverse=True)
+        return [(form, rounded(ends[form][0])) for form in best]
+
+    def _points(self, form: Form) -> list[Point]:
+        """What was measured of a form; what could not be read kept and removed nothing."""
+        tried = self.trials[form]
+        measured = {0.0: (max(one.prompts for one in tried.values()), self.unguided)}
+        measured |= {scale: (trial.prompts, trial.scores) for scale, trial in tried.items()}
+        names = ("positive", "negative", "quality")
+        return [Point(at, count, *(scores[name] or 0.0 for name in names)) for at, (count, scores) in measured.items()]
+
+
+def rounded(scale: float) -> float:
+    """Two digits of a scale, within what makes sense to try."""
+    return min(max(float(f"{scale:.2g}"), FINEST), LARGEST)
+
+
+def margin(bound: float, dev_images: int, test_images: int) -> float:
+    """One standard error of the difference between the shares seen in two samples when the share is `bound`."""
+    return math.sqrt(bound * (1 - bound) * (1 / dev_images + 1 / test_images))
+
+
+def scored(rows: Sequence[Row]) -> dict[str, float | None]:
+    """The three scores of a setting, and how often colour and background are right."""
+    columns = {"positive": "object", "negative": "part_gone", "quality": "quality"}
+    scores = {name: share(rows, column) for name, column in columns.items()}
+    return {**scores, "colour": share(rows, "colour"), "background": share(rows, "background")}
+
+
+def admissible(scores: Scores, unguided: Scores, positive: float) -> bool:
+    """Whether a setting keeps the positive score and the quality."""
+    kept, quality, reference = scores["positive"], scores["quality"], unguided["quality"]
+    if kept is None or quality is None or reference is None:
+        return False
+    return kept >= positive and quality >= reference - QUALITY_LOSS

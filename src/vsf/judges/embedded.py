@@ -1,0 +1,36 @@
+"""The judge of the little world, asked like every other judge."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import vsf
+from vsf.errors import RequestError
+from vsf.judges.base import Case, Question, Verdict
+from vsf.judges.scenes import WEIGHTS, answer, look
+
+
+class ScenesJudge:
+    """Reads what the embedded models draw; a case says in `about` which object was asked for."""
+
+    name = "scenes"
+    batch = 16
+    waits = False
+
+    def __init__(self) -> None:
+        self.version = f"{vsf.__version__}+{hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:12]}"
+
+    def __call__(self, cases: Sequence[Case]) -> list[Verdict]:
+        """Read the images of all cases together. Raises RequestError for a case of another world."""
+        for case in cases:
+            if "object" not in case.about:
+                raise RequestError(
+                    f'the judge scenes knows the little world alone, and the pair of "{case.prompt}" does not say '
+                    "which of its objects is meant; take another --judge for this suite."
+                )
+        readings = look([case.image() for case in cases])
+        return [
+            answer(reading, Question(case.about["object"], case.about.get("part", case.negative)))
+            for reading, case in zip(readings, cases, strict=True)
+        ]

@@ -1,0 +1,121 @@
+"""Frontiers, mixtures of neighbouring settings, and bands."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scored_rows import setting
+from vsf.bench.stats.tables import by_label
+from vsf.bench.stats.tradeoff import SHARES, Mixture, Point, band, blend, frontier, match, points, reached
+
+STEPS = [Point("a", 1.0, 0.2), Point("b", 0.9, 0.4), Point("c", 0.8, 0.3), Point("d", 0.5, 0.8)]
+PLANES = st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10)), min_size=1, max_size=12)
+
+
+def plane(cells):
+    return [Point(str(index), kept / 10, negative / 10) for index, (kept, negative) in enumerate(cells)]
+
+
+def test_a_frontier_leaves_out_what_is_beaten_in_both_scores():
+    assert [point.label for point in frontier(STEPS)] == ["a", "b", "d"]
+
+
+@given(PLANES)
+@settings(deadline=None)
+def test_a_point_is_on_the_frontier_or_another_is_at_least_as_good_in_both(cells):
+    found, front = plane(cells), frontier(plane(cells))
+    for point in found:
+        assert any(other.kept >= point.kept and other.negative >= point.negative for other in front)
+    for one in front:
+        assert not any(o.kept >= one.kept and o.negative >= one.negative and o != one for o in front)
+
+
+@pytest.mark.parametrize(
+    ("kept", "negative"), [(1.0, 0.2), (0.95, 0.3), (0.9, 0.4), (0.7, 0.6), (0.5, 0.8), (0.1, 0.8)]
+)
+def test_between_two_settings_the_line_between_them_is_reached(kept, negative):
+    assert reached(STEPS, kept) == pytest.approx(negative)
+
+
+def test_more_than_any_setting_keeps_is_not_reached():
+    assert reached(STEPS, 1.01) is None
+    assert match(STEPS, 1.01) is None
+    assert reached([], 0.5) is None
+
+
+def test_a_match_names_the_two_neighbours_and_their_shares():
+    assert match(STEPS, 0.95) == Mixture(("a", "b"), Fraction(1, 2))
+    assert match(STEPS, 0.9) == Mixture(("b",))
+    assert match(STEPS, 0.2) == Mixture(("d",))
+
+
+@given(PLANES, st.floats(0, 1))
+@settings(deadline=None)
+def test_a_match_keeps_what_was_asked_and_its_weights_are_sixteenths(cells, kept):
+    found = match(plane(cells), kept)
+    by_name = {point.label: point for point in plane(cells)}
+    if found is None:
+        assert max(point.kept for point in by_name.values()) < kept
+        return
+    assert sum(found.weights.values()) == 1
+    assert all(weight * SHARES == int(weight * SHARES) for weight in found.weights.values())
+    assert sum(weight * by_name[label].kept for label, weight in found.weights.items()) >= kept - 1e-12
+
+
+def test_a_mixture_scores_the_weighted_mean_image_by_image_and_none_where_one_is_unscored():
+    tables = by_label([*setting("a", [True] * 3, [True, None, False]), *setting("b", [True] * 3, [False, True, False])])
+    assert blend(tables, Mixture(("a", "b"), Fraction(1, 4)), "negative") == {
+        ("p0", 0): 0.25,
+        ("p1", 0): None,
+        ("p2", 0): 0.0,
+    }
+
+
+def test_an_image_that_one_setting_of_a_mixture_lacks_is_unscored():
+    tables = by_label([*setting("a", [True, True], [True, True]), *setting("b", [True], [True])])
+    assert blend(tables, Mixture(("a", "b"), Fraction(1, 2)), "negative") == {("p0", 0): 1.0, ("p1", 0): None}
+
+
+def test_points_are_the_means_of_the_settings_that_have_scores():
+    rows = [*setting("a", [True, False], [True, True], [0.5, 1.0]), *setting("b", [None], [None], [None])]
+    assert points(by_label(rows), ["a", "b"]) == [Point("a", 0.5, 1.0)]
+    assert points(by_label(rows), ["a"], "quality") == [Point("a", 0.75, 1.0)]
+
+
+def sweep(pairs=60):
+    """Three strengths: the more is removed, the less is kept."""
+    rng = np.random.default_rng(3)
+    return by_label(
+        row
+        for label, kept, negative in (("s=1", 0.98, 0.2), ("s=2", 0.9, 0.5), ("s=3", 0.6, 0.9))
+        for row in setting(label, list(rng.random(pairs) < kept), list(rng.random(pairs) < negative))
+    )
+
+
+def test_a_band_holds_its_line_and_ends_where_no_setting_reaches():
+    tables = sweep()
+    found = band(tables, list(tables), "positive", [0.5, 0.7, 0.9, 1.5])
+    assert np.all(found.low[:3] <= found.negative[:3])
+    assert np.all(found.negative[:3] <= found.high[:3])
+    assert np.all(found.high[:3] - found.low[:3] < 0.5)
+    assert np.isnan([found.negative[3], found.low[3], found.high[3]]).all()
+
+
+def test_the_line_of_a_band_is_what_the_frontier_reaches():
+    tables = sweep()
+    grid = [0.55, 0.65, 0.8, 0.92]
+    found = band(tables, list(tables), "positive", grid)
+    assert found.negative == pytest.approx([reached(points(tables, list(tables)), kept) for kept in grid])
+
+
+def test_a_band_narrows_with_the_number_of_pairs():
+    few, many = (band(tables, list(tables), "positive", [0.8]) for tables in (sweep(40), sweep(640)))
+    assert many.high[0] - many.low[0] < 0.5 * (few.high[0] - few.low[0])
+
+
+def test_a_curve_without_scores_has_an_empty_band():
+    tables = by_label(setting("a", [None], [None]))
+    assert np.isnan(band(tables, ["a"], "positive", [0.5]).negative).all()

@@ -1,0 +1,142 @@
+"""Judging: every image once, each verdict kept at once, unscored ones counted."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from bench_worlds import NONE, PAIRS, VSF, Coloured
+from vsf.bench import judge as stage
+from vsf.bench import run
+from vsf.bench.generation import Conditions
+from vsf.bench.rows import rows, scored, verdicts
+from vsf.bench.run import Task
+from vsf.engines import InProcess
+from vsf.errors import RequestError
+from vsf.judges.base import Verdict
+
+GOOD = Verdict(True, True, 0.9, "a car", tokens=10, cost=0.25)
+
+
+@dataclass
+class Scripted:
+    """Answers as it is told, and remembers what it was asked."""
+
+    answers: list = field(default_factory=list)
+    name: str = "scripted"
+    version: str = "1"
+    batch: int = 2
+    waits: bool = False
+
+    def __post_init__(self):
+        self.asked = []
+
+    def __call__(self, cases):
+        self.asked += cases
+        return [self.answers.pop(0) if self.answers else GOOD for _ in cases]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "Drawing", Coloured)
+    monkeypatch.setattr(run, "identify", lambda model: (model, "revision"))
+    run.run(tmp_path, Task([NONE, VSF], PAIRS, [0], Conditions(batch=5)), InProcess(), lambda done, total: None)
+    return tmp_path
+
+
+def ask(folder, judge, told=None):
+    return stage.judge(folder, judge, InProcess(), lambda done, total: (told or []).append((done, total)))
+
+
+def test_every_image_is_asked_about_with_the_words_of_its_pair(folder):
+    judge = Scripted()
+    tally = ask(folder, judge)
+    assert len(judge.asked) == 10
+    for row, case in zip(rows(folder), judge.asked, strict=True):
+        (pair,) = [pair for pair in PAIRS if pair.id == row.pair]
+        assert (case.prompt, case.negative, case.about) == (pair.prompt, pair.negative, {"object": "car"})
+        assert (case.question_positive, case.question_negative) == (pair.question_positive, pair.question_negative)
+        assert case.png() == (folder / row.image).read_bytes()
+    assert (tally.images, tally.unscored, tally.tokens, tally.cost) == (10, {}, 100, 2.5)
+    assert {score.positive for score in scored(folder)} == {True}
+
+
+def test_a_second_round_asks_nothing_and_another_version_asks_all(folder):
+    ask(folder, Scripted())
+    again, newer = Scripted(), Scripted(version="2")
+    assert ask(folder, again).images == 10
+    ask(folder, newer)
+    assert (len(again.asked), len(newer.asked)) == (0, 10)
+
+
+def test_what_was_answered_before_a_stop_is_kept(folder):
+    class Breaking(Scripted):
+        def __call__(self, cases):
+            if len(self.asked) == 4:
+                raise KeyboardInterrupt
+            return super().__call__(cases)
+
+    with pytest.raises(KeyboardInterrupt):
+        ask(folder, Breaking())
+    assert len(verdicts(folder)) == 4
+    rest = Scripted()
+    ask(folder, rest)
+    assert len(rest.asked) == 6
+
+
+def test_unscored_images_are_counted_by_reason_and_only_the_unreached_are_asked_again(folder):
+    refused = Verdict(None, None, None, "refused: no cars", tokens=3)
+    unreached = Verdict(None, None, None, "no answer: timed out", final=False)
+    tally = ask(folder, Scripted([refused, unreached, unreached]))
+    assert (tally.images, tally.unscored) == (10, {"refused": 1, "no answer": 2})
+    assert tally.tokens == 73
+    assert [score.positive for score in scored(folder)].count(None) == 3
+    again = Scripted()
+    tally = ask(folder, again)
+    assert len(again.asked) == 2
+    assert (tally.images, tally.unscored) == (10, {"refused": 1})
+
+
+def test_equal_images_of_one_pair_are_asked_about_once(folder):
+    drawn = rows(folder)
+    twin = drawn[0].model_copy(update={"key": "x", "label": "twin"})
+    stage.journal.append(folder / "rows.jsonl", [twin])
+    judge = Scripted()
+    ask(folder, judge)
+    assert len(judge.asked) == 10
+    assert len(scored(folder)) == 11
+    assert all(score.positive for score in scored(folder))
+
+
+def test_a_lost_image_is_named(folder):
+    lost = folder / rows(folder)[0].image
+    lost.unlink()
+
+    class Opening(Scripted):
+        def __call__(self, cases):
+            return [GOOD for case in cases if case.image()]
+
+    with pytest.raises(RequestError, match=lost.name):
+        ask(folder, Opening())
+
+
+def test_a_folder_without_rows_says_what_to_do(tmp_path):
+    with pytest.raises(RequestError, match=r"no rows.*vsf bench run"):
+        ask(tmp_path, Scripted())
+
+
+def test_the_worst_frame_of_a_clip_counts():
+    frames = [
+        Verdict(True, True, 0.9, "a", 10, 0.5),
+        Verdict(True, False, 0.8, "b", 10, 0.5),
+        Verdict(True, True, 0.2, "c", None, None),
+    ]
+    verdict = stage.worst(frames)
+    assert (verdict.positive, verdict.negative, verdict.quality) == (True, False, 0.2)
+    assert (verdict.tokens, verdict.cost) == (20, 1.0)
+    assert verdict.reason == "frame 2 of 3: b"
+
+
+def test_a_clip_with_a_frame_that_is_unscored_is_unscored():
+    verdict = stage.worst([GOOD, Verdict(None, None, None, "no answer: x", final=False)])
+    assert (verdict.positive, verdict.negative, verdict.quality) == (None, None, None)
+    assert (verdict.reason, verdict.final, verdict.tokens) == ("no answer: x", False, 10)

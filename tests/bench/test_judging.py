@@ -1,0 +1,52 @@
+"""The judge measured on renders."""
+
+import pytest
+
+from vsf.bench import judging
+from vsf.bench.crew import Crew
+from vsf.bench.judging import Examination, clean_figures, damage_figures, fall
+from vsf.judges.scenes import Reading
+
+
+@pytest.fixture
+def crew(tmp_path):
+    with Crew(tmp_path / "done.jsonl", "", 1) as crew:
+        yield crew
+
+
+def test_clean_renders_are_read_rightly_and_every_answer_is_counted(crew):
+    ticks = []
+    figures, rows = clean_figures(crew, 40, 0, ticks.append)
+    assert sum(ticks) == 40
+    assert all(figure.value >= 0.9 for figure in figures)
+    assert {row["answer"]: row["of"] for row in rows}["background"] == 40
+
+
+def test_a_judge_that_reads_nothing_is_wrong_on_clean_renders_and_has_no_quality_on_damaged_ones(crew, monkeypatch):
+    monkeypatch.setattr(judging, "look", lambda images: [Reading(None, None)] * len(images))
+    clean, _ = clean_figures(crew, 4, 0, lambda done: None)
+    assert {figure.value for figure in clean} == {0}
+    hurt, rows = damage_figures(crew, 2, 0, lambda done: None)
+    assert {figure.value for figure in hurt} == {None}
+    assert {figure.held for figure in hurt} == {None}
+    assert all(row["parts"] is None and row["quality"] == [None, None] for row in rows)
+    assert len(rows) == judging.LEVELS
+
+
+def test_the_fall_of_quality_is_that_of_the_images_that_can_be_read_before_and_after():
+    before = [0.9] * 10 + [0.1] * 10
+    after = [0.8] * 10 + [None] * 10
+    assert fall(before, after) == pytest.approx(0.1)
+    assert fall(before[:9], after[:9]) is None
+
+
+def test_a_batch_of_scenes_is_the_same_every_time_and_no_other_batch_is():
+    (first,), (again,), (other,) = (Examination(0, batch, 1).run() for batch in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_damage_lowers_the_quality_of_the_very_same_scene():
+    clean, hurt = (Examination(0, 0, 2, "noise", level).run() for level in (0.0, 0.1))
+    assert all(one["quality"] > other["quality"] for one, other in zip(clean, hurt, strict=True))
+    assert [name for name, _ in clean[0]["answers"]] == [name for name, _ in hurt[0]["answers"]]

@@ -1,0 +1,245 @@
+"""The report of a folder of judged rows."""
+
+import csv
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+import judged_folder
+from vsf.bench import report
+from vsf.bench.report.content import Asked, gather
+from vsf.bench.rows import scored
+from vsf.errors import RequestError
+
+CHANCES = {
+    "none": ("none", 0.99, 0.2, 0.97),
+    "VSF scale=1": ("vsf", 0.97, 0.45, 0.95),
+    "VSF scale=2": ("vsf", 0.93, 0.7, 0.93),
+    "VSF scale=3": ("vsf", 0.7, 0.9, 0.9),
+    "NAG scale=4": ("nag", 0.97, 0.25, 0.95),
+    "NAG scale=9": ("nag", 0.8, 0.4, 0.9),
+}
+PAIRS = [judged_folder.pair(index) for index in range(40)]
+
+
+class Page(HTMLParser):
+    """What a page shows, and every address that it would load."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.shown, self.addresses, self.tags, self.open = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.shown.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.shown).split())
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    judged_folder.write(root / "dev", CHANCES, PAIRS, rng=1)
+    judged_folder.write(root / "test", CHANCES, PAIRS, rng=2, unscored=0.02)
+    report.build(root / "test", dev=root / "dev")
+    return root
+
+
+def read_csv(file):
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_page_holds_all_it_shows_and_loads_nothing(folders):
+    page = Page((folders / "test" / "report.html").read_text())
+    assert page.open == []
+    assert page.addresses
+    assert all(address.startswith("data:image/") for address in page.addresses)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+
+
+def test_the_page_names_settings_judge_model_and_says_where_strengths_were_matched(folders):
+    text = Page((folders / "test" / "report.html").read_text()).text
+    for told in (
+        "none",
+        "VSF scale=2",
+        "NAG scale=9",
+        "fake 1",
+        "tiny (000000000000)",
+        "matched on dev prompts and frozen",
+    ):
+        assert told in text
+    assert "flatters" not in text
+
+
+def test_unscored_images_are_counted_on_the_page_and_left_out_of_the_scores(folders):
+    scores = scored(folders / "test")
+    unread = sum(score.positive is None for score in scores)
+    assert unread > 0
+    assert f"{unread} of {len(scores)} images are unscored" in Page((folders / "test" / "report.html").read_text()).text
+    lines = {line["label"]: line for line in read_csv(folders / "test" / "report" / "settings.csv")}
+    assert sum(int(line["unscored"]) for line in lines.values()) == unread
+    for label, line in lines.items():
+        by_pair = {}
+        for score in scores:
+            if score.label == label and score.negative is not None:
+                by_pair.setdefault(score.pair, []).append(score.negative)
+        means = [sum(answers) / len(answers) for answers in by_pair.values()]
+        assert float(line["negative"]) == pytest.approx(sum(means) / len(means))
+        assert float(line["negative_low"]) <= float(line["negative"]) <= float(line["negative_high"])
+
+
+def test_methods_are_compared_where_dev_prompts_kept_the_same_positive_score(folders):
+    dev = {line.label: line for line in _content(folders / "dev").settings}
+    matched = {line["curve"]: line for line in read_csv(folders / "test" / "report" / "matched.csv")}
+    assert list(matched) == ["none", "VSF", "NAG"]
+    for curve in ("VSF", "NAG"):
+        weights = [told.split(" × ") for told in matched[curve]["settings"].split(" + ")]
+        assert sum(float(weight) for weight, _ in weights) == 1
+        kept = sum(float(weight) * dev[label].scores.positive.mean for weight, label in weights)
+        assert 0.9 <= kept <= 0.9 + (1 / 16) * 0.3
+    assert float(matched["none"]["p_holm"]) < 1e-6
+    assert float(matched["none"]["reference_minus_this"]) > 0.3
+    assert matched["none"]["p_resamples"] == ""
+    assert matched["VSF"]["p_holm"] == ""
+
+
+def test_without_dev_rows_the_page_warns_that_matching_flatters(tmp_path):
+    judged_folder.write(tmp_path / "run", CHANCES, PAIRS[:8])
+    page = report.build(tmp_path / "run")
+    assert page == tmp_path / "run" / "report.html"
+    assert "That flatters every method" in Page(page.read_text()).text
+    assert "flatters" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_prompts_and_reasons_that_hold_html_stay_text(tmp_path):
+    evil = "<script>alert(1)</script> & \"a\" 'b' <b>"
+    judged_folder.write(tmp_path, {"none": CHANCES["none"]}, [judged_folder.pair(0, prompt=evil)], reason=evil)
+    page = Page(report.build(tmp_path).read_text())
+    assert "script" not in page.tags
+    assert page.text.count(evil) >= 2
+    assert page.open == []
+
+
+def test_labels_with_bars_and_tags_leave_markdown_tables_whole(tmp_path):
+    judged_folder.write(tmp_path, {"a|b <i>": CHANCES["none"], "c": CHANCES["none"]}, PAIRS[:4])
+    report.build(tmp_path)
+    rows = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows[:4]} == {7}
+    assert "<i>" not in "".join(rows)
+
+
+def test_groups_split_the_scores_by_kind(folders):
+    lines = read_csv(folders / "test" / "report" / "groups.csv")
+    assert {line["group"] for line in lines} == set(judged_folder.KINDS)
+    kinds = {pair.id: pair.about["kind"] for pair in PAIRS}
+    label = lines[0]["label"]
+    for line in (line for line in lines if line["label"] == label):
+        by_pair = {}
+        for score in scored(folders / "test"):
+            if score.label == label and kinds[score.pair] == line["group"] and score.positive is not None:
+                by_pair.setdefault(score.pair, []).append(score.positive)
+        means = [sum(answers) / len(answers) for answers in by_pair.values()]
+        assert float(line["positive"]) == pytest.approx(sum(means) / len(means))
+        assert int(line["pairs"]) == sum(kind == line["group"] for kind in kinds.values())
+
+
+def test_charts_are_written_as_png_and_svg(folders):
+    for name in ("positive-negative", "quality-negative"):
+        assert (folders / "test" / "report" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        svg = (folders / "test" / "report" / f"{name}.svg").read_text()
+        assert "<svg" in svg
+
+
+def test_the_same_rows_give_the_same_files(folders, tmp_path):
+    before = {file.name: file.read_bytes() for file in (folders / "test" / "report").iterdir()}
+    report.build(folders / "test", dev=folders / "dev")
+    assert {file.name: file.read_bytes() for file in (folders / "test" / "report").iterdir()} == before
+
+
+def test_best_pictures_pass_and_worst_fail_and_chance_is_the_same_for_all(folders):
+    content = _content(folders / "test")
+    pairs = {pair.id: pair for pair in PAIRS}
+    sheets = report.examples.choose(content, pairs, folders / "test")
+    assert len(sheets) == len(content.shown)
+    for sheet in sheets:
+        assert min(report.examples.merit(one.score) for one in sheet.best) >= max(
+            report.examples.merit(one.score) for one in sheet.worst
+        )
+        assert None not in {one.score.positive for one in [*sheet.best, *sheet.worst]}
+    assert len({tuple((one.score.pair, one.score.seed) for one in sheet.chance) for sheet in sheets}) == 1
+
+
+def test_large_pictures_are_made_small_before_they_go_into_the_page(tmp_path):
+    judged_folder.write(tmp_path, {"none": CHANCES["none"]}, PAIRS[:1], side=600, seeds=1)
+    page = report.build(tmp_path)
+    assert page.stat().st_size < 600_000
+    assert any(address.startswith("data:image/jpeg") for address in Page(page.read_text()).addresses)
+
+
+def test_rows_that_nobody_could_score_make_a_page_without_numbers(tmp_path):
+    judged_folder.write(
+        tmp_path, {"none": CHANCES["none"], "VSF scale=1": CHANCES["VSF scale=1"]}, PAIRS[:3], unscored=1.0
+    )
+    text = Page(report.build(tmp_path).read_text()).text
+    assert "12 of 12 images are unscored" in text
+    assert "not reached" in text
+    assert read_csv(tmp_path / "report" / "settings.csv")[0]["positive"] == ""
+
+
+def test_cost_adds_up_tokens_and_dollars_of_all_verdicts(tmp_path):
+    judged_folder.write(tmp_path, {"none": CHANCES["none"]}, PAIRS[:5])
+    text = Page(report.build(tmp_path).read_text()).text
+    assert "10 verdicts, 1,000 tokens, $0.01" in text
+
+
+def test_an_unknown_reference_is_refused_with_those_there_are(tmp_path):
+    judged_folder.write(tmp_path, {"none": CHANCES["none"]}, PAIRS[:2])
+    with pytest.raises(RequestError, match='no setting is called "vfs"; there are none'):
+        report.build(tmp_path, reference="vfs")
+
+
+def test_a_method_that_cannot_be_matched_leaves_the_comparison_to_one_that_can(tmp_path):
+    chances = {"none": CHANCES["none"], "VSF strong": ("vsf", 0.2, 0.9, 0.9), "VSF quality": ("vsf", 1.0, 0.5, 0.9)}
+    scores = scored(judged_folder.write(tmp_path, chances, PAIRS))
+    content = gather(scores, scores, {pair.id: pair for pair in PAIRS}, Asked(0.9, "", True))
+    assert content.fixed_reference == "VSF strong"
+    assert content.matched_reference == "VSF quality"
+    assert {line.curve: line.scores is None for line in content.matched}["VSF strong"]
+
+
+def test_a_method_without_dev_rows_is_refused_by_its_name(tmp_path):
+    judged_folder.write(tmp_path / "dev", {"none": CHANCES["none"]}, PAIRS[:2])
+    judged_folder.write(tmp_path / "test", {label: CHANCES[label] for label in ("none", "NAG scale=4")}, PAIRS[:2])
+    with pytest.raises(RequestError, match='no setting of "NAG"'):
+        report.build(tmp_path / "test", dev=tmp_path / "dev")
+
+
+def test_a_folder_without_rows_is_refused(tmp_path):
+    with pytest.raises(RequestError, match="no rows"):
+        report.build(tmp_path)
+
+
+def test_a_picture_that_is_gone_is_named(tmp_path):
+    judged_folder.write(tmp_path, {"none": CHANCES["none"]}, PAIRS[:1])
+    for file in (tmp_path / "images").rglob("*.png"):
+        file.unlink()
+    with pytest.raises(RequestError, match="cannot read the picture"):
+        report.build(tmp_path)
+
+
+def _content(folder):
+    scores = scored(folder)
+    return gather(scores, scores, {pair.id: pair for pair in PAIRS}, Asked(0.9, "", True))

@@ -1,0 +1,107 @@
+"""Killed at random, on one process, several, or a cluster: the rows are those of an undisturbed run."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import tiny_pipelines as tiny
+from bench_worlds import NONE, PAIRS, VSF, DiesOnce
+from vsf.bench import run
+from vsf.bench.generation import Conditions, Drawing
+from vsf.bench.rows import ROWS, VERDICTS, rows, verdicts
+from vsf.bench.run import Task
+from vsf.engines import InProcess, Processes
+from vsf.engines.ray import RayCluster
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+TESTS = str(Path(__file__).parents[1])
+TIMING = {"seconds", "peak_memory", "host"}
+SCRIPT = f"""
+import sys
+sys.path.insert(0, {TESTS!r})
+from pathlib import Path
+from bench_worlds import NONE, PAIRS, VSF, SlowJudge, SlowlyColoured
+from vsf.bench import judge, run
+from vsf.bench.generation import Conditions
+from vsf.engines import InProcess
+
+run.Drawing = SlowlyColoured
+run.identify = lambda model: (model, "revision")
+task = run.Task([NONE, VSF], PAIRS, range(60), Conditions(batch=2))
+run.run(Path(sys.argv[1]), task, InProcess(), lambda done, total: None)
+judge.judge(Path(sys.argv[1]), SlowJudge(), InProcess(), lambda done, total: None)
+"""
+TOTAL = 2 * len(PAIRS) * 60
+KILLS = 20
+
+
+def content(folder):
+    """Everything of the rows that has to be the same in a second run, by key."""
+    return {row.key: row.model_dump(exclude=TIMING) for row in rows(folder)}
+
+
+def finished(folder):
+    """How many rows and verdicts there are, without reading them."""
+    files = (folder / name for name in (ROWS, VERDICTS))
+    return sum(file.read_bytes().count(b"\n") for file in files if file.exists())
+
+
+def test_twenty_kills_while_drawing_and_judging_lose_nothing_and_do_nothing_twice(tmp_path):
+    script, killed, whole = tmp_path / "script.py", tmp_path / "killed", tmp_path / "whole"
+    script.write_text(SCRIPT)
+    rng = random.Random(0)
+    marks = sorted(rng.sample(range(1, 2 * TOTAL - 20), KILLS))
+    deaths = 0
+    for mark in marks:
+        process = subprocess.Popen([sys.executable, script, killed])
+        while process.poll() is None and finished(killed) < mark:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.01))
+        process.send_signal(signal.SIGKILL)
+        deaths += process.wait() == -signal.SIGKILL
+    assert deaths == KILLS
+    subprocess.run([sys.executable, script, killed], check=True)
+    subprocess.run([sys.executable, script, whole], check=True)
+    assert content(killed) == content(whole)
+    assert len(rows(killed)) == TOTAL
+    assert (killed / VERDICTS).read_bytes().count(b"\n") == len(verdicts(whole))
+    assert {v.model_dump_json() for v in verdicts(killed)} == {v.model_dump_json() for v in verdicts(whole)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A task on a model of random weights, and its rows from one process."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    tiny.sd3(t5=False, patch_size=2).save_pretrained(folder / "random")
+    settings = [setting.model_copy(update={"steps": 2}) for setting in (NONE, VSF)]
+    task = Task(settings, PAIRS, [0, 1], Conditions(model=str(folder / "random"), size=(16, 16), batch=2))
+    run.run(folder / "rows", task, InProcess(), lambda done, total: None)
+    return task, content(folder / "rows")
+
+
+def disturbed(folder, task, engine, monkeypatch):
+    """The rows of the same task where one worker is killed."""
+    monkeypatch.setattr(run, "Drawing", lambda conditions: DiesOnce(Drawing(conditions), folder / "died"))
+    run.run(folder / "rows", task, engine, lambda done, total: None)
+    assert (folder / "died").exists()
+    return content(folder / "rows")
+
+
+def test_two_processes_one_of_which_is_killed_draw_the_rows_of_one(undisturbed, tmp_path, monkeypatch):
+    task, expected = undisturbed
+    assert disturbed(tmp_path, task, Processes(2), monkeypatch) == expected
+
+
+def test_a_cluster_of_two_actors_one_of_which_is_killed_draws_the_rows_of_one(undisturbed, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": TESTS}})
+    try:
+        task, expected = undisturbed
+        assert disturbed(tmp_path, task, RayCluster("auto"), monkeypatch) == expected
+    finally:
+        ray.shutdown()

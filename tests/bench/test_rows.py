@@ -1,0 +1,88 @@
+"""Rows joined with verdicts: unscored is None, whoever has not answered."""
+
+import pytest
+
+from vsf.bench import journal
+from vsf.bench.rows import ROWS, VERDICTS, Row, Verdict, rows, scored, verdicts
+from vsf.errors import RequestError
+
+
+def row(pair="p0", image_hash="aa", **changes):
+    fields = {
+        "key": f"{pair} {image_hash}",
+        "pair": pair,
+        "seed": 0,
+        "label": "vsf",
+        "method": "vsf",
+        "knobs": {"scale": 2.0, "orthogonal": False, "layout": "paper", "offset": "inf"},
+        "strength": 2.0,
+        "steps": 8,
+        "guidance_scale": 0.0,
+        "schedule": {},
+        "model": "tiny",
+        "revision": "r",
+        "image": "images/a.png",
+        "image_hash": image_hash,
+        "frames": 1,
+        "size": (8, 8),
+        "seconds": 0.5,
+        "peak_memory": None,
+        "host": "here",
+        "device": "cpu",
+        "versions": {},
+    }
+    return Row(**{**fields, **changes})
+
+
+def verdict(pair="p0", image_hash="aa", judge="scenes", version="1", positive=True, **changes):
+    fields = {"negative": False, "quality": 0.75, "reason": "a red car"}
+    return Verdict(
+        image_hash=image_hash, pair=pair, judge=judge, judge_version=version, positive=positive, **{**fields, **changes}
+    )
+
+
+def test_a_row_survives_its_file_to_the_last_field(tmp_path):
+    journal.append(tmp_path / ROWS, [row()])
+    assert rows(tmp_path) == [row()]
+    assert rows(tmp_path)[0].knobs["orthogonal"] is False
+
+
+def test_a_row_without_a_verdict_is_unscored(tmp_path):
+    journal.append(tmp_path / ROWS, [row("p0"), row("p1", "bb"), row("p2", "aa")])
+    journal.append(
+        tmp_path / VERDICTS, [verdict("p0"), verdict("p1", "bb", positive=None, negative=None, quality=None)]
+    )
+    first, second, third = scored(tmp_path)
+    assert (first.positive, first.negative, first.quality, first.reason) == (True, False, 0.75, "a red car")
+    assert (second.positive, second.negative, second.quality) == (None, None, None)
+    assert (third.positive, third.negative, third.quality, third.reason) == (None, None, None, "not judged yet")
+    assert (third.pair, third.seed, third.label, third.strength, third.seconds) == ("p2", 0, "vsf", 2.0, 0.5)
+
+
+def test_a_later_verdict_replaces_an_earlier_one(tmp_path):
+    late = verdict(reason="now")
+    journal.append(tmp_path / VERDICTS, [verdict(positive=None, final=False), late])
+    assert verdicts(tmp_path) == [late]
+
+
+def test_of_two_versions_of_a_judge_the_newest_counts(tmp_path):
+    journal.append(tmp_path / ROWS, [row("p0"), row("p1", "bb")])
+    journal.append(
+        tmp_path / VERDICTS, [verdict("p0"), verdict("p1", "bb"), verdict("p0", version="2", positive=False)]
+    )
+    assert [score.positive for score in scored(tmp_path)] == [False, None]
+
+
+def test_of_two_judges_one_has_to_be_named(tmp_path):
+    journal.append(tmp_path / ROWS, [row()])
+    journal.append(tmp_path / VERDICTS, [verdict(), verdict(judge="openai:m", positive=False)])
+    with pytest.raises(RequestError, match="judged by scenes, openai:m: say which"):
+        scored(tmp_path)
+    assert scored(tmp_path, "openai:m")[0].positive is False
+    with pytest.raises(RequestError, match="not judged by local:x, but by scenes, openai:m"):
+        scored(tmp_path, "local:x")
+
+
+def test_a_folder_without_rows_says_what_to_do(tmp_path):
+    with pytest.raises(RequestError, match=r"no rows.*vsf bench run"):
+        scored(tmp_path)
