@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import track
 
 from vsf.bench import journal
-from vsf.bench.command import app_of, run
+from vsf.bench.command import app_of, progress_of, run
 from vsf.bench.contact_sheet import Cell, contact_sheet
 from vsf.bench.figure import Figure
 from vsf.bench.sampling import BATCH, Setting, Shot, draw, mixed_shots, pipeline
@@ -95,7 +94,11 @@ def tally(
     """Compare a filled-in table with what the judge says of its pictures; exit with 1 when they agree too little."""
     document, pictures = _pictures(labels.parent)
     seen = _labels(labels, pictures)
-    verdicts = [_verdict(labels.parent, one) for one in track(pictures, "judging", transient=True)]
+    verdicts = []
+    with progress_of("judging", len(pictures)) as advance:
+        for one in pictures:
+            verdicts.append(_verdict(labels.parent, one))
+            advance()
     rows = [_row(*one) for one in zip(pictures, seen, verdicts, strict=True)]
     counts = {what: _count([row[f"{what} agrees"] for row in rows]) for what in ("object", "part")}
     counts["both"] = _count([row[f"{what} agrees"] for row in rows for what in ("object", "part")])
@@ -129,11 +132,13 @@ def _drawn(model: Path, count: int, seed: int) -> list[tuple[Setting, Shot, Any]
     settings = [SETTINGS[index % len(SETTINGS)] for index in range(count)]
     random.Random(f"agreement {seed}").shuffle(settings)
     images: dict[int, Any] = {}
-    for setting in dict.fromkeys(settings):
-        mine = [index for index, other in enumerate(settings) if other == setting]
-        for at in track(range(0, len(mine), BATCH), f"drawing, {setting.name}", transient=True):
-            batch = mine[at : at + BATCH]
-            images |= dict(zip(batch, draw(pipeline(model), setting, [shots[index] for index in batch]), strict=True))
+    alike = {one: [index for index, other in enumerate(settings) if other == one] for one in settings}
+    batches = [(one, mine[at : at + BATCH]) for one, mine in alike.items() for at in range(0, len(mine), BATCH)]
+    with progress_of("drawing", len(batches)) as advance:
+        for setting, batch in batches:
+            drawn = draw(pipeline(model), setting, [shots[index] for index in batch])
+            images |= dict(zip(batch, drawn, strict=True))
+            advance()
     return [(setting, shot, images[index]) for index, (setting, shot) in enumerate(zip(settings, shots, strict=True))]
 
 

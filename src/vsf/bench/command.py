@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import typer
+from rich.progress import Progress
 
 from vsf.errors import VsfError
 
@@ -17,6 +19,17 @@ def app_of(*commands: Callable[..., None], text: str | None = None) -> typer.Typ
     for command in commands:
         app.command()(command)
     return app
+
+
+@contextmanager
+def progress_of(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show how many of `total` are done; yields what to call after each.
+
+    (`rich.progress.track` ends with its iterator, which an exception leaves to the garbage collector: too late.)
+    """
+    with Progress(transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda: progress.advance(task)
 
 
 def run(app: typer.Typer) -> None:

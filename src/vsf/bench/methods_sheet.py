@@ -45,6 +45,11 @@ STRENGTHS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "nasa": [{"scale": scale} for scale in (0.05, 0.1, 0.2, 0.3, 0.4)],
     "ong": [{"scale": scale} for scale in (0.1, 0.25, 0.5, 1.0, 2.0)],
     "negpip": [{"scale": scale} for scale in (0.25, 0.5, 1.0, 1.5, 2.0)],
+    "vsf auto": [
+        {"scale": "auto"},
+        {"scale": "auto", "orthogonal": True},
+        {"scale": "auto", "orthogonal": True, "special_tokens": "strip"},
+    ],
     "cfg": [{"scale": scale} for scale in (1.5, 2.0, 3.0, 5.0, 8.0)],
 }
 """Knobs to try, by the label of a column, whose first word without "+" is the method."""
@@ -53,7 +58,7 @@ STRENGTHS: Mapping[str, Sequence[Mapping[str, Any]]] = {
 def settings() -> dict[str, list[Setting]]:
     """The settings to try for each column."""
     return {
-        label: [Setting(f"{label} scale={knobs['scale']:g}", vsf.method(_method(label), **knobs)) for knobs in tried]
+        label: [Setting(f"{label} {_told(knobs)}", vsf.method(_method(label), **knobs)) for knobs in tried]
         for label, tried in STRENGTHS.items()
     }
 
@@ -109,6 +114,14 @@ def _sheet(model: Path, chosen: Mapping[str, Setting], seed: int) -> Image:
     captions = [describe(image, shots[index % SHOWN].pair.negative) for index, image in enumerate(images)]
     title = ["Each method at its best strength on dev prompts; below, what the judge saw"]
     return contact_sheet(title, columns, rows, images, captions)
+
+
+def _told(knobs: Mapping[str, Any]) -> str:
+    """What tells the settings of a column apart."""
+    scale = knobs["scale"]
+    if isinstance(scale, float):
+        return f"scale={scale:g}"
+    return " ".join(name for name in ("orthogonal", "special_tokens") if name in knobs) or "plain"
 
 
 def _method(label: str) -> str:

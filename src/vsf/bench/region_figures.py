@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import torch
 import typer
-from rich.progress import track
 
 import vsf
-from vsf.bench.command import app_of, run
+from vsf.bench.command import app_of, progress_of, run
 from vsf.bench.figure import Figure, table, write
 from vsf.bench.sampling import BATCH, pipeline
 from vsf.generate.models import hash_folder
@@ -130,12 +129,15 @@ def main(
     """Measure, print, draw, and exit with 1 when the mask does not hold."""
     pipe, asked = pipeline(folder()), twosomes(prompts, seed)
     rows, shown = [], []
-    for at in track(range(0, len(asked), BATCH), "two objects", transient=True):
-        some = asked[at : at + BATCH]
-        drawn = [draw(pipe, some, box) for box in (None, LEFT, RIGHT)]
-        read = [list(zip(images, look(images), strict=True)) for images in drawn[:2]]
-        rows += [measured(*each) for each in zip(some, *read, strict=True)]
-        shown += list(zip(some, *drawn, strict=True))
+    with progress_of("two objects", len(asked)) as advance:
+        for at in range(0, len(asked), BATCH):
+            some = asked[at : at + BATCH]
+            drawn = [draw(pipe, some, box) for box in (None, LEFT, RIGHT)]
+            read = [list(zip(images, look(images), strict=True)) for images in drawn[:2]]
+            rows += [measured(*each) for each in zip(some, *read, strict=True)]
+            shown += list(zip(some, *drawn, strict=True))
+            for _ in some:
+                advance()
     figures = figures_of(rows)
     typer.echo(table(figures))
     write(
