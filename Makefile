@@ -20,14 +20,15 @@ setup: .venv/.done ## Install everything into .venv (once)
 demo: setup ## Generate the same scene without and with a negative prompt
 	$(BIN)/python examples/demo.py
 
-test: setup ## Run the tests
-	$(BIN)/python -m pytest
+test: setup ## Run the tests, one process for each core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: setup ## Run the slow checks too
-	$(BIN)/python -m pytest -m 'slow or not slow and not families'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m 'slow or not slow and not families'
 
-test-families: setup ## Run every pipeline of every model family
-	$(BIN)/python -m pytest -m families
+test-families: setup ## Run every pipeline of every model family, and quantised weights
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[quantised]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m families
 
 suites: setup ## Write the tiny suites anew from the grammar
 	$(BIN)/python -m vsf.bench.tiny_suites

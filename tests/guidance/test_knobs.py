@@ -32,7 +32,7 @@ def test_every_default_and_every_limit_is_allowed(name):
     ("setting", "message"),
     [
         ({"scale": 10.1}, r'scale is a number from 0 to 10, or "auto", got 10\.1'),
-        ({"scale": -0.1}, r"scale is a number from 0 to 10, got -0\.1"),
+        ({"scale": -0.1}, r"scale is a number from 0 to 10, or \"auto\", got -0\.1"),
         ({"scale": nan}, "got nan"),
         ({"scale": "1"}, "got '1'"),
         ({"scale": True}, "got True"),

@@ -18,11 +18,12 @@ import vsf
 from vsf.bench.command import app_of, run
 from vsf.bench.crew import Crew
 from vsf.bench.figure import write
-from vsf.bench.sampling import Row, Setting, draw, mixed_shots, pipeline, sample
+from vsf.bench.sampling import Row, Setting, Shot, draw, mixed_shots, pipeline, sample
 from vsf.bench.search import NONE, QUALITY_LOSS, scored
 from vsf.generate.models import hash_folder
 from vsf.generate.sheet import contact_sheet
-from vsf.judges.scenes import describe
+from vsf.judges.base import Question
+from vsf.judges.scenes import Reading, answer, look
 from vsf.tiny import folder
 
 if TYPE_CHECKING:
@@ -110,10 +111,19 @@ def _sheet(model: Path, chosen: Mapping[str, Setting], seed: int) -> Image:
         drawn = draw(pipeline(model), setting, shots)
         columns.append(setting.name if setting is not NONE else label)
         images += drawn
-    rows = [f"{shot.pair.prompt} / {shot.pair.negative}" for shot in shots]
-    captions = [describe(image, shots[index % SHOWN].pair.negative) for index, image in enumerate(images)]
-    title = ["Each method at its best strength on dev prompts; below, what the judge saw"]
-    return contact_sheet(title, columns, rows, images, captions)
+    rows = [f"without {shot.pair.negative}: {shot.pair.prompt}" for shot in shots]
+    verdicts = [_verdict(shots[index % SHOWN], reading) for index, reading in enumerate(look(images))]
+    title = ["Each method at its best strength on dev prompts; below, what the judge says"]
+    return contact_sheet(title, columns, rows, images, verdicts)
+
+
+def _verdict(shot: Shot, reading: Reading) -> str:
+    """Whether the part is gone and the object still there, in a few words."""
+    pair, verdict = shot.pair, answer(reading, Question(shot.pair.object, shot.pair.negative))
+    if verdict.positive is None:
+        return verdict.reason
+    there = {True: "there", False: "gone"}
+    return f"{pair.negative} {there[not verdict.negative]}, {pair.object} {there[verdict.positive]}"
 
 
 def _told(knobs: Mapping[str, Any]) -> str:

@@ -64,6 +64,8 @@ def _presets() -> list[dict[str, str]]:
 KINDS: Registry[Callable[[], list[dict[str, str]]]] = Registry(
     "list", {"methods": _methods, "families": _families, "models": _models, "presets": _presets}
 )
+BRIEF = {"families": ("family", "what it is", "negatives enter")}
+"""What a terminal has room for; the rest is for --json and --markdown."""
 WHAT = Parameter(
     "what", Parameter.KEYWORD_ONLY, default=typer.Argument(help=f"One of {', '.join(KINDS)}."), annotation=str
 )
@@ -78,9 +80,11 @@ def command(**flags: Any) -> None:
     elif flags["markdown"]:
         print(_markdown(rows))
     else:
-        table = Table(*rows[0])
+        names = BRIEF.get(flags["what"], tuple(rows[0]))
+        table = Table(*names)
+        table.columns[0].no_wrap = True
         for row in rows:
-            table.add_row(*map(Text, row.values()))
+            table.add_row(*(Text(row[name]) for name in names))
         console.stdout.print(table)
 
 

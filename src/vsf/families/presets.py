@@ -57,16 +57,16 @@ PRESETS: Mapping[str, tuple[Preset, ...]] = MappingProxyType(
             Preset(
                 "quality",
                 "vsf",
-                {"scale": 8.0, "offset": 1.5, "orthogonal": True, "special_tokens": "strip"},
+                {"scale": 2.1, "orthogonal": True, "special_tokens": "strip"},
                 "tuned on tiny",
-                "least loss on 64 dev prompts: benchmarks/results/tiny_figures.json",
+                "most removal at a positive score of .97, on dev prompts: benchmarks/results/tiny_figures.json",
             ),
             Preset(
                 "strong",
                 "vsf",
-                {"scale": 4.0, "orthogonal": True, "special_tokens": "strip"},
+                {"scale": 2.9},
                 "tuned on tiny",
-                "most removal at a positive score of .87 or more: benchmarks/results/tiny_figures.json",
+                "most removal at a positive score of .87, on dev prompts: benchmarks/results/tiny_figures.json",
             ),
         ),
         "sd3": (
