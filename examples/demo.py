@@ -8,7 +8,7 @@ from vsf.judges.scenes import describe
 
 PROMPT = "a red car on snow"
 NEGATIVE = "wheels"
-SEED = 3
+SEED = 5
 FLIP = {"scale": 2.0, "special_tokens": "strip"}
 PAIR = {
     "no guidance": Request(PROMPT, NEGATIVE, method="none", seed=SEED),

@@ -9,7 +9,7 @@ from vsf.guidance import convert_reference
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-OURS, REAL, CONTROLS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+OURS, REAL, CONTROLS, WORDS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_lines_for_the_embedded_model_run_one_after_the_other(tmp_path, monkeypatch, capsys):
@@ -17,6 +17,7 @@ def test_the_lines_for_the_embedded_model_run_one_after_the_other(tmp_path, monk
     names = {}
     exec(OURS, names)
     exec(CONTROLS, names)
+    exec(WORDS, names)
     assert (tmp_path / "car.png").is_file()
     assert "guided in 6 denoiser calls" in capsys.readouterr().out
 

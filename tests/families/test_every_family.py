@@ -4,6 +4,7 @@ from math import log
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 import vsf
 from families.harness import (
@@ -150,6 +151,27 @@ def test_a_pipeline_is_guided_and_otherwise_unchanged(case):
         assert difference(case.run(pipe), plain) > 1e-4
     assert report.calls
     assert torch.equal(case.run(pipe), plain)
+
+
+COMPILED_AGAIN = {"z_image", "lumina2", "hunyuan_video", "hunyuan_image", "hunyuan_video15", "krea2", "qwen_image"}
+COMPILED_AGAIN |= {"wan image to video"}
+
+
+@pytest.mark.families
+@every_pipeline
+def test_one_set_of_graphs_serves_other_negatives_and_strengths(case):
+    if case.name in COMPILED_AGAIN:
+        pytest.xfail("parts that are stood in for are compiled once more for another length of the negative")
+    torch._dynamo.reset()
+    pipe, counter = case.build(), CompileCounter()
+    getattr(pipe, case.denoiser).compile(backend=counter, dynamic=False)
+    vsf.attach(pipe, method=STRONG)
+    case.run(pipe, negative_prompt="wheels")
+    graphs = counter.frame_count
+    assert graphs
+    vsf.attach(pipe, method=vsf.ValueSignFlip(scale=3.0))
+    case.run(pipe, negative_prompt="hat")
+    assert counter.frame_count == graphs
 
 
 @every_pipeline

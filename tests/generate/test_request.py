@@ -148,7 +148,7 @@ def test_a_schedule_may_be_given_by_its_fields():
 
 
 def test_a_preset_fills_in_the_knobs_that_are_not_given():
-    request = Request("a car", preset="strong", knobs={"scale": 3.0})
+    request = Request("a car", preset="quality", knobs={"scale": 3.0})
     filled = request.with_preset("tiny")
     assert filled.preset is None
     assert filled.knobs == {"scale": 3.0, "orthogonal": True, "special_tokens": "strip"}
