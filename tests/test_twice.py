@@ -115,6 +115,8 @@ def test_strength_lies_on_clips_and_on_tokens_as_on_pictures():
     region, grid, rows = Region((0, 0, 0.5, 1)), Grid(2, 2, frames=2), [0.5, 1.0]
     clip = strength_on(torch.zeros(2, 3, 2, 4, 4), rows, region, grid)
     assert clip.expand(2, 3, 2, 4, 4)[0, 0, 1, 0].tolist() == [0.5, 0.5, 0.0, 0.0]
+    last = strength_on(torch.zeros(2, 2, 4, 6, 3), rows, region, grid, channels_last=True)
+    assert last.expand(2, 2, 4, 6, 3)[1, 0, 3, :, 2].tolist() == [1, 1, 1, 0, 0, 0]
     tokens = strength_on(torch.zeros(2, 10, 3), rows, region, grid)
     assert tokens[1, :, 0].tolist() == [1, 0, 1, 0, 1, 0, 1, 0, 0, 0]
     assert strength_on(torch.zeros(2, 10, 3), rows, None, grid).flatten().tolist() == rows

@@ -144,7 +144,8 @@ class GuidedDenoiser:
         own = [strength * (owner is not None and bool(session.negative.lengths[owner])) for owner in self.owners]
 
         def mix(conditional: Tensor, unconditional: Tensor) -> Tensor:
-            place = strength_on(conditional, own, session.region, self.grid)
+            last = session.family.channels_last
+            place = strength_on(conditional, own, session.region, self.grid, channels_last=last)
             return session.method.mix(conditional, unconditional, place)  # type: ignore[attr-defined]
 
         session.report.steps += 1

@@ -51,15 +51,19 @@ def mixed(mix: Callable[[Tensor, Tensor], Tensor], output: Any, other: Any) -> A
     return type(output)(**{**output, name: new})
 
 
-def strength_on(output: Tensor, rows: Sequence[float], region: Region | None, grid: Grid) -> Float[Tensor, "..."]:
+def strength_on(
+    output: Tensor, rows: Sequence[float], region: Region | None, grid: Grid, *, channels_last: bool = False
+) -> Float[Tensor, "..."]:
     """Return the strength of each row, and with a region of each place, in a shape that broadcasts to the output.
 
-    Outputs are pictures (batch, channels, height, width), clips (batch, channels, frames, height, width), or tokens
-    (batch, tokens, channels).
+    Outputs are pictures (batch, channels, height, width), clips (batch, channels, frames, height, width), either of
+    them with the channels last, or tokens (batch, tokens, channels).
     """
     own = torch.tensor(rows, device=output.device).reshape(-1, *(1,) * (output.dim() - 1))
     if region is None:
         return own
+    if channels_last and output.dim() > 3:
+        return own * region.on(*output.shape[-3:-1]).to(output.device)[..., None]
     if output.dim() > 3:
         return own * region.on(*output.shape[-2:]).to(output.device)
     fitted = grid.fit(output.shape[1])

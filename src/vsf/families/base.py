@@ -107,6 +107,8 @@ class Family(ABC):
     guidance: ClassVar[Literal["batch", "batch, conditional first", "calls"]] = "calls"
     """How pipelines do classifier-free guidance: in one batch, unconditional rows first or last, or in two calls."""
     has_reference_layout: ClassVar[bool] = False
+    channels_last: ClassVar[bool] = False
+    """Whether the denoiser's output has its channels behind height and width."""
 
     @abstractmethod
     def encode(self, pipe: Any, text: str) -> Encoded:

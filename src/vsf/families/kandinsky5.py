@@ -25,6 +25,7 @@ class Kandinsky5(Family):
         (r"visual_transformer_blocks\.\d+\.cross_attention", Role("cross")),
     )
     conditions = ("encoder_hidden_states", "pooled_projections", "text_rope_pos")
+    channels_last = True
 
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Rows of Qwen from the pipeline's template on; the end of the template comes along."""
