@@ -1,6 +1,7 @@
 """A folder of judged rows as a run leaves it, with scores drawn at random around what a method is made to reach."""
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -20,12 +21,25 @@ def pair(index, prompt=None):
     return Pair(f"p{index:03d}", prompt or f"a picture of thing {index}", "wheels", "There?", "Gone?", about)
 
 
-def write(folder, chances, pairs, *, seeds=2, unscored=0.0, rng=0, reason="seen", side=8):
+@dataclass(frozen=True)
+class How:
+    """Seeds of each pair, share of unscored images, seed of the scores, what the judge says, side of the pictures."""
+
+    seeds: int = 2
+    unscored: float = 0.0
+    rng: int = 0
+    reason: str = "seen"
+    side: int = 8
+
+
+def write(folder, chances, pairs, **how):
     """Write rows, verdicts, pictures and manifest.
 
     `chances` gives each label its method and the chances of a positive and a negative yes, and the mean quality.
+    `how` is what `How` has.
     """
-    rng = np.random.default_rng(rng)
+    how = How(**how)
+    rng = np.random.default_rng(how.rng)
     settings = [Setting(label=label, method=method) for label, (method, *_) in chances.items()]
     folder.mkdir(parents=True, exist_ok=True)
     journal.write_json(folder / MANIFEST, Manifest.of(Conditions(), settings, pairs, {"tiny": "0" * 40}))
@@ -33,16 +47,16 @@ def write(folder, chances, pairs, *, seeds=2, unscored=0.0, rng=0, reason="seen"
     for setting in settings:
         _, positive, negative, quality = chances[setting.label]
         for item in pairs:
-            for seed in range(seeds):
+            for seed in range(how.seeds):
                 name = f"images/{setting.label.replace(' ', '-')}/{item.id}-{seed}.png"
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(rng.integers(0, 255, (side, side, 3), dtype=np.uint8)).save(folder / name)
+                Image.fromarray(rng.integers(0, 255, (how.side, how.side, 3), dtype=np.uint8)).save(folder / name)
                 row = _row(setting, item, seed, name, hashlib.sha256((folder / name).read_bytes()).hexdigest())
                 rows.append(row)
                 verdicts.append(
                     _unread(row)
-                    if rng.random() < unscored
-                    else _verdict(row, rng.random() < positive, rng.random() < negative, quality, rng, reason)
+                    if rng.random() < how.unscored
+                    else _verdict(row, rng.random() < positive, rng.random() < negative, quality, rng, how.reason)
                 )
     journal.append(folder / ROWS, rows)
     journal.append(folder / VERDICTS, verdicts)
@@ -91,13 +105,5 @@ def _verdict(row, positive, negative, quality, rng, reason):
 
 
 def _unread(row):
-    return Verdict(
-        image_hash=row.image_hash,
-        pair=row.pair,
-        judge="fake",
-        judge_version="1",
-        positive=None,
-        negative=None,
-        quality=None,
-        reason="malformed answer",
-    )
+    nothing = {"positive": None, "negative": None, "quality": None, "reason": "malformed answer"}
+    return Verdict(image_hash=row.image_hash, pair=row.pair, judge="fake", judge_version="1", **nothing)

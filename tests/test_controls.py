@@ -11,15 +11,7 @@ from PIL import Image
 import tiny_pipelines as tiny
 import vsf
 import vsf.guidance.guided
-
-STRONG = vsf.ValueSignFlip(scale=2.0, offset=0.1)
-METHODS = [
-    STRONG,
-    vsf.NormalizedAttentionGuidance(),
-    vsf.NegativeAwaySteerAttention(),
-    vsf.OrthogonalNegativeGuidance(),
-]
-EVERY_METHOD = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+from every_method import EVERY_METHOD, STRONG
 
 
 @pytest.fixture

@@ -8,16 +8,9 @@ import torch
 import tiny_pipelines as tiny
 import vsf
 import vsf.guidance.guided
+from every_method import EVERY_METHOD, STRONG
 from vsf.effect import UNSEEN
 
-STRONG = vsf.ValueSignFlip(scale=2.0, offset=0.1)
-METHODS = [
-    STRONG,
-    vsf.NormalizedAttentionGuidance(),
-    vsf.NegativeAwaySteerAttention(),
-    vsf.OrthogonalNegativeGuidance(),
-]
-EVERY_METHOD = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 IMAGES = 64
 
 

@@ -27,3 +27,13 @@ def vsf(capsys, tmp_path, monkeypatch):
         return exit_.value.code, out, err
 
     return run
+
+
+@pytest.fixture
+def draw(vsf, folder):
+    """Run `vsf generate` with the random model, small and short unless the words say otherwise."""
+
+    def run(*words):
+        return vsf("generate", "a red car", "--model", folder, "--size", 16, "--steps", 2, *words)
+
+    return run

@@ -3,24 +3,11 @@
 import json
 
 import pytest
-from PIL import Image, ImageChops
+from PIL import Image
 
+from cli.pictures import pixels_differ
 from vsf.cli import generate as command
 from vsf.generate import provenance
-
-
-@pytest.fixture
-def draw(vsf, folder):
-    """Run `vsf generate` with the random model, small and short unless the words say otherwise."""
-
-    def run(*words):
-        return vsf("generate", "a red car", "--model", folder, "--size", 16, "--steps", 2, *words)
-
-    return run
-
-
-def pixels_differ(a, b):
-    return ImageChops.difference(Image.open(a), Image.open(b)).getbbox() is not None
 
 
 def test_several_negatives_with_weights_act_and_are_remembered(draw):

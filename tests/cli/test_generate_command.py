@@ -7,25 +7,12 @@ import sys
 import time
 
 import pytest
-from PIL import Image, ImageChops
+from PIL import Image
 
 import vsf as package
+from cli.pictures import pixels_differ
 from vsf.cli import generate as command
 from vsf.generate import provenance
-
-
-@pytest.fixture
-def draw(vsf, folder):
-    """Run `vsf generate` with the random model, small and short unless the words say otherwise."""
-
-    def run(*words):
-        return vsf("generate", "a red car", "--model", folder, "--size", 16, "--steps", 2, *words)
-
-    return run
-
-
-def pixels_differ(a, b):
-    return ImageChops.difference(Image.open(a), Image.open(b)).getbbox() is not None
 
 
 def test_a_picture_and_its_metadata_land_in_the_file(draw, tmp_path):

@@ -25,7 +25,7 @@ def guided(case: Case, model, method=STRONG):
         return case.run(model, case.text())
 
 
-def is_guided_as_it_should_be(case, model, expected, tolerance=0.0):
+def assert_guided_alike(case, model, expected, tolerance=0.0):
     """Nothing changes where the method is off, and where it is on the result is the expected one."""
     plain = case.run(model, case.text())
     assert torch.equal(guided(case, model, OFF), plain)
@@ -44,7 +44,7 @@ def test_group_offload(case, level):
     expected, model = guided(case, case.model()), case.model()
     size = {"num_blocks_per_group": 1} if level == "block_level" else {}
     model.enable_group_offload(onload_device=CPU, offload_device=CPU, offload_type=level, **size)
-    is_guided_as_it_should_be(case, model, expected)
+    assert_guided_alike(case, model, expected)
 
 
 @every_case
@@ -52,7 +52,7 @@ def test_sequential_offload(case):
     expected, model = guided(case, case.model()), case.model()
     accelerate.cpu_offload(model, execution_device=CPU)
     assert next(model.parameters()).is_meta
-    is_guided_as_it_should_be(case, model, expected)
+    assert_guided_alike(case, model, expected)
 
 
 class Moving(ModelHook):
@@ -78,7 +78,7 @@ def test_model_offload_in_the_order_of_its_hooks(case):
     expected, model = guided(case, case.model()), case.model()
     add_hook_to_module(model, Moving())
     assert next(model.parameters()).isnan().all()
-    is_guided_as_it_should_be(case, model, expected)
+    assert_guided_alike(case, model, expected)
 
 
 # Quantised --------------------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def test_int8_weights_of_torchao(case):
         if isinstance(part, nn.Linear):
             plain.get_submodule(name).weight.data = part.weight.dequantize()
     assert difference(guided(case, plain), guided(case, case.model())) > 1e-4
-    is_guided_as_it_should_be(case, model, guided(case, plain), 1e-5)
+    assert_guided_alike(case, model, guided(case, plain), 1e-5)
 
 
 @every_case
@@ -105,7 +105,7 @@ def test_fp8_layerwise_casting(case):
     for name in casted:
         weight = plain.get_parameter(name)
         weight.data = weight.data.to(torch.float8_e4m3fn).float()
-    is_guided_as_it_should_be(case, model, guided(case, plain))
+    assert_guided_alike(case, model, guided(case, plain))
 
 
 def test_a_gguf_file(tmp_path):
@@ -132,7 +132,7 @@ def test_a_gguf_file(tmp_path):
     assert packed
     for name, part in packed.items():
         plain.get_submodule(name).weight.data = unpacked(part.weight).float()
-    is_guided_as_it_should_be(case, model, guided(case, plain), 1e-6)
+    assert_guided_alike(case, model, guided(case, plain), 1e-6)
 
 
 def test_one_scale_for_the_activations_of_all_tokens_is_refused():

@@ -294,26 +294,14 @@ def test_the_observer_sees_mass_and_change_as_a_dense_softmax_has_them(name, kin
 
 
 @EVERY_METHOD
-def test_watching_changes_nothing_and_computes_no_further_attention(monkeypatch, name):
-    calls, real = [], vsf.attention.kernel_for
-
-    def counting(*inputs):
-        kernel = real(*inputs)
-
-        def counted(query, key, *rest):
-            calls.append((query.shape[2], key.shape[2]))
-            return kernel(query, key, *rest)
-
-        return counted
-
-    monkeypatch.setattr(vsf.attention, "kernel_for", counting)
+def test_watching_changes_nothing_and_computes_no_further_attention(computed, name):
     tensors = draw("joint", 3, 2)
-    expected, before = guided(name, "joint", tensors, (3, 2)), sorted(calls)
-    calls.clear()
+    expected, before = guided(name, "joint", tensors, (3, 2)), sorted(computed)
+    computed.clear()
     assert torch.equal(guided(name, "joint", tensors, (3, 2), watch=lambda _: None), expected)
     if name not in ACTING:  # nothing but the observer looks at the negatives
         before = sorted([*before, (IMAGE, 3), (IMAGE, 2)])
-    assert sorted(calls) == before
+    assert sorted(computed) == before
 
 
 def test_rows_with_layouts_of_their_own_are_observed_with_their_numbers():

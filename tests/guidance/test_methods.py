@@ -74,25 +74,6 @@ def test_nasa_equals_the_form_with_two_full_attentions(kind):
     torch.testing.assert_close(image_rows(kind, out), positive - 0.5 * negative)
 
 
-@pytest.fixture
-def computed(monkeypatch):
-    """(queries, keys) of every kernel call."""
-    calls = []
-    real = vsf.attention.kernel_for
-
-    def counting(*inputs):
-        kernel = real(*inputs)
-
-        def counted(query, key, *rest):
-            calls.append((query.shape[2], key.shape[2]))
-            return kernel(query, key, *rest)
-
-        return counted
-
-    monkeypatch.setattr(vsf.attention, "kernel_for", counting)
-    return calls
-
-
 @pytest.mark.parametrize("name", ["nag", "nasa", "ong"])
 def test_image_attends_to_image_once(computed, name):
     guided_attention(method(name), *draw(), JOINT)
