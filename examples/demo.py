@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from vsf.generate import Request, draw, load
+from vsf.cli.console import load_quietly
+from vsf.generate import Request, draw
 from vsf.generate.sheet import contact_sheet
 from vsf.judges.scenes import describe
 
@@ -18,7 +19,7 @@ FILE = Path("out/demo.png")
 
 
 def main() -> None:
-    model = load(PAIR["no guidance"])
+    model = load_quietly(PAIR["no guidance"], quiet=True)
     images = {name: next(iter(draw(request, model))).image for name, request in PAIR.items()}
     for name, image in images.items():
         print(f"{name}: the judge saw {describe(image, NEGATIVE)}")
