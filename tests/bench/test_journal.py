@@ -1,6 +1,7 @@
 """What was written survives; what was not finished does not count."""
 
 import errno
+import gzip
 import os
 
 import pytest
@@ -27,6 +28,20 @@ def test_records_are_read_back_in_order(tmp_path):
 
 def test_a_file_that_is_not_there_holds_no_records(tmp_path):
     assert journal.read(tmp_path / "none.jsonl", Note) == []
+
+
+def test_packed_records_are_read_and_never_added_to(tmp_path):
+    file = tmp_path / "notes.jsonl"
+    journal.append(file, NOTES)
+    journal.packed(file).write_bytes(gzip.compress(file.read_bytes()))
+    file.unlink()
+    assert journal.read(file, Note) == NOTES
+    with pytest.raises(RequestError, match="gunzip"):
+        journal.append(file, NOTES)
+    assert not file.exists()
+    journal.packed(file).write_bytes(b"torn")
+    with pytest.raises(RequestError, match="cannot read"):
+        journal.read(file, Note)
 
 
 def test_a_last_line_cut_anywhere_does_not_count_and_is_gone_after_the_next_write(tmp_path):

@@ -53,7 +53,15 @@ def test_the_identity_names_every_knob_and_is_plain_json():
     assert json.loads(json.dumps(identity, allow_nan=False)) == identity
 
 
+def test_a_plan_says_between_which_strengths_each_setting_is_swept(tmp_path):
+    file = tmp_path / "plan.toml"
+    file.write_text('[[settings]]\nlabel = "VSF, early"\n[[settings]]\nlabel = "b"\n[ranges]\n"VSF, early" = [0.5, 4]')
+    assert plan.read(file).ranges == {"VSF, early": (0.5, 4.0)}
+
+
 BAD = {
+    "a range of nothing": ('[[settings]]\nlabel = "a"\n[ranges]\nb = [1, 2]', "ranges for b, but no such settings"),
+    "half a range": ('[[settings]]\nlabel = "a"\n[ranges]\na = [1]', "ranges.a"),
     "no such method": ('[[settings]]\nlabel = "a"\nmethod = "vfs"', 'unknown method "vfs"'),
     "no such knob": ('[[settings]]\nlabel = "a"\nknobs = { scal = 1 }', 'no knob "scal"'),
     "knob out of range": ('[[settings]]\nlabel = "a"\nknobs = { scale = -1 }', "scale is a number from 0"),

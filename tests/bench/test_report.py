@@ -1,6 +1,7 @@
 """The report of a folder of judged rows."""
 
 import csv
+import gzip
 import re
 from html.parser import HTMLParser
 
@@ -230,6 +231,19 @@ def test_a_method_without_dev_rows_is_refused_by_its_name(tmp_path):
 def test_a_folder_without_rows_is_refused(tmp_path):
     with pytest.raises(RequestError, match="no rows"):
         report.build(tmp_path)
+
+
+def test_packed_rows_without_pictures_give_the_same_numbers(tmp_path):
+    judged_folder.write(tmp_path / "whole", CHANCES, PAIRS[:8])
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "manifest.json").write_bytes((tmp_path / "whole" / "manifest.json").read_bytes())
+    for name in ("rows.jsonl", "verdicts.jsonl"):
+        (bare / f"{name}.gz").write_bytes(gzip.compress((tmp_path / "whole" / name).read_bytes()))
+    whole, page = (report.build(folder) for folder in (tmp_path / "whole", bare))
+    assert "rows and verdicts alone" in Page(page.read_text()).text
+    for file in sorted((whole.parent / "report").iterdir()):
+        assert file.read_bytes() == (bare / "report" / file.name).read_bytes(), file.name
 
 
 def test_a_picture_that_is_gone_is_named(tmp_path):

@@ -149,7 +149,32 @@ def test_frozen_points_are_a_plan_that_draws_the_same_settings(tmp_path):
     assert plan.read(tmp_path / "frozen.json").settings[1].guidance() == vsf.ValueSignFlip(offset=math.inf)
 
 
-def test_a_setting_of_which_nothing_could_be_scored_is_an_error(trying, monkeypatch):
+def test_a_setting_that_ruins_every_picture_is_tried_once_and_never_chosen(trying, monkeypatch):
+    whole = Trying.points
+
+    def points(self, settings, tick):
+        return [point for point in whole(self, settings, tick) if point.setting.knobs["scale"] < 5]
+
+    monkeypatch.setattr(Trying, "points", points)
+    front = search(trying, [START], 12, silent)
+    assert front
+    assert all(point.setting.knobs["scale"] < 5 for point in front)
+    assert len(tried(trying.folder)) == 12
+
+
+def test_an_unscored_setting_has_no_point(trying, monkeypatch):
+    judge = Hills.__call__
+
+    def blind_to_the_strong(self, cases):
+        blind, seen = Verdict(None, None, None, "refused: no"), judge(self, cases)
+        return [blind if one.quality < 0.6 else one for one in seen]
+
+    monkeypatch.setattr(Hills, "__call__", blind_to_the_strong)
+    mild, strong = grid(VSF, "scale", 2, (1.0, 9.0))
+    assert [point.setting for point in trying.points([mild, strong], silent)] == [mild]
+
+
+def test_a_search_of_which_nothing_could_be_scored_is_an_error(trying, monkeypatch):
     monkeypatch.setattr(Hills, "__call__", lambda self, cases: [Verdict(None, None, None, "refused: no")] * len(cases))
-    with pytest.raises(RequestError, match='not one image of "vsf" could be scored; the first: refused: no'):
+    with pytest.raises(RequestError, match='not one image could be scored; the first, of "vsf": refused: no'):
         trying.points([VSF], silent)

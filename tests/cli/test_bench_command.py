@@ -110,6 +110,24 @@ def test_a_frontier_is_swept_and_frozen_and_the_frozen_plan_runs(vsf, run, folde
     assert len(rows(tmp_path / "test")) == 4
 
 
+def test_a_plan_gives_each_of_its_curves_a_range_of_its_own(vsf, folder, suite, tmp_path):
+    plan = '[[settings]]\nlabel = "A"\n[[settings]]\nlabel = "B"\nmethod = "nag"\n[ranges]\nA = [1, 3]\nB = [2, 10]'
+    (tmp_path / "curves.toml").write_text(plan)
+    with fake.serving() as endpoint:
+        judge = ("--judge", "openai", "--judge-model", "m", "--endpoint", endpoint.url)
+        fixed = ("--suite", suite, "--prompts", 1, "--seeds", 1, "--steps", 1, "--model", folder, "--size", 16)
+        code, _, err = vsf(
+            "bench", "sweep", *fixed, *judge, "--methods", "curves.toml", "--frontier", 2, "--out", "dev"
+        )
+    assert (code, err) == (0, "")
+    assert {(row.label, row.strength) for row in rows(tmp_path / "dev")} == {
+        ("A scale=1", 1.0),
+        ("A scale=3", 3.0),
+        ("B scale=2", 2.0),
+        ("B scale=10", 10.0),
+    }
+
+
 def test_the_paper_is_repeated_end_to_end_on_a_model_of_random_weights(run, vsf, tmp_path):
     plan = Path(__file__).parents[2] / "benchmarks" / "plans" / "paper.toml"
     assert run("--prompts", 1, methods=plan)[:2] == (0, "out: 14 images\n")

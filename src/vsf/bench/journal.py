@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +16,7 @@ Record = TypeVar("Record", bound=BaseModel)
 
 
 def read(file: Path, kind: type[Record]) -> list[Record]:
-    """The records of a file, none where there is no file.
+    """The records of a file, or of one packed by gzip beside it (`rows.jsonl.gz`); none where there is neither.
 
     A last line without its line end was being written when the process died; it does not count.
 
@@ -23,11 +24,11 @@ def read(file: Path, kind: type[Record]) -> list[Record]:
         RequestError: the file cannot be read, or a finished line is damaged.
     """
     try:
-        text = file.read_bytes()
+        text = gzip.decompress(packed(file).read_bytes()) if is_packed(file) else file.read_bytes()
     except FileNotFoundError:
         return []
-    except OSError as error:
-        raise RequestError(f'cannot read "{file}": {error.strerror}.') from error
+    except (OSError, EOFError) as error:
+        raise RequestError(f'cannot read "{file}": {getattr(error, "strerror", None) or error}.') from error
     records = []
     for number, line in enumerate(text[: text.rfind(b"\n") + 1].splitlines(), 1):
         try:
@@ -44,6 +45,8 @@ def append(file: Path, records: Iterable[BaseModel]) -> None:
     Raises:
         RequestError: they could not be written, for instance because the disk is full; the file is then as before.
     """
+    if is_packed(file):
+        raise RequestError(f'"{packed(file)}" is packed, which keeps it as it is: unpack it with gunzip to go on.')
     lines = b"".join(record.model_dump_json().encode() + b"\n" for record in records)
     try:
         with file.open("a+b") as stream:
@@ -58,6 +61,16 @@ def append(file: Path, records: Iterable[BaseModel]) -> None:
                 raise
     except OSError as error:
         raise RequestError(_cannot_write(file, error)) from error
+
+
+def packed(file: Path) -> Path:
+    """Where a file is once it is packed by gzip."""
+    return file.with_name(f"{file.name}.gz")
+
+
+def is_packed(file: Path) -> bool:
+    """Whether the file is there in packed form alone."""
+    return packed(file).exists() and not file.exists()
 
 
 def write(file: Path, content: bytes) -> None:

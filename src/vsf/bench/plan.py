@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator, model_validator
 
 from vsf import guidance
+from vsf.bench import ablations
 from vsf.errors import RequestError, VsfError
 from vsf.generate import provenance
 from vsf.schedule import Schedule
@@ -22,7 +23,8 @@ class Setting(BaseModel):
 
     `strength` is the swept number where the setting is a point of a trade-off curve. `negative` says who gets the
     negative prompt: the method, or the pipeline's own classifier-free guidance. `model` replaces the run's model, so
-    that a base model at 28 steps can stand in the same table. Knobs left out have their defaults.
+    that a base model at 28 steps can stand in the same table. Knobs left out have their defaults. `method` may also be
+    one of the benchmark's own ablations.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,8 +66,8 @@ class Setting(BaseModel):
         return self
 
     def guidance(self) -> guidance.Guidance:
-        """The method with its knobs set; raises UnknownNameError and KnobError."""
-        return guidance.method(self.method, **self.knobs)
+        """The method, or ablation, with its knobs set; raises UnknownNameError and KnobError."""
+        return ablations.method(self.method, **self.knobs)
 
     def when(self) -> Schedule:
         """In which steps and layers the method acts; raises KnobError."""
@@ -83,22 +85,30 @@ class Setting(BaseModel):
 
 
 class Plan(BaseModel):
-    """Settings with distinct labels."""
+    """Settings with distinct labels.
+
+    `ranges`, by label, are the strengths from low to high between which a frontier of the setting is swept.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     settings: tuple[Setting, ...] = Field(min_length=1)
+    ranges: dict[str, tuple[float, float]] = {}
 
     @model_validator(mode="after")
     def _check_labels(self) -> Plan:
         twice = [label for label, count in Counter(setting.label for setting in self.settings).items() if count > 1]
         if twice:
             raise ValueError(f"labels have to differ, but {', '.join(twice)} stands there more than once")
+        if unknown := self.ranges.keys() - {setting.label for setting in self.settings}:
+            raise ValueError(f"there are ranges for {', '.join(sorted(unknown))}, but no such settings")
         return self
 
 
 def read(file: Path, defaults: Mapping[str, Any] | None = None) -> Plan:
     """A plan from TOML or JSON: `[[settings]]` with the fields of Setting; fields at the top hold for all of them.
+
+    A table `[ranges]` has the range of a setting's strengths under its label, such as `vsf = [0.5, 4.0]`.
 
     `defaults` stand in for what the file leaves out.
 
@@ -112,15 +122,15 @@ def read(file: Path, defaults: Mapping[str, Any] | None = None) -> Plan:
         raise RequestError(f'cannot read the plan "{file}": {getattr(error, "strerror", None) or error}.') from error
     if not isinstance(document, dict) or not isinstance(document.get("settings"), list):
         raise RequestError(f'the plan "{file}" has no settings: write one [[settings]] table for each.')
-    shared = {**(defaults or {}), **{name: value for name, value in document.items() if name != "settings"}}
+    shared = {**(defaults or {}), **{name: value for name, value in document.items() if name not in Plan.model_fields}}
     entries = [{**shared, **entry} if isinstance(entry, dict) else entry for entry in document["settings"]]
-    return plan_of(entries, f'the plan "{file}"')
+    return plan_of(entries, f'the plan "{file}"', document.get("ranges", {}))
 
 
-def plan_of(entries: Sequence[Any], what: str = "the plan") -> Plan:
+def plan_of(entries: Sequence[Any], what: str = "the plan", ranges: Any = None) -> Plan:
     """A checked plan; raises RequestError that says what is wrong with which entry."""
     try:
-        return Plan.model_validate({"settings": entries})
+        return Plan.model_validate({"settings": entries, "ranges": ranges or {}})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from vsf.bench import journal
 from vsf.errors import RequestError
 
-ROWS, VERDICTS = "rows.jsonl", "verdicts.jsonl"
+ROWS, VERDICTS, IMAGES = "rows.jsonl", "verdicts.jsonl", "images"
 
 
 class Row(BaseModel):

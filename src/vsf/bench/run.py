@@ -15,7 +15,7 @@ from vsf.bench import journal
 from vsf.bench.folder import Manifest, in_use, pinned
 from vsf.bench.generation import Batch, Conditions, Drawing, Drawn, identify, shown
 from vsf.bench.plan import Setting
-from vsf.bench.rows import ROWS, Row, rows
+from vsf.bench.rows import IMAGES, ROWS, Row, rows
 
 if TYPE_CHECKING:
     from vsf.bench.suites import Pair
@@ -122,7 +122,7 @@ def _row(drawn: Drawn, index: int, key: str) -> Row:
         schedule=identity["schedule"],
         model=shown(batch.model),
         revision=batch.revision,
-        image=f"images/{_file_name(setting.label)}/{_file_name(pair.id)}-s{batch.seed}-{key[:8]}.png",
+        image=f"{IMAGES}/{_file_name(setting.label)}/{_file_name(pair.id)}-s{batch.seed}-{key[:8]}.png",
         image_hash=hashlib.sha256(drawn.files[index]).hexdigest(),
         frames=drawn.frames,
         size=drawn.size,

@@ -17,6 +17,7 @@ from vsf import tiny
 from vsf.bench.crew import Crew, Rows, Tick
 from vsf.judges.base import Question
 from vsf.judges.scenes import Reading, answer, look, words
+from vsf.tiny.fold import fold
 from vsf.tiny.scenes import PARTS, PromptPair, prompt_pairs
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def pipeline(folder: Path) -> Any:
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
     pipe = tiny.read(folder)
+    fold(pipe)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

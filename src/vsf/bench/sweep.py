@@ -47,10 +47,10 @@ class Trying:
     ask: Engine
 
     def points(self, settings: Sequence[Setting], tick: Tick) -> list[Point]:
-        """Draw and judge what is missing, and score each setting.
+        """Draw and judge what is missing, and score each setting; one that ruins every picture has no scores.
 
         Raises:
-            RequestError: not one image of a setting could be scored; and whatever `run` and `judge` raise.
+            RequestError: not one image of any setting could be scored; and whatever `run` and `judge` raise.
         """
         distinct = {setting.label: setting for setting in settings}
         run(self.folder, replace(self.task, settings=list(distinct.values())), self.draw, tick)
@@ -59,7 +59,11 @@ class Trying:
         for score in scored(self.folder, self.judge.name):
             if score.label in by_label:
                 by_label[score.label].append(score)
-        return [_point(setting, by_label[label]) for label, setting in distinct.items()]
+        found = [_point(setting, by_label[label]) for label, setting in distinct.items()]
+        if not any(found):
+            first = by_label[next(iter(distinct))][0]
+            raise RequestError(f'not one image could be scored; the first, of "{first.label}": {first.reason}.')
+        return [point for point in found if point is not None]
 
 
 def search(trying: Trying, starts: Sequence[Setting], trials: int, tick: Tick) -> list[Point]:
@@ -84,8 +88,10 @@ def search(trying: Trying, starts: Sequence[Setting], trials: int, tick: Tick) -
         settings = [_tried(start, trial) for start, _, trial in asked]
         found = {point.setting.label: point for point in trying.points(settings, tick)}
         for (_, study, trial), setting in zip(asked, settings, strict=True):
-            point = found[setting.label]
-            study.tell(trial, [point.positive, point.negative, point.quality])
+            if (point := found.get(setting.label)) is None:
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            else:
+                study.tell(trial, [point.positive, point.negative, point.quality])
     best = [_named(start, trial.params) for start, study in studies for trial in study.best_trials]
     return trying.points(best, tick)
 
@@ -152,7 +158,8 @@ def _told(study: optuna.Study) -> int:
     """How many trials are finished."""
     import optuna
 
-    return len(study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]))
+    states = [optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED]
+    return len(study.get_trials(deepcopy=False, states=states))
 
 
 def suggest(trial: optuna.Trial, knob: guidance.Knob) -> Any:
@@ -201,13 +208,14 @@ def _named(start: Setting, knobs: Mapping[str, Any]) -> Setting:
     return start.model_copy(update={"label": f"{start.label} {told}", "knobs": {**start.knobs, **exact}})
 
 
-def _point(setting: Setting, scores: Sequence[Score]) -> Point:
+def _point(setting: Setting, scores: Sequence[Score]) -> Point | None:
+    """The means over the images that have a score; None where none has."""
     columns = {
         name: [float(value) for score in scores if (value := getattr(score, name)) is not None]
         for name in ("positive", "negative", "quality")
     }
     if not all(columns.values()):
-        raise RequestError(f'not one image of "{setting.label}" could be scored; the first: {scores[0].reason}.')
+        return None
     return Point(setting, **{name: fmean(values) for name, values in columns.items()})
 
 

@@ -95,7 +95,11 @@ def judge_command(**flags: Any) -> None:
         flag("trials", int, "Settings tried of each method; knobs named in --methods stay fixed.", default=40),
         flag("frontier", int, "Instead of a search: so many strengths of each setting, from low to high."),
         flag("knob", str, "With --frontier: the knob that is its strength.", default="scale"),
-        flag("range", str, "With --frontier: its strengths, LOW,HIGH. (default: all that the knob allows)"),
+        flag(
+            "range",
+            str,
+            "With --frontier: its strengths, LOW,HIGH. (default: the plan's, or all that the knob allows)",
+        ),
         flag("keep", int, "With --frontier: the strengths nearest the frontier that are frozen.", default=6),
         OUT,
         JSON,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from vsf.generate.request import DEVICE, DTYPES
 if TYPE_CHECKING:
     from vsf.bench.generation import Conditions
     from vsf.bench.new_suite import Author
-    from vsf.bench.plan import Setting
+    from vsf.bench.plan import Plan, Setting
     from vsf.bench.run import Engine, Task
     from vsf.judges.base import Judge
 
@@ -80,17 +81,18 @@ class Given:
         if not self["suite"]:
             raise RequestError(f"no suite: give one with --suite: {', '.join(suites.names())}, or a file of pairs.")
         pairs = suites.load(self["suite"])[: self["prompts"]]
-        return Task(self.settings(), pairs, range(self["seeds"]), self.conditions(folder))
+        return Task(self.plan.settings, pairs, range(self["seeds"]), self.conditions(folder))
 
-    def settings(self) -> list[Setting]:
-        """The settings that --methods names, or those of a plan. Raises RequestError and UnknownNameError."""
+    @cached_property
+    def plan(self) -> Plan:
+        """The settings that --methods names, or a whole plan. Raises RequestError and UnknownNameError."""
         from vsf.bench import plan
 
         written = self["methods"]
         if Path(written).suffix in (".toml", ".json"):
-            return list(plan.read(Path(written), {"steps": self["steps"]}).settings)
+            return plan.read(Path(written), {"steps": self["steps"]})
         entries = [{"label": spec, "steps": self["steps"], **self._method(spec)} for spec in split(written)]
-        return list(plan.plan_of(entries, "--methods").settings)
+        return plan.plan_of(entries, "--methods")
 
     def _method(self, spec: str) -> dict[str, Any]:
         """The method and knobs of one spec; presets are looked up under the name of the model."""
@@ -166,8 +168,11 @@ class Given:
         """The strengths of each setting of a frontier. Raises RequestError and KnobError."""
         from vsf.bench.sweep import grid
 
-        bounds = _numbers("range", self["range"]) if self["range"] else None
-        return [grid(setting, self["knob"], self["frontier"], bounds) for setting in task.settings]
+        asked = _numbers("range", self["range"]) if self["range"] else None
+        return [
+            grid(setting, self["knob"], self["frontier"], asked or self.plan.ranges.get(setting.label))
+            for setting in task.settings
+        ]
 
     @staticmethod
     def _local(workers: int) -> Engine:

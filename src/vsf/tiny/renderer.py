@@ -76,7 +76,7 @@ def _background(name: str, horizon: int, side: int, look: Look) -> Image.Image:
     """Sky that brightens towards the horizon, what stands on the horizon, and plain ground."""
     background = BACKGROUNDS[name]
     image = Image.new("RGB", (side, side), look.background(background.ground))
-    image.paste(_sky(name, horizon, look).resize((side, horizon)))
+    image.paste(_sky(name, horizon, look).resize((side, horizon), Image.Resampling.NEAREST))
     _landmarks(ImageDraw.Draw(image), background, horizon, look)
     return image
 

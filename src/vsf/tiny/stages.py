@@ -16,9 +16,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
+from vsf.tiny.fold import FILLER_ROWS
 from vsf.tiny.model import encode_text
-
-FILLER_ROWS = 256  # all-zero rows that a plain SD3 call appends when there is no third encoder
 
 
 def decoder_loss(

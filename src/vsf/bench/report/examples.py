@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vsf.bench.report.content import Content
-from vsf.bench.rows import Score
+from vsf.bench.rows import IMAGES, Score
 from vsf.bench.stats.tables import Table
 from vsf.bench.suites import Pair
 from vsf.errors import RequestError
@@ -42,8 +42,11 @@ class Sheet:
 def choose(content: Content, pairs: Mapping[str, Pair], folder: Path) -> list[Sheet]:
     """A sheet for the setting that stands for each curve; those by chance are of the same prompts and seeds everywhere.
 
-    Raises RequestError for a picture that is not there or cannot be read.
+    None at all for a folder that holds rows alone, without any picture. Raises RequestError for a picture that is not
+    there or cannot be read.
     """
+    if not (folder / IMAGES).exists():
+        return []
     labels = list(dict.fromkeys(content.shown.values()))
     shared = set.intersection(*(set(content.tables[label]) for label in labels))
     chance = random.Random(0).sample(sorted(shared), min(COUNT, len(shared)))
