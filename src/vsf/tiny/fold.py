@@ -52,6 +52,7 @@ class OneFillerRow:
         attn: Attention,
         hidden_states: Float[Tensor, "batch image width"],
         encoder_hidden_states: Float[Tensor, "batch text width"],
+        **_: None,
     ) -> tuple[Float[Tensor, "batch image width"], Float[Tensor, "batch text width"]]:
         """Attend and project, image and text rows apart; a guided call appends negatives behind the filler row."""
         projections = (
