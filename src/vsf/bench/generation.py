@@ -16,10 +16,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from vsf import tiny
+from vsf.bench.ablations import given
 from vsf.bench.plan import Setting
 from vsf.errors import RequestError, VsfError
 from vsf.generate import Model, Request, load, models, provenance
 from vsf.patch import guide
+from vsf.tiny.fold import fold
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -114,6 +116,8 @@ class Drawing:
             _hush()
             dtype, device = self.conditions.dtype, self.conditions.device
             model = load(Request("any", model=batch.model, dtype=dtype, device=device))
+            if batch.model in tiny.MODELS:
+                fold(model.pipe)
             short = replace(batch, setting=batch.setting.model_copy(update={"steps": 2}), pairs=batch.pairs[:1])
             draw(model.pipe, short, self.conditions)  # warms up, so that the seconds of the first row mean something
             self._loaded = batch.model, model
@@ -125,7 +129,8 @@ def draw(pipe: Any, batch: Batch, conditions: Conditions) -> list[list[Image]]:
 
     An image starts from noise that its pair and seed decide alone, so that settings are compared on equal terms.
     """
-    setting, negatives = batch.setting, [pair.negative for pair in batch.pairs]
+    setting, method = batch.setting, batch.setting.guidance()
+    negatives = [pair.negative for pair in batch.pairs]
     arguments: dict[str, Any] = {
         "prompt": [pair.prompt for pair in batch.pairs],
         "num_inference_steps": setting.steps,
@@ -140,7 +145,7 @@ def draw(pipe: Any, batch: Batch, conditions: Conditions) -> list[list[Image]]:
         arguments["negative_prompt"] = negatives
         negatives = [""] * len(negatives)
     try:
-        with guide(pipe, negatives, method=setting.guidance(), schedule=setting.when()):
+        with guide(pipe, **given(method, pipe, negatives), method=method, schedule=setting.when()):
             output = pipe(**arguments)
     except VsfError:
         raise
