@@ -5,9 +5,12 @@ export HF_HUB_OFFLINE ?= 1
 MODEL ?= stabilityai/stable-diffusion-3.5-large-turbo
 JUDGE ?= llama-4-maverick
 OUT ?= runs/paper
+EVIDENCE ?= runs/evidence
+WORKERS ?= 2
+ON_TEST = --suite tiny-test --prompts 200 --workers $(WORKERS) --threads 1
 
 help: ## Show these targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: .venv/.done ## Install everything into .venv (once)
 
@@ -30,6 +33,18 @@ test-families: setup ## Run every pipeline of every model family, and quantised 
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[quantised]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m families
 
+test-diffusers: .venv-oldest/.done .venv-newest/.done ## Run the tests on the oldest and the newest diffusers allowed
+	for each in oldest newest; do OMP_NUM_THREADS=1 .venv-$$each/bin/python -m pytest -n auto --dist loadfile || exit; done
+
+.venv-oldest/.done: DIFFUSERS := $(shell sed -n 's/.*"diffusers>=\(.*\)".*/diffusers==\1/p' pyproject.toml)
+.venv-newest/.done: DIFFUSERS := diffusers
+.venv-oldest/.done .venv-newest/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	grep -v '^diffusers==' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/pip install --quiet -c $(@D)/constraints.txt torch
+	$(@D)/bin/pip install --quiet -c $(@D)/constraints.txt -e '.[diffusers,bench,ray,video,dev]' $(DIFFUSERS)
+	touch $@
+
 suites: setup ## Write the tiny suites anew from the grammar
 	$(BIN)/python -m vsf.bench.tiny_suites
 
@@ -38,10 +53,20 @@ bench-paper: setup ## Repeat the paper's table: MODEL=, JUDGE= (an OpenAI-compat
 	$(BIN)/vsf bench judge --judge openai --judge-model $(JUDGE) --out $(OUT)
 	$(BIN)/vsf bench report $(OUT)
 
+evidence: setup ## Repeat the benchmark on the embedded models: WORKERS=, EVIDENCE= (a folder)
+	$(BIN)/vsf bench sweep --suite tiny-dev --prompts 100 --seeds 1 --workers $(WORKERS) --threads 1 --methods benchmarks/plans/tiny-curves.toml --frontier 20 --keep 6 --out $(EVIDENCE)/dev
+	$(BIN)/vsf bench run $(ON_TEST) --seeds 2 --methods $(EVIDENCE)/dev/frozen.json --out $(EVIDENCE)/test
+	$(BIN)/vsf bench run $(ON_TEST) --seeds 2 --methods benchmarks/plans/tiny-rows.toml --out $(EVIDENCE)/test
+	$(BIN)/vsf bench judge --workers $(WORKERS) --out $(EVIDENCE)/test
+	$(BIN)/vsf bench report $(EVIDENCE)/test --dev $(EVIDENCE)/dev --reference "VSF orthogonal"
+	$(BIN)/vsf bench run $(ON_TEST) --seeds 1 --methods benchmarks/plans/tiny-ablations.toml --out $(EVIDENCE)/ablations
+	$(BIN)/vsf bench judge --workers $(WORKERS) --out $(EVIDENCE)/ablations
+	$(BIN)/vsf bench report $(EVIDENCE)/ablations
+
 check: setup ## Lint, format, types, import order
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: help setup demo test test-slow test-families suites bench-paper check
+.PHONY: help setup demo test test-slow test-families test-diffusers suites bench-paper evidence check

@@ -21,7 +21,10 @@ import torch.nn.functional as F
 PATIENCE = 60  # seconds a run waits for the other one
 
 Order = tuple[str | tuple[str, int], ...]
-"""A layer's tokens in sequence order: "image", "text", or a kind with its length, such as ("shared", 8)."""
+"""A layer's tokens in sequence order: "image", "text", or a kind with its length, such as ("shared", 8).
+
+The text's may be among the keys alone.
+"""
 
 CROSS: Order = ("text",)
 """Image rows that attend to the text alone."""
@@ -104,7 +107,8 @@ class Lockstep:
     def _exchanged(self, query, key, value, bias, scale):
         here = self._here
         is_text = _text_tokens(here.order, key.shape[2], here.side.text)
-        rows = torch.zeros(query.shape[2], dtype=torch.bool) if here.order == CROSS else is_text
+        text_asks = here.order != CROSS and query.shape[2] == key.shape[2]
+        rows = is_text if text_asks else torch.zeros(query.shape[2], dtype=torch.bool)
         image = ~rows & ~_shared_rows(here.order, query.shape[2], here.side.text)
         own = (key, value, 1.0, 0.0)
         out = dense_softmax(query, [(*own, bias)], scale)
@@ -136,7 +140,7 @@ def _taken(inbox):
 
 
 def _is_about_text(order, queries, keys, text):
-    return keys == text if order == CROSS else queries == keys > text
+    return keys == text if order == CROSS else queries in (keys, keys - text) and keys > text
 
 
 def _text_tokens(order, tokens, text):

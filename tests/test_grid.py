@@ -12,6 +12,20 @@ def test_tokens_go_row_by_row_and_frame_by_frame():
     assert laid_out.tolist() == [[[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]]
 
 
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_grid_is_told_by_times_rows_and_columns_with_key_frames_and_references_behind(frames):
+    clip = torch.cartesian_prod(torch.arange(frames) / 25, 32 * torch.arange(2.0), 32 * torch.arange(4.0)).T
+    key_frame, reference = clip[:, :8], torch.cartesian_prod(torch.zeros(1), torch.arange(4.0), torch.arange(2.0)).T
+    for behind in ([], [key_frame], [reference], [key_frame, reference]):
+        assert Grid.of_coordinates(torch.cat([clip, *behind], 1)) == Grid(2, 4, frames)
+
+
+@pytest.mark.parametrize("sides", [(1, 4), (4, 1), (1, 1)])
+def test_a_side_may_have_one_token(sides):
+    places = torch.cartesian_prod(torch.arange(2.0), *(torch.arange(float(side)) for side in sides)).T
+    assert Grid.of_coordinates(places) == Grid(*sides, frames=2)
+
+
 def test_a_layer_with_as_many_tokens_has_the_same_grid():
     assert Grid(5, 4, 3).fit(60) == Grid(5, 4, 3)
 

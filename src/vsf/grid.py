@@ -25,6 +25,17 @@ class Grid:
         own = positions[positions[:, 0] == positions[0, 0]]
         return cls(*(int(size) + 1 for size in own[:, 1:].amax(0)))
 
+    @classmethod
+    def of_coordinates(cls, coordinates: Float[Tensor, "3 tokens"]) -> "Grid":
+        """Return the grid of tokens at these times, rows and columns, in units of any kind.
+
+        Key frames and reference images stand behind the clip: with them time does not go on.
+        """
+        time, row, column = coordinates
+        width = _rising(column)
+        area = _rising(row * (column.max() - column.min() + 1) + column)
+        return cls(area // width, width, _rising(time[::area]))
+
     @property
     def tokens(self) -> int:
         """How many tokens the grid has."""
@@ -47,3 +58,8 @@ class Grid:
     def cut(self, tokens: Float[Tensor, "... tokens"]) -> Float[Tensor, "... frames height width"]:
         """Lay values of tokens out on the grid; those behind it are left out."""
         return tokens[..., : self.tokens].unflatten(-1, (self.frames, self.height, self.width))
+
+
+def _rising(numbers: Float[Tensor, " _"]) -> int:
+    """Count how many numbers at the beginning grow from one to the next."""
+    return 1 + int((numbers.diff() > 0).long().cumprod(0).sum())

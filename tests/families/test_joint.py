@@ -39,16 +39,6 @@ def test_layers_of_qwen_image_are_frames_and_its_condition_is_not():
 # Refused ----------------------------------------------------------------------------------------------------------
 
 
-def test_hidream_is_refused_with_the_reason():
-    sizes = {"patch_size": 2, "in_channels": 4, "out_channels": 4, "num_layers": 1, "num_single_layers": 1}
-    dims = {"attention_head_dim": 8, "num_attention_heads": 4, "caption_channels": [8, 4], "text_emb_dim": 8}
-    rest = {"num_routed_experts": 2, "num_activated_experts": 2, "axes_dims_rope": (4, 2, 2), "max_resolution": (8, 8)}
-    model = diffusers.HiDreamImageTransformer2DModel(**sizes, **dims, **rest, llama_layers=(0, 1))
-    negative = vsf.Negative((torch.zeros(3, 8),))
-    with pytest.raises(vsf.UnsupportedPipelineError, match="three times"), vsf.guide(model, negative=negative):
-        pass
-
-
 def test_the_pipeline_of_flux2_that_keeps_keys_is_refused_with_the_reason():
     pipe = tiny_flux2.pipeline(diffusers.Flux2KleinKVPipeline, tiny_flux2.transformer(), tiny_flux2.klein_encoder())
     with pytest.raises(vsf.UnsupportedPipelineError, match="Flux2KleinPipeline"), vsf.guide(pipe, "wheels"):

@@ -1,5 +1,6 @@
 """Weights that are quantised, or not where they compute: guided as if they were ordinary ones, or refused."""
 
+from functools import partial
 from importlib import import_module
 
 import accelerate
@@ -94,6 +95,52 @@ def test_int8_weights_of_torchao(case):
             plain.get_submodule(name).weight.data = part.weight.dequantize()
     assert difference(guided(case, plain), guided(case, case.model())) > 1e-4
     assert_guided_alike(case, model, guided(case, plain), 1e-5)
+
+
+def with_linears(model, make):
+    """The model with other linear layers in its blocks; `make` is called as torch's own is."""
+    for name, part in list(model.named_modules()):
+        if isinstance(part, nn.Linear) and ("blocks" in name or "layers" in name):
+            parent, _, own = name.rpartition(".")
+            other = make(part.in_features, part.out_features, bias=part.bias is not None)
+            other.load_state_dict(part.state_dict())
+            setattr(model.get_submodule(parent), own, other)
+    return model.to(CPU).eval()  # bitsandbytes quantises a layer where it is moved to
+
+
+@every_case
+@pytest.mark.parametrize("kind", ["nf4", "fp4"])
+def test_four_bit_weights_of_bitsandbytes(case, kind):
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    four_bits = partial(bitsandbytes.nn.Linear4bit, compute_dtype=torch.float32, quant_type=kind)
+    model, plain = with_linears(case.model(), four_bits), case.model()
+    for name, part in model.named_modules():
+        if isinstance(part, bitsandbytes.nn.Linear4bit):
+            part.train()  # else it is packed for this processor, which takes multiples of 32 rows only
+            weight = bitsandbytes.functional.dequantize_4bit(part.weight.data, part.weight.quant_state)
+            plain.get_submodule(name).weight.data = weight
+    assert difference(guided(case, plain), guided(case, case.model())) > 1e-4
+    assert_guided_alike(case, model, guided(case, plain), 1e-5)
+
+
+@every_case
+def test_eight_bit_weights_of_bitsandbytes_with_a_scale_for_each_token(case):
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    eight_bits = partial(bitsandbytes.nn.Linear8bitLt, has_fp16_weights=False, threshold=0.0)
+    model, expected = with_linears(case.model(), eight_bits), guided(case, case.model())
+    assert 0 < difference(guided(case, model), expected) <= 0.02
+    assert_guided_alike(case, model, expected, 0.02)
+
+
+@every_case
+def test_channels_with_outliers_of_bitsandbytes_follow_all_tokens_but_change_less_than_the_rounding(case):
+    """Where any token has a large number in a channel, that channel is 16 bits wide for all tokens."""
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    eight_bits = partial(bitsandbytes.nn.Linear8bitLt, has_fp16_weights=False, threshold=1.0)
+    model = with_linears(case.model(), eight_bits)
+    plain = case.run(model, case.text())
+    rounding = difference(plain, case.run(case.model(), case.text()))
+    assert difference(guided(case, model, OFF), plain) < rounding
 
 
 @every_case

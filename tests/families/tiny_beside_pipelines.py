@@ -198,6 +198,8 @@ def from_a_picture():
 
 
 STILL = {"image": picture(32, 48)}
+FRAMEPACK = {**CLIP, **STILL, "latent_window_size": 2}
+FROM_A_PICTURE = {**LATENT, "num_frames": 5, "image": Image.new("RGB", (48, 32))}
 MASKED = {**STILL, "mask_image": torch.ones(1, 1, 32, 48)}
 Z_IMAGE = {**LATENT, "guidance_scale": 0.0, "max_sequence_length": 64, "height": 32, "width": 48}
 VARIANTS = [
@@ -205,7 +207,7 @@ VARIANTS = [
     Variant("z_image inpaint", partial(zimage_pipeline, diffusers.ZImageInpaintPipeline), {**Z_IMAGE, **MASKED}),
     Variant("z_image controlnet", with_controlnet, {**Z_IMAGE, "control_image": picture(32, 48)}),
     Variant("hunyuan_image distilled", hunyuan_image_pipeline, {**LATENT, "height": 128, "width": 192}),
-    Variant("hunyuan_video15 i2v", from_a_picture, {**LATENT, "num_frames": 5, "image": Image.new("RGB", (48, 32))}),
+    Variant("hunyuan_video15 i2v", from_a_picture, FROM_A_PICTURE),
     Variant("skyreels", skyreels_pipeline, {**CLIP, **STILL, "guidance_scale": 1.0, "true_cfg_scale": 1.0}),
-    Variant("framepack", framepack_pipeline, {**CLIP, **STILL, "latent_window_size": 2, "output_type": "latent"}),
+    Variant("framepack", framepack_pipeline, FRAMEPACK),
 ]

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import diffusers
 import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline
@@ -30,6 +31,11 @@ def test_a_folder_gives_its_pipeline_and_the_hash_of_its_weights(folder, copy):
     assert model.pipe.dtype == torch.float32
     assert model.origin["weights"] == hash_folder(copy)
     assert "model" not in model.origin
+
+
+def test_a_folder_is_opened_in_the_dtype_that_is_asked_for(folder):
+    pipe = opened(folder, dtype="bfloat16").pipe
+    assert {part.dtype for part in (pipe.transformer, pipe.vae, pipe.text_encoder)} == {torch.bfloat16}
 
 
 def test_other_weights_have_another_hash_and_so_have_swapped_ones(folder, copy):
@@ -93,6 +99,13 @@ def test_a_pipeline_of_another_family_is_refused_before_its_weights_are_read(tmp
     index = {"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"]}
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(UnsupportedPipelineError, match=r"DDPMPipeline\. Supported: sd3"):
+        opened(tmp_path)
+
+
+def test_a_pipeline_that_came_after_the_installed_diffusers_is_refused(tmp_path):
+    index = {"_class_name": "Krea9Pipeline", "transformer": ["diffusers", "Krea2Transformer2DModel"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(UnsupportedPipelineError, match=f"diffusers {diffusers.__version__} has no Krea9Pipeline"):
         opened(tmp_path)
 
 

@@ -15,7 +15,7 @@ from vsf.cli import console
 from vsf.cli.options import JSON, MARKDOWN, allowed, spelled, takes
 from vsf.families import FAMILIES
 from vsf.families.presets import PRESETS
-from vsf.families.support import entrance, pipelines, weights
+from vsf.families.support import SINCE, entrance, pipelines, weights
 from vsf.registry import Registry
 
 EXAMPLE = "vsf list methods"
@@ -35,7 +35,7 @@ def _families() -> list[dict[str, str]]:
             "what it is": _summary(type(family)),
             "denoisers": ", ".join(family.denoisers),
             "negatives enter": entrance(family),
-            "pipelines run in the tests": ", ".join(pipelines(name)),
+            "pipelines run in the tests": ", ".join(map(_dated, pipelines(name))),
             "with": weights(name),
         }
         for name, family in FAMILIES.items()
@@ -91,6 +91,11 @@ def command(**flags: Any) -> None:
 def _markdown(rows: list[dict[str, str]]) -> str:
     lines = [[*rows[0]], ["---"] * len(rows[0]), *([*row.values()] for row in rows)]
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+
+
+def _dated(pipeline: str) -> str:
+    release = SINCE.get(pipeline)
+    return f"{pipeline} (from diffusers {release})" if release else pipeline
 
 
 def _summary(cls: type) -> str:

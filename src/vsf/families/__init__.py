@@ -7,25 +7,37 @@ from torch import nn
 from vsf.errors import UnsupportedPipelineError
 from vsf.families.auraflow import AuraFlow
 from vsf.families.base import Family, class_names
+from vsf.families.bria import Bria
 from vsf.families.chroma import Chroma
+from vsf.families.chronoedit import ChronoEdit
 from vsf.families.cogvideox import CogVideoX
 from vsf.families.cogview4 import CogView4
+from vsf.families.ernie import Ernie
+from vsf.families.fibo import Fibo
 from vsf.families.flux import Flux
 from vsf.families.flux2 import Flux2
 from vsf.families.framepack import FramePack
+from vsf.families.hidream import HiDream
 from vsf.families.hunyuan_image import HunyuanImage
 from vsf.families.hunyuan_video import HunyuanVideo
 from vsf.families.hunyuan_video15 import HunyuanVideo15
 from vsf.families.kandinsky5 import Kandinsky5
+from vsf.families.kandinsky6 import Kandinsky6
+from vsf.families.kolors import Kolors
 from vsf.families.krea2 import Krea2
+from vsf.families.longcat import LongCat
 from vsf.families.ltx import LtxVideo
 from vsf.families.ltx2 import Ltx2
 from vsf.families.lumina2 import Lumina2
+from vsf.families.ovis import Ovis
 from vsf.families.pixart import PixArt
+from vsf.families.prx import Prx
 from vsf.families.qwen_image import QwenImage
 from vsf.families.refused import REFUSED
 from vsf.families.sana import Sana
+from vsf.families.sana_video import SanaVideo
 from vsf.families.sd3 import StableDiffusion3
+from vsf.families.skyreels_v2 import SkyReelsV2
 from vsf.families.unet import UNet
 from vsf.families.wan import Wan
 from vsf.families.zimage import ZImage
@@ -44,6 +56,7 @@ FAMILIES: Registry[Family] = Registry(
         "cogview4": CogView4(),
         "krea2": Krea2(),
         "wan": Wan(),
+        "kolors": Kolors(),
         "unet": UNet(),
         "ltx": LtxVideo(),
         "pixart": PixArt(),
@@ -56,6 +69,17 @@ FAMILIES: Registry[Family] = Registry(
         "framepack": FramePack(),
         "hunyuan_video15": HunyuanVideo15(),
         "hunyuan_image": HunyuanImage(),
+        "ovis": Ovis(),
+        "longcat": LongCat(),
+        "bria": Bria(),
+        "fibo": Fibo(),
+        "skyreels_v2": SkyReelsV2(),
+        "chronoedit": ChronoEdit(),
+        "ernie": Ernie(),
+        "hidream": HiDream(),
+        "sana_video": SanaVideo(),
+        "kandinsky6": Kandinsky6(),
+        "prx": Prx(),
     },
 )
 

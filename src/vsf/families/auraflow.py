@@ -4,13 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
-
-from vsf.emphasis import Characters, characters_of
-from vsf.encode import NegativeRows, Unpadded
-from vsf.families.base import Encoded, Family, Injection, Role, require_encoders
-from vsf.grid import Grid
-from vsf.hooks import calls_swapped
+from vsf.emphasis import Characters
+from vsf.encode import NegativeRows
+from vsf.families.base import Encoded, Family, Injection, Role
+from vsf.families.plain import characters_read, encode_plain
 from vsf.spans import Span
 
 
@@ -29,20 +26,11 @@ class AuraFlow(Family):
 
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Rows of the encoder, its end mark included."""
-        require_encoders(pipe, "text_encoder", "tokenizer")
-        tokens = Unpadded()
-        with torch.no_grad(), calls_swapped([(pipe.tokenizer, tokens)]):
-            embeddings, *_ = pipe.encode_prompt(text, do_classifier_free_guidance=False)
-        return Encoded(embeddings[0], tokens.special[0].to(embeddings.device))
+        return encode_plain(pipe, text)
 
     def characters(self, pipe: Any, text: str) -> Characters:
         """The encoder's tokens, as many as there may be."""
-        return characters_of(pipe.tokenizer, text, 256)
-
-    def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
-        """The latents cut into patches."""
-        height, width = arguments["hidden_states"].shape[-2:]
-        return Grid(height // denoiser.config.patch_size, width // denoiser.config.patch_size)
+        return characters_read(pipe, text, 256)
 
     def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
         """Append the negatives; the model puts its registers in front."""

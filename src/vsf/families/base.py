@@ -114,9 +114,13 @@ class Family(ABC):
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Encode one non-empty prompt with the pipeline's own encoders. Raises PromptError when they are gone."""
 
-    @abstractmethod
     def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
-        """Return how the image tokens of a denoiser call lie in the picture, in its finest layers."""
+        """Return how the image tokens of a denoiser call lie in the picture, in its finest layers.
+
+        Here: latents (batch, channels, height, width), cut into patches.
+        """
+        height, width = arguments["hidden_states"].shape[-2:]
+        return Grid(height // denoiser.config.patch_size, width // denoiser.config.patch_size)
 
     def characters(self, pipe: Any, text: str) -> Characters:
         """Tell which characters of a positive prompt each text token of a denoiser call stands for.

@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from vsf.emphasis import Characters, characters_of
-from vsf.encode import NegativeRows, Unpadded
-from vsf.families.base import Encoded, Injection, require_encoders
+from vsf.emphasis import Characters
+from vsf.encode import NegativeRows
+from vsf.families.base import Encoded, Injection
 from vsf.families.flux import Flux
-from vsf.hooks import calls_swapped
+from vsf.families.plain import characters_read, encode_plain
 
 
 class Chroma(Flux):
@@ -25,15 +25,11 @@ class Chroma(Flux):
 
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Rows of T5, its end mark included."""
-        require_encoders(pipe, "text_encoder", "tokenizer")
-        t5 = Unpadded()
-        with torch.no_grad(), calls_swapped([(pipe.tokenizer, t5)]):
-            embeddings, *_ = pipe.encode_prompt(text, do_classifier_free_guidance=False)
-        return Encoded(embeddings[0], t5.special[0].to(embeddings.device))
+        return encode_plain(pipe, text)
 
     def characters(self, pipe: Any, text: str) -> Characters:
         """T5's tokens, as many as there may be."""
-        return characters_of(pipe.tokenizer, text, 512)
+        return characters_read(pipe, text, 512)
 
     def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
         """Append the negatives; in the mask they stand between text and image, as real tokens."""

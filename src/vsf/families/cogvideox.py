@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vsf.encode import Unpadded
-from vsf.families.base import Encoded, Family, Overrides, Role, Running, halves, require_encoders
+from vsf.emphasis import Characters
+from vsf.families.base import Encoded, Family, Overrides, Role, Running, halves
+from vsf.families.plain import characters_read, encode_plain
 from vsf.grid import Grid
-from vsf.hooks import calls_swapped
 
 
 class CogVideoX(Family):
@@ -27,10 +27,11 @@ class CogVideoX(Family):
 
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Rows of T5, its end mark included."""
-        require_encoders(pipe, "text_encoder", "tokenizer")
-        with torch.no_grad(), calls_swapped([(pipe.tokenizer, t5 := Unpadded())]):
-            embeddings, _ = pipe.encode_prompt(text, do_classifier_free_guidance=False)
-        return Encoded(embeddings[0], t5.special[0].to(embeddings.device))
+        return encode_plain(pipe, text)
+
+    def characters(self, pipe: Any, text: str) -> Characters:
+        """T5's tokens, as many as there may be."""
+        return characters_read(pipe, text, 226)
 
     def conditional_rows(self, pipe: Any, arguments: Mapping[str, Any]) -> list[bool]:
         """The pipelines tell their scale only, and make one video of a prompt, however many are asked for."""
@@ -39,9 +40,8 @@ class CogVideoX(Family):
 
     def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
         """The latents cut into patches, in 1.5 over two frames each."""
-        frames, _, height, width = arguments["hidden_states"].shape[1:]
-        size, deep = denoiser.config.patch_size, denoiser.config.patch_size_t or 1
-        return Grid(height // size, width // size, frames // deep)
+        (frames, _, height, width), size = arguments["hidden_states"].shape[1:], denoiser.config.patch_size
+        return Grid(height // size, width // size, frames // (denoiser.config.patch_size_t or 1))
 
     def overrides(self, denoiser: Any, running: Running) -> Overrides:
         """Embed positive and negatives one by one, each as long as the positive where positions ask for it."""

@@ -1,6 +1,5 @@
 """CogView4: joint attention, text tokens first."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,7 +7,6 @@ from torch import Tensor
 
 from vsf.encode import Templated
 from vsf.families.base import Encoded, Family, Role, require_encoders
-from vsf.grid import Grid
 from vsf.hooks import calls_swapped
 
 
@@ -34,8 +32,3 @@ class CogView4(Family):
         with torch.no_grad(), calls_swapped([(pipe.tokenizer, tokens), (pipe.text_encoder, read)]):
             embeddings, _ = pipe.encode_prompt(text, do_classifier_free_guidance=False)
         return Encoded(embeddings[0], tokens.special.to(embeddings.device))
-
-    def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
-        """The latents cut into patches."""
-        height, width = arguments["hidden_states"].shape[-2:]
-        return Grid(height // denoiser.config.patch_size, width // denoiser.config.patch_size)

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vsf.emphasis import Characters
 from vsf.encode import Unpadded
 from vsf.families.base import Encoded
 from vsf.families.masked import MaskedText, encode_masked
+from vsf.families.plain import characters_read
 from vsf.grid import Grid
 
 
@@ -18,6 +20,10 @@ class LtxVideo(MaskedText):
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Rows of T5."""
         return encode_masked(pipe, text, Unpadded(), do_classifier_free_guidance=False)
+
+    def characters(self, pipe: Any, text: str) -> Characters:
+        """T5's tokens, as many as there may be."""
+        return characters_read(pipe, text, 512)
 
     def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
         """Told by the pipeline as a size, or as (batch, axes, tokens): time, row and column of each token.

@@ -10,9 +10,11 @@ from torch.nn.functional import pad
 from vsf.encode import NegativeRows, Unpadded
 from vsf.families.base import Encoded, Injection, Role, require_encoders
 from vsf.families.masked import MaskedText
+from vsf.families.plain import taken
 from vsf.grid import Grid
 from vsf.hooks import calls_swapped
 
+_BLOCK = r"transformer_blocks\.\d+\."
 _AUDIO, _AUDIO_MASK = "audio_encoder_hidden_states", "audio_encoder_attention_mask"
 
 
@@ -21,18 +23,14 @@ class Ltx2(MaskedText):
 
     name = "ltx2"
     denoisers = ("LTX2VideoTransformer3DModel",)
-    roles = (
-        (r"transformer_blocks\.\d+\.attn2", Role("cross")),
-        (r"transformer_blocks\.\d+\.audio_attn2", Role("cross", picture=False)),
-    )
+    roles = ((_BLOCK + "attn2", Role("cross")), (_BLOCK + "audio_attn2", Role("cross", picture=False)))
     conditions = ("encoder_hidden_states", _AUDIO, "encoder_attention_mask", _AUDIO_MASK)
 
     def encode(self, pipe: Any, text: str) -> Encoded:
         """What the connectors make of Gemma's text; of its 1024 tokens they put the real ones first."""
         require_encoders(pipe, "text_encoder", "tokenizer", "connectors")
-        tokens = Unpadded(1024)
-        with torch.no_grad(), calls_swapped([(pipe.tokenizer, tokens)]):
-            embeddings, mask, *_ = pipe.encode_prompt(text, do_classifier_free_guidance=False)
+        with torch.no_grad(), calls_swapped([(pipe.tokenizer, tokens := Unpadded(1024))]):
+            embeddings, mask, *_ = pipe.encode_prompt(text, **taken(pipe, do_classifier_free_guidance=False))
             video, audio, _ = pipe.connectors(embeddings, mask, padding_side=pipe.tokenizer.padding_side)
         special = tokens.special[0].to(mask.device)[mask[0].bool()]
         return Encoded(torch.cat([video, audio], -1)[0, : len(special)], special)
@@ -48,6 +46,8 @@ class Ltx2(MaskedText):
 
     def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
         """The video's latents cut into patches; key frames and references stand behind them."""
+        if arguments.get("height") is None:
+            return Grid.of_coordinates(arguments["video_coords"][0, ..., 0])
         side, time = denoiser.config.patch_size, denoiser.config.patch_size_t
         return Grid(arguments["height"] // side, arguments["width"] // side, arguments["num_frames"] // time)
 

@@ -1,13 +1,11 @@
 """Transformers whose image tokens attend to one text, with a mask over what fills it up."""
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 
 from vsf.encode import Unpadded
 from vsf.families.base import Encoded, Family, Role, require_encoders
-from vsf.grid import Grid
 from vsf.hooks import calls_swapped
 
 
@@ -21,11 +19,6 @@ class MaskedText(Family):
     text_mask = "encoder_attention_mask"
     conditions: ClassVar[tuple[str, ...]] = ("encoder_hidden_states", "encoder_attention_mask")
     guidance = "batch"
-
-    def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
-        """The latents cut into patches."""
-        height, width = arguments["hidden_states"].shape[-2:]
-        return Grid(height // denoiser.config.patch_size, width // denoiser.config.patch_size)
 
 
 def encode_masked(pipe: Any, text: str, tokenized: Unpadded, **options: Any) -> Encoded:

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from vsf.emphasis import Characters
 from vsf.encode import Unpadded
 from vsf.families.base import Encoded
 from vsf.families.masked import MaskedText, encode_masked
+from vsf.families.plain import characters_read
 
 
 class PixArt(MaskedText):
@@ -16,3 +18,7 @@ class PixArt(MaskedText):
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Rows of T5; the text is cleaned as the pipeline cleans its prompts unless told otherwise."""
         return encode_masked(pipe, text, Unpadded(), do_classifier_free_guidance=False, clean_caption=True)
+
+    def characters(self, pipe: Any, text: str) -> Characters:
+        """T5's tokens, as many as there may be, of a text in which nothing has to be cleaned."""
+        return characters_read(pipe, text, 300, clean_caption=True)

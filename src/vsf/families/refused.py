@@ -9,13 +9,14 @@ from vsf.errors import UnsupportedPipelineError
 
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
-        "HiDreamImageTransformer2DModel": "HiDream puts every text into its sequence three times, once from T5 and "
-        "twice from Llama, each with other tokens between, and a negative has to stand in one place",
+        "QwenImage21Transformer2DModel": "Qwen-Image-2.1 reads its text once, in the first step, token after token and "
+        "with pictures between, and keeps its keys for the steps that follow",
     }
 )
 """By the denoiser's class name."""
 
 _THREE_ROWS = "it calls its U-Net on three rows for each picture, and two of them have no prompt"
+_WITH_A_PICTURE = "it reads a prompt only together with a picture, so that a negative has no text of its own"
 _OWN_PROCESSORS = "it sets attention processors of its own during a run"
 
 PIPELINES: Mapping[str, str] = MappingProxyType(
@@ -24,8 +25,10 @@ PIPELINES: Mapping[str, str] = MappingProxyType(
         "StableDiffusionXLInstructPix2PixPipeline": _THREE_ROWS,
         "LEditsPPPipelineStableDiffusion": _OWN_PROCESSORS,
         "LEditsPPPipelineStableDiffusionXL": _OWN_PROCESSORS,
-        "HunyuanVideoImageToVideoPipeline": "it reads a prompt only together with a picture, so that a negative has no "
-        "text of its own; SkyReels, FramePack and HunyuanVideo-1.5 make videos from pictures too",
+        "HunyuanVideoImageToVideoPipeline": f"{_WITH_A_PICTURE}; SkyReels, FramePack and HunyuanVideo-1.5 make videos "
+        "from pictures too",
+        "Kandinsky5I2IPipeline": f"{_WITH_A_PICTURE}; the other Kandinsky 5 pipelines read it alone",
+        "LongCatImageEditPipeline": f"{_WITH_A_PICTURE}; LongCatImagePipeline reads it alone",
         "ZImageOmniPipeline": "its sequence has several texts with pictures between; use the other Z-Image pipelines",
     }
 )

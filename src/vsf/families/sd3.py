@@ -8,9 +8,9 @@ import torch
 from vsf.emphasis import Characters, characters_of
 from vsf.encode import NegativeRows, Unpadded
 from vsf.families.base import Encoded, Family, Injection, Role, require_encoders
-from vsf.grid import Grid
+from vsf.families.paired_clips import PairedClips
+from vsf.families.reference_layout import inject_twice
 from vsf.hooks import calls_swapped
-from vsf.spans import Span
 
 
 class StableDiffusion3(Family):
@@ -30,22 +30,16 @@ class StableDiffusion3(Family):
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Encode as the pipeline does: rows of both CLIPs side by side, then the rows of T5 where there is one.
 
-        Both CLIPs get the longer of their two lengths, because the pipeline pairs their rows; the row of the shorter
-        one is then its own padding, exactly what the pipeline itself puts there. Without T5 the pipeline fills up with
-        rows of zeros; they are no words, and a negative has none of them.
+        Without T5 the pipeline fills up with rows of zeros; they are no words, and a negative has none of them.
         """
         require_encoders(pipe, "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
-        clips = [pipe.tokenizer, pipe.tokenizer_2]
-        limit = pipe.tokenizer_max_length
-        length = max(len(clip(text, truncation=True, max_length=limit).input_ids) for clip in clips)
-        swaps = {id(clip): (clip, Unpadded(length)) for clip in clips}  # one tokenizer may serve both encoders
-        first, second = (swaps[id(clip)][1] for clip in clips)
-        t5, options = Unpadded(), {"max_sequence_length": 0}
+        clips = PairedClips([pipe.tokenizer, pipe.tokenizer_2], text, pipe.tokenizer_max_length)
+        swaps, t5, options = [*clips.swaps], Unpadded(), {"max_sequence_length": 0}
         if pipe.text_encoder_3 is not None:
-            swaps[id(pipe.tokenizer_3)], options = (pipe.tokenizer_3, t5), {}
-        with torch.no_grad(), calls_swapped(swaps.values()):
+            swaps, options = [*swaps, (pipe.tokenizer_3, t5)], {}
+        with torch.no_grad(), calls_swapped(swaps):
             embeddings, *_ = pipe.encode_prompt(text, None, None, do_classifier_free_guidance=False, **options)
-        special = torch.cat([first.special & second.special, t5.special], 1)
+        special = torch.cat([clips.special, t5.special], 1)
         return Encoded(embeddings[0], special[0].to(embeddings.device))
 
     def characters(self, pipe: Any, text: str) -> Characters:
@@ -57,26 +51,8 @@ class StableDiffusion3(Family):
         """The extra call of skip-layer guidance has conditional rows alone."""
         return super().conditional_rows(pipe if arguments.get("skip_layers") is None else None, arguments)
 
-    def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
-        """The latents cut into patches."""
-        height, width = arguments["hidden_states"].shape[-2:]
-        return Grid(height // denoiser.config.patch_size, width // denoiser.config.patch_size)
-
     def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
-        """Append the negatives once, or twice for the layout of the authors' code: [positive + negative | negative].
-
-        There the copies stand before any filling, so that the copy counted as positive holds real tokens only; the
-        filling of a row counts as negative and is marked as not valid.
-        """
-        if layout != "reference":
-            return super().inject(denoiser, arguments, negative, layout)
-        text, tokens = arguments[self.text], negative.embeddings.shape[1]
-        twice = torch.zeros_like(negative.embeddings).repeat(1, 2, 1)
-        for row, length in enumerate(negative.lengths):
-            twice[row, : 2 * length] = negative.embeddings[row, :length].repeat(2, 1)
-        spans = tuple(
-            (Span("positive", text.shape[1] + length), Span("negative", 2 * tokens - length))
-            for length in negative.lengths
-        )
-        joined = torch.cat([text, twice], 1)
-        return Injection({**arguments, self.text: joined}, spans, negative.valid(2 * tokens - min(negative.lengths)))
+        """Append the negatives once, or twice for the layout of the authors' code."""
+        if layout == "reference":
+            return inject_twice(arguments, self.text, negative)
+        return super().inject(denoiser, arguments, negative, layout)

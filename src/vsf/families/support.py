@@ -8,33 +8,56 @@ from vsf.families.beside import Beside
 
 SUPPORT: Mapping[str, str] = MappingProxyType(
     {
-        "sd3": "StableDiffusion3 StableDiffusion3Img2Img StableDiffusion3Inpaint StableDiffusion3ControlNet",
+        "sd3": "StableDiffusion3 StableDiffusion3Img2Img StableDiffusion3Inpaint StableDiffusion3ControlNet "
+        "StableDiffusion3ControlNetInpainting",
         "flux": "Flux FluxImg2Img FluxInpaint FluxFill FluxKontext FluxKontextInpaint FluxControl FluxControlImg2Img "
         "FluxControlInpaint FluxControlNet FluxControlNetImg2Img FluxControlNetInpaint",
         "flux2": "Flux2 Flux2Klein Flux2KleinInpaint",
-        "qwen_image": "QwenImage QwenImageImg2Img QwenImageInpaint QwenImageControlNet QwenImageControlNetInpaint",
+        "qwen_image": "QwenImage QwenImageImg2Img QwenImageInpaint QwenImageControlNet QwenImageControlNetInpaint "
+        "QwenImageEdit QwenImageEditPlus QwenImageEditInpaint QwenImageLayered",
         "chroma": "Chroma ChromaImg2Img",
         "auraflow": "AuraFlow",
         "cogvideox": "CogVideoX CogVideoXImageToVideo CogVideoXVideoToVideo CogVideoXFunControl",
         "cogview4": "CogView4 CogView4Control",
         "krea2": "Krea2",
-        "wan": "Wan WanImageToVideo WanVideoToVideo WanVACE",
+        "wan": "Wan WanImageToVideo WanVideoToVideo WanVACE LucyEdit",
+        "kolors": "Kolors KolorsImg2Img",
         "unet": "StableDiffusion StableDiffusionImg2Img StableDiffusionInpaint StableDiffusionControlNet "
-        "StableDiffusionXL StableDiffusionXLImg2Img StableDiffusionXLInpaint LatentConsistencyModel AnimateDiff",
-        "ltx": "LTX LTXImageToVideo LTXCondition",
+        "StableDiffusionControlNetImg2Img StableDiffusionControlNetInpaint StableDiffusionAdapter "
+        "StableDiffusionUpscale StableDiffusionXL StableDiffusionXLImg2Img StableDiffusionXLInpaint "
+        "StableDiffusionXLControlNet StableDiffusionXLControlNetImg2Img StableDiffusionXLControlNetInpaint "
+        "StableDiffusionXLControlNetUnion StableDiffusionXLControlNetUnionImg2Img "
+        "StableDiffusionXLControlNetUnionInpaint StableDiffusionXLAdapter LatentConsistencyModel "
+        "LatentConsistencyModelImg2Img AnimateDiff AnimateDiffSDXL AnimateDiffVideoToVideo AnimateDiffControlNet "
+        "AnimateDiffVideoToVideoControlNet AnimateDiffSparseControlNet",
+        "ltx": "LTX LTXImageToVideo LTXCondition LTXI2VLongMultiPrompt",
         "pixart": "PixArtAlpha PixArtSigma",
         "sana": "Sana SanaControlNet SanaSprint SanaSprintImg2Img",
         "kandinsky5": "Kandinsky5T2V Kandinsky5I2V Kandinsky5T2I",
-        "ltx2": "LTX2",
-        "z_image": "ZImage ZImageImg2Img ZImageInpaint ZImageControlNet",
+        "ltx2": "LTX2 LTX2ImageToVideo LTX2Condition LTX2InContext LTX2HDR LTX2DFR",
+        "z_image": "ZImage ZImageImg2Img ZImageInpaint ZImageControlNet ZImageControlNetInpaint",
         "lumina2": "Lumina2",
         "hunyuan_video": "HunyuanVideo HunyuanSkyreelsImageToVideo",
         "framepack": "HunyuanVideoFramepack",
         "hunyuan_video15": "HunyuanVideo15 HunyuanVideo15ImageToVideo",
-        "hunyuan_image": "HunyuanImage",
+        "hunyuan_image": "HunyuanImage HunyuanImageRefiner",
+        "ovis": "OvisImage",
+        "longcat": "LongCatImage",
+        "bria": "Bria",
+        "fibo": "BriaFibo",
+        "skyreels_v2": "SkyReelsV2 SkyReelsV2ImageToVideo SkyReelsV2DiffusionForcing",
+        "chronoedit": "ChronoEdit",
+        "ernie": "ErnieImage",
+        "hidream": "HiDreamImage",
+        "sana_video": "SanaVideo",
+        "kandinsky6": "Kandinsky6TI2VA",
+        "prx": "PRX",
     }
 )
 """By family, the pipelines of diffusers that the tests run, without the "Pipeline" at the end of their names."""
+
+SINCE: Mapping[str, str] = MappingProxyType({"LTX2DFRPipeline": "0.41", "Kandinsky6TI2VAPipeline": "0.42"})
+"""By class name, those of them that the oldest diffusers allowed lacks, and the release that brought them."""
 
 _TRAINED = {"sd3": "tiny random weights; the embedded models"}
 

@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
-from vsf.encode import Unpadded
-from vsf.families.base import Encoded, Family, Role, require_encoders
+from vsf.emphasis import Characters
+from vsf.families.base import Encoded, Family, Role
+from vsf.families.clip import characters_of_clip, encode_clip
 from vsf.families.unet_limits import check_unet
 from vsf.grid import Grid
 from vsf.guidance import Guidance
-from vsf.hooks import calls_swapped
 
 
 class UNet(Family):
@@ -29,18 +28,12 @@ class UNet(Family):
     guidance = "batch"
 
     def encode(self, pipe: Any, text: str) -> Encoded:
-        """Rows of CLIP, or of both side by side, as long as the longer of them."""
-        numbers = [number for number in ("", "_2") if getattr(pipe, f"tokenizer{number}", None) is not None]
-        require_encoders(pipe, *(f"text_encoder{number}" for number in numbers or [""]))
-        clips = [getattr(pipe, f"tokenizer{number}") for number in numbers]
-        length = max(len(clip(text, truncation=True).input_ids) for clip in clips)
-        swaps = {id(clip): (clip, Unpadded(length)) for clip in clips}  # one tokenizer may serve both encoders
-        with torch.no_grad(), calls_swapped(swaps.values()):
-            embeddings, *_ = pipe.encode_prompt(
-                text, device=pipe._execution_device, num_images_per_prompt=1, do_classifier_free_guidance=False
-            )
-        special = torch.cat([swaps[id(clip)][1].special for clip in clips]).all(0)
-        return Encoded(embeddings[0], special.to(embeddings.device))
+        """Rows of CLIP, or of both side by side."""
+        return encode_clip(pipe, text)
+
+    def characters(self, pipe: Any, text: str) -> Characters:
+        """CLIP's tokens."""
+        return characters_of_clip(pipe, text)
 
     def attention_layers(self, denoiser: nn.Module) -> dict[str, tuple[nn.Module, Role]]:
         """Layers that attend to the text: `attn1` is one in some, and a motion module's `attn2` is none."""

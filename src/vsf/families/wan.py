@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 import torch.nn.functional as F
 
-from vsf.encode import NegativeRows, Unpadded
-from vsf.families.base import Encoded, Family, Injection, Overrides, Role, Running, require_encoders
+from vsf.emphasis import Characters
+from vsf.encode import NegativeRows
+from vsf.families.base import Encoded, Family, Injection, Overrides, Role, Running
 from vsf.families.counted import joined_late
+from vsf.families.plain import characters_read, encode_plain
 from vsf.grid import Grid
-from vsf.hooks import calls_swapped
 
 
 class Wan(Family):
@@ -22,17 +22,16 @@ class Wan(Family):
     """
 
     name = "wan"
-    denoisers = ("WanTransformer3DModel", "WanVACETransformer3DModel")
+    denoisers: ClassVar[tuple[str, ...]] = ("WanTransformer3DModel", "WanVACETransformer3DModel")
     roles = ((r"(vace_)?blocks\.\d+\.attn2", Role("cross")),)
 
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Rows of UMT5, without the zeros."""
-        require_encoders(pipe, "text_encoder", "tokenizer")
-        tokens = Unpadded()
-        with torch.no_grad(), calls_swapped([(pipe.tokenizer, tokens)]):
-            embeddings, _ = pipe.encode_prompt(text, do_classifier_free_guidance=False, max_sequence_length=512)
-        special = tokens.special[0].to(embeddings.device)
-        return Encoded(embeddings[0, : len(special)], special)
+        return encode_plain(pipe, text, max_sequence_length=512)
+
+    def characters(self, pipe: Any, text: str) -> Characters:
+        """UMT5's tokens, as many as there may be."""
+        return characters_read(pipe, text, 512)
 
     def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
         """The latents cut into patches."""

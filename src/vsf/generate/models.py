@@ -177,12 +177,19 @@ def _download(hub_id: str, revision: str | None) -> Path:
 
 
 def _check_family(index: Mapping[str, Any]) -> None:
-    """Refuse a pipeline whose model index names no denoiser that a family knows, before any weights are read."""
+    """Refuse, before any weights are read, a pipeline without a denoiser of any family, or newer than diffusers."""
+    import diffusers
+
     parts = {entry[1] for entry in index.values() if isinstance(entry, list | tuple) and len(entry) == 2}
     if not any(parts & set(family.denoisers) for family in FAMILIES.values()):
         raise UnsupportedPipelineError(
             f"no family recognises {index.get('_class_name', 'this model')}. Supported: {', '.join(FAMILIES)}. "
             'Run "vsf list families" for details.'
+        )
+    name = index.get("_class_name")
+    if isinstance(name, str) and not hasattr(diffusers, name):
+        raise UnsupportedPipelineError(
+            f"diffusers {diffusers.__version__} has no {name}; install a release that has it."
         )
 
 

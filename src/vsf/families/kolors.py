@@ -1,0 +1,35 @@
+"""Kolors: the U-Net of Stable Diffusion XL with the text of a language model."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from vsf.emphasis import Characters
+from vsf.encode import Unpadded
+from vsf.families.base import Encoded, Family, class_names, require_encoders
+from vsf.families.unet import UNet
+from vsf.hooks import calls_swapped
+
+
+class Kolors(UNet):
+    """Kolors. ChatGLM's text is padded in front to 256 tokens, which it does not see, but image tokens attend to."""
+
+    name = "kolors"
+
+    def denoisers_of(self, target: Any) -> list[nn.Module]:
+        """Return the U-Net of a Kolors pipeline; on its own it is like any other one."""
+        ours = any(name.startswith("Kolors") for name in class_names(target))
+        return super().denoisers_of(target) if ours else []
+
+    def encode(self, pipe: Any, text: str) -> Encoded:
+        """Rows of ChatGLM; the marks stand in front."""
+        require_encoders(pipe, "text_encoder", "tokenizer")
+        with torch.no_grad(), calls_swapped([(pipe.tokenizer, Unpadded())]):
+            embeddings, *_ = pipe.encode_prompt(text, do_classifier_free_guidance=False)
+        ranks = torch.arange(embeddings.shape[1], device=embeddings.device)
+        return Encoded(embeddings[0], ranks < len(pipe.tokenizer.get_prefix_tokens()))
+
+    def characters(self, pipe: Any, text: str) -> Characters:
+        """Not known, as in most families: ChatGLM's tokens do not tell where they stand in a text."""
+        return Family.characters(self, pipe, text)

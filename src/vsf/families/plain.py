@@ -1,0 +1,65 @@
+"""Prompts that a pipeline hands to one tokenizer as they are."""
+
+import inspect
+from typing import Any
+
+import torch
+
+from vsf.emphasis import Characters, characters_of
+from vsf.encode import Unpadded
+from vsf.errors import KnobError
+from vsf.families.base import Encoded, require_encoders
+from vsf.hooks import calls_swapped
+
+
+class _Read(Exception):  # noqa: N818 - a signal, not an error
+    """Carries what a tokenizer was to read out of the pipeline."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+
+def taken(pipe: Any, **options: Any) -> dict[str, Any]:
+    """Return those of some options that the pipeline's `encode_prompt` takes; not all of one family take the same."""
+    return {name: options[name] for name in inspect.signature(pipe.encode_prompt).parameters if name in options}
+
+
+def encode_plain(pipe: Any, text: str, **options: Any) -> Encoded:
+    """Encode with a pipeline that has one tokenizer and one encoder, the end mark included.
+
+    `options` go to the pipeline's `encode_prompt`. Rows that it fills up with are cut off.
+    Raises PromptError when the encoder is gone.
+    """
+    require_encoders(pipe, "text_encoder", "tokenizer")
+    tokens = Unpadded()
+    with torch.no_grad(), calls_swapped([(pipe.tokenizer, tokens)]):
+        embeddings, *_ = pipe.encode_prompt(text, do_classifier_free_guidance=False, **options)
+    special = tokens.special[0].to(embeddings.device)
+    return Encoded(embeddings[0, : len(special)], special)
+
+
+def characters_read(pipe: Any, text: str, length: int, number: str = "", **options: Any) -> Characters:
+    """Tell which characters of a prompt each of `length` tokens stands for; no encoder runs.
+
+    `number` is that of the tokenizer among the pipeline's, `options` go to its `encode_prompt`. Raises KnobError where
+    the pipeline changes more than capital letters before its tokenizer reads the text, PromptError when that is gone.
+    """
+    require_encoders(pipe, f"text_encoder{number}", f"tokenizer{number}")
+    tokenizer = getattr(pipe, f"tokenizer{number}")
+
+    def stop(original: object, tokenizer: object, texts: str | list[str], *args: object, **kwargs: object) -> None:
+        del original, tokenizer, args, kwargs
+        raise _Read(texts if isinstance(texts, str) else texts[0])
+
+    try:
+        with calls_swapped([(tokenizer, stop)]):
+            pipe.encode_prompt(text, **{"do_classifier_free_guidance": False, **options})
+    except _Read as caught:
+        read = caught.text
+    if len(read) != len(text) or read.lower() != text.lower():
+        raise KnobError(
+            f"words of {text!r} cannot be weighed, because {type(pipe).__name__} makes {read!r} of it first; "
+            "write it so, or leave (word:1.3) out"
+        )
+    return characters_of(tokenizer, read, length)

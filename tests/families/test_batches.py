@@ -1,0 +1,70 @@
+"""A batch of prompts with negatives of different length is what each is alone, in pipelines that take no latents.
+
+Each row of a batch has a random generator of its own. For the other pipelines test_every_family.py shows it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+
+import vsf
+from families import tiny_beside_pipelines as beside
+from families import tiny_flux2, tiny_kandinsky5, tiny_ltx2, tiny_masked, tiny_wan
+from families.harness import STRONG, difference
+
+NEGATIVES = ["wheels", "an old tree"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One pipeline: build and settings as in the harness.
+
+    prompts: of one length where the stock pipeline treats rows of a batch otherwise than alone.
+    pictures: whether it wants a picture for each prompt, and takes them as one tensor.
+    """
+
+    build: Callable[[], Any]
+    settings: Mapping[str, Any]
+    prompts: tuple[str, str] = ("a red car", "two old dogs")
+    pictures: bool = False
+
+    def run(self, pipe, prompts, *seeds):
+        pictures = {"image": torch.cat([self.settings["image"]] * len(prompts))} if self.pictures else {}
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        found = next(iter(pipe(prompt=prompts, generator=generators, **{**self.settings, **pictures}).values()))
+        return torch.cat([part.flatten(1) for part in (found if isinstance(found, list) else [found])], 1)
+
+
+CLIP_15 = {**beside.CLIP, "height": 64, "width": 96}
+SECTIONS = {**beside.FRAMEPACK, "num_frames": 9, "num_inference_steps": 1}
+FROM_A_FRAME = {**tiny_wan.SETTINGS, "guidance_scale": 1.0, "image": tiny_wan.FRAME}
+BATCHES = {
+    "framepack": Batch(beside.framepack_pipeline, beside.FRAMEPACK, pictures=True),
+    "framepack over sections": Batch(beside.framepack_pipeline, SECTIONS, pictures=True),
+    "hunyuan_video15": Batch(beside.hunyuan_video15_pipeline, CLIP_15),
+    "hunyuan_video15 i2v": Batch(beside.from_a_picture, beside.FROM_A_PICTURE),
+    "kandinsky5": Batch(tiny_kandinsky5.pipeline, tiny_kandinsky5.ALONE, ("a red car", "two birds")),
+    "ltx2": Batch(tiny_ltx2.pipeline, {**tiny_ltx2.SETTINGS, "guidance_scale": 1.0}),
+    "wan i2v": Batch(tiny_wan.image_pipeline, FROM_A_FRAME),
+    "sana-sprint": Batch(tiny_masked.sprint, tiny_masked.SANA),
+    "flux2 dev": Batch(tiny_flux2.dev, tiny_flux2.SETTINGS),
+}
+SLOW = ("framepack over sections", "hunyuan_video15 i2v", "wan i2v", "flux2 dev")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.families) if name in SLOW else name for name in BATCHES]
+)
+def test_a_batch_of_prompts_is_what_each_is_alone(name):
+    batch = BATCHES[name]
+    pipe, prompts = batch.build(), list(batch.prompts)
+    with vsf.guide(pipe, NEGATIVES, method=STRONG):
+        together = batch.run(pipe, prompts, 3, 4)
+    for row, negative in enumerate(NEGATIVES):
+        with vsf.guide(pipe, negative, method=STRONG) as report:
+            alone = batch.run(pipe, prompts[row : row + 1], 3 + row)
+        assert report.calls
+        assert difference(together[row : row + 1], alone) <= 1e-5
