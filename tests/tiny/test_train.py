@@ -8,7 +8,7 @@ import torch
 
 from vsf import tiny
 from vsf.errors import UnknownNameError
-from vsf.tiny import model, train
+from vsf.tiny import model, stages, train
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 CONFIG = {
@@ -22,6 +22,7 @@ CONFIG = {
         "steps": 2,
         "learning_rate": 1e-4,
         "guidance_scale": 2.0,
+        "part_scale": 1.0,
         "step_counts": [4, 8],
         "teacher_substeps": 2,
     },
@@ -61,6 +62,28 @@ def test_every_stage_runs_and_both_models_come_out(tmp_path):
         pipe.set_progress_bar_config(disable=True)
         assert pipe("a red car", num_inference_steps=2, guidance_scale=0.0).images[0].size == (64, 64)
     assert different(tmp_path / "run" / "tiny-base", tmp_path / "run" / "tiny") == [WEIGHTS]
+
+
+def test_the_students_teacher_is_pushed_from_the_empty_caption_and_from_the_one_without_parts():
+    told = torch.tensor([[1.0], [2.0], [5.0]])  # what a teacher says to the full caption, the empty one, the partless one
+
+    def teacher(latents, sigma, tokens):
+        assert len(latents) == len(sigma) == len(tokens) == 3
+        return told
+
+    one = torch.zeros(1, 1)
+    velocity = stages.Push(guidance_scale=3.0, part_scale=0.5).velocity(teacher, one, one[0], [one, one, one])
+    assert velocity.tolist() == [[1 + 2 * (1 - 2) + 0.5 * (1 - 5)]]
+
+
+def test_a_warm_run_keeps_the_shipped_latents(tmp_path, monkeypatch):
+    def never(self):
+        raise AssertionError("another world would give another code")
+
+    monkeypatch.setattr(train.Trainer, "encoder", never)
+    monkeypatch.setattr(train.Trainer, "teacher", lambda self: None)
+    train.main(tmp_path, only="teacher", warm=True)
+    assert different(tmp_path / "tiny-base" / "vae", tiny.folder() / "vae") == []
 
 
 def test_a_run_that_was_stopped_goes_on_as_the_uninterrupted_one(tmp_path, monkeypatch):

@@ -145,5 +145,7 @@ def save(pipe: StableDiffusion3Pipeline, folder: Path) -> None:
         words.backend_tokenizer.no_padding()  # padding and truncation of its last call are no part of the model
         words.backend_tokenizer.no_truncation()
     pipe.save_pretrained(folder, safe_serialization=True)
+    for file in folder.rglob("*.json"):  # some name the folder that they were once read from
+        file.write_text("".join(line for line in file.read_text().splitlines(True) if '"_name_or_path"' not in line))
     for part in halves.values():
         part.to(torch.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -128,6 +129,14 @@ def caption(scene: Scene, rng: random.Random) -> str:
         if len(words) <= MAX_WORDS:
             return " ".join(words)
         max(mentions, key=len).pop()
+
+
+_WITH_PARTS = re.compile(r" with (?:(?:(?:an? )?(?:{0}))(?: and )?)+(?= |$)".format("|".join(PARTS)))
+
+
+def without_parts(text: str) -> str:
+    """A caption without the parts that its things are said to have; one of a loose part stays as it is."""
+    return _WITH_PARTS.sub("", text)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -103,42 +104,65 @@ def teacher_loss(
     return F.mse_loss(velocity, noise - latents)
 
 
+@dataclass(frozen=True)
+class Push:
+    """How far the teacher's velocity is pushed away from that of the empty caption, and of a caption without parts.
+
+    guidance_scale: classifier-free guidance as usual; it also pushes what an object nearly always has into the picture.
+    part_scale: the push from the caption without its parts, so that a part that is named is drawn; 0 is none. (Liu et
+        al., arXiv:2206.01714, compose guidance in this way.)
+    """
+
+    guidance_scale: float
+    part_scale: float
+
+    def velocity(
+        self, teacher: Denoiser, latents: Tensor, sigma: Float[Tensor, " batch"], texts: Sequence[Tensor]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The velocity for `texts`: token numbers of the captions, of empty ones, of captions without parts."""
+        count = len(texts)
+        every = teacher(torch.cat([latents] * count), torch.cat([sigma] * count), torch.cat([*texts]))
+        conditional, empty, without_parts = every.chunk(count)
+        pushed: Tensor = (self.guidance_scale - 1) * (conditional - empty) + self.part_scale * (
+            conditional - without_parts
+        )
+        return conditional + pushed
+
+
 @torch.no_grad()
 def guided_walk(
     teacher: Denoiser,
     latents: Float[Tensor, "batch channels height width"],
     sigmas: Float[Tensor, "substeps batch"],
-    tokens: tuple[Int[Tensor, "batch tokens"], Int[Tensor, "batch tokens"]],
-    guidance_scale: float,
+    texts: Sequence[Int[Tensor, "batch tokens"]],
+    push: Push,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Euler steps of the teacher along ``sigmas`` under classifier-free guidance; ``tokens`` are caption and empty."""
-    both = torch.cat(tokens)
+    """Euler steps of the guided teacher along ``sigmas``; for ``texts`` see `Push.velocity`."""
     for here, there in pairwise(sigmas):
-        conditional, empty = teacher(torch.cat([latents] * 2), torch.cat([here] * 2), both).chunk(2)
-        velocity = empty + guidance_scale * (conditional - empty)
+        velocity = push.velocity(teacher, latents, here, texts)
         latents = latents + (there - here)[:, None, None, None] * velocity
     return latents
 
 
 def student_loss(
-    student: Denoiser,
-    teacher: Denoiser,
+    models: tuple[Denoiser, Denoiser],
     latents: Float[Tensor, "batch channels height width"],
-    tokens: tuple[Int[Tensor, "batch tokens"], Int[Tensor, "batch tokens"]],
+    texts: Sequence[Int[Tensor, "batch tokens"]],
     walk: Float[Tensor, "substeps batch"],
-    guidance_scale: float,
+    push: Push,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
-    """One step of the student lands where several guided steps of the teacher land.
+    """One step of the student lands where several guided steps of the teacher land; ``models`` are student, teacher.
 
     Progressive distillation (Salimans & Ho, arXiv:2202.00512) with the guidance distilled in (Meng et al.,
     arXiv:2210.03142). ``walk`` holds the teacher's sigmas from the start of the student's step to its end.
     """
+    student, teacher = models
     noise = torch.randn(latents.shape, generator=generator).to(latents.device)
     mixed = torch.lerp(latents, noise, walk[0][:, None, None, None])
-    landed = guided_walk(teacher, mixed, walk, tokens, guidance_scale)
+    landed = guided_walk(teacher, mixed, walk, texts, push)
     target = (mixed - landed) / (walk[0] - walk[-1])[:, None, None, None]
-    return F.mse_loss(student(mixed, walk[0], tokens[0]), target)
+    return F.mse_loss(student(mixed, walk[0], texts[0]), target)
 
 
 def step_grid(scheduler: FlowMatchEulerDiscreteScheduler, steps: int) -> Float[Tensor, " sigmas"]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from vsf.tiny import folder, model, patch_code, read, stages
 from vsf.tiny.data import Window, chunks, to_pixels
 from vsf.tiny.loop import Stage, first_step, load_average, train
-from vsf.tiny.scenes import Scene
+from vsf.tiny.scenes import Scene, without_parts
 
 RECIPE = Path(__file__).with_name("train.toml")
 STAGES = ("encoder", "decoder", "teacher", "student")
@@ -81,15 +81,16 @@ class Trainer:
         student, teacher = self._denoiser(), self._frozen_teacher()
         student.encoders.requires_grad_(False)  # distilled or not, the models share their text encoders
         grids = [stages.step_grid(self.pipe.scheduler, count) for count in options["step_counts"]]
+        push = stages.Push(options["guidance_scale"], options["part_scale"])
         window = self._window("student")
 
         def loss(step: int) -> Tensor:
             rng, generator = self._randomness("student", step)
             latents, captions = self._visit(window, step, rng)
-            tokens = (self._tokens(captions)[0], self._tokens([""] * len(captions))[0])
+            told = captions, [""] * len(captions), [without_parts(caption) for caption in captions]
+            texts = [self._tokens(some)[0] for some in told]
             walk = stages.random_walks(grids, len(latents), options["teacher_substeps"], rng).to(self.device)
-            scale = options["guidance_scale"]
-            return stages.student_loss(student, teacher, latents, tokens, walk, scale, generator)
+            return stages.student_loss((student, teacher), latents, texts, walk, push, generator)
 
         self._train("student", student, loss)
 
@@ -171,7 +172,9 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and the finished pipelines.")],
     config: Annotated[Path, typer.Option(help="The recipe.")] = RECIPE,
     only: Annotated[str, typer.Option(help="Comma-separated stages to run.")] = ",".join(STAGES),
-    warm: Annotated[bool, typer.Option(help="Start from the shipped weights instead of random ones.")] = False,
+    warm: Annotated[
+        bool, typer.Option(help="Start from the shipped weights instead of random ones, and keep their latents.")
+    ] = False,
 ) -> None:
     """Train the embedded models; run again to go on where it stopped."""
     unknown = set(only.split(",")) - set(STAGES)
@@ -185,6 +188,8 @@ def main(
         if stage in only.split(","):
             getattr(trainer, stage)()
             finished = True
+        elif warm and stage not in EXPORTS:
+            finished = True  # another world would give another code, and latents that no shipped weights know
         else:
             finished = trainer.load(stage)
         if finished and stage in EXPORTS:

@@ -24,12 +24,12 @@ def cat(brush: Brush, show: Set[str], colour: RGB) -> None:
         brush.polygon([(-3.5, 55), (3.5, 55), (0, 51)], INK)
     if "paws" in show:
         for x in (-13, 13):
-            brush.oval(x, 6, 11, 8, (92, 66, 62))
-            brush.ovals([(x - 5, 5, 2.2, 2.8), (x, 7, 2.2, 2.8), (x + 5, 5, 2.2, 2.8)], (255, 196, 196))
+            brush.oval(x, 7, 12.5, 9.5, (92, 66, 62))
+            brush.ovals([(x - 6, 6, 2.6, 3.4), (x, 8, 2.6, 3.4), (x + 6, 6, 2.6, 3.4)], (255, 196, 196))
     if "scarf" in show:
         parts.scarf(brush, 40, 25)
     if "eyes" in show:
-        parts.eyes(brush, 65, 12, 8.5)
+        parts.eyes(brush, 65, 12.5, 11)
     if "hat" in show:
         parts.hat(brush, 0, 82, 36)
 
@@ -44,10 +44,10 @@ def snowman(brush: Brush, show: Set[str], colour: RGB) -> None:
     if "scarf" in show:
         parts.scarf(brush, 42, 21)
     if "eyes" in show:
-        parts.eyes(brush, 68, 9.5, 7.5)
+        parts.eyes(brush, 68, 10.5, 9.5)
     if "carrot" in show:
-        brush.polygon([(-7, 62), (-7, 47), (32, 53)], INK)
-        brush.polygon([(-4, 59), (-4, 50), (24, 53.5)], (255, 140, 30))
+        brush.polygon([(-9, 64), (-9, 43), (42, 52)], INK)
+        brush.polygon([(-6, 60.5), (-6, 47), (32, 52.5)], (255, 140, 30))
     if "hat" in show:
         parts.hat(brush, 0, 79, 40)
 
@@ -67,8 +67,8 @@ def robot(brush: Brush, show: Set[str], colour: RGB) -> None:
         brush.box(-22, 57, 22, 81, colour, 6)
         brush.box(-8, 60, 8, 63, INK, 1)
     if "eyes" in show:
-        parts.eyes(brush, 72, 10.5, 8)
+        parts.eyes(brush, 72, 11.5, 10)
     if "buttons" in show:
-        for x, y in ((-12, 39), (0, 39), (12, 39)):
-            brush.oval(x, y, 6, 6, INK)
-            brush.oval(x, y, 4, 4, GOLD if x == 0 else CREAM)
+        for x in (-15.5, 0, 15.5):
+            brush.oval(x, 38, 8, 8, INK)
+            brush.oval(x, 38, 5.8, 5.8, GOLD if x == 0 else CREAM)

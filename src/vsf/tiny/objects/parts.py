@@ -54,8 +54,8 @@ def door(brush: Brush, x: float, y: float, width: float, height: float) -> None:
 
 def light(brush: Brush, x: float, y: float) -> None:
     """A bright lamp in a dark socket."""
-    brush.oval(x, y, 8.5, 8.5, INK)
-    brush.oval(x, y, 6, 6, (255, 246, 150))
+    brush.oval(x, y, 11.5, 11.5, INK)
+    brush.oval(x, y, 8.5, 8.5, (255, 246, 150))
 
 
 def flag(brush: Brush, x: float, y: float, height: float) -> None:
@@ -79,14 +79,14 @@ def eyes(brush: Brush, y: float, gap: float, radius: float) -> None:
     for x in (-gap, gap):
         brush.oval(x, y, radius, radius, INK)
         brush.oval(x, y, radius * 0.78, radius * 0.78, (255, 255, 255))
-        brush.oval(x + radius * 0.1, y - radius * 0.05, radius * 0.36, radius * 0.36, INK)
+        brush.oval(x + radius * 0.1, y - radius * 0.05, radius * 0.42, radius * 0.42, INK)
 
 
 def arms(brush: Brush, shoulder: Point, hand: Point) -> None:
     """Two wooden arms with light mittens, mirrored."""
     for side in (-1, 1):
-        brush.line([(side * shoulder[0], shoulder[1]), (side * hand[0], hand[1])], WOOD, 8)
-        brush.oval(side * hand[0], hand[1], 8, 8, CREAM)
+        brush.line([(side * shoulder[0], shoulder[1]), (side * hand[0], hand[1])], WOOD, 10)
+        brush.oval(side * hand[0], hand[1], 9.5, 9.5, CREAM)
 
 
 def legs(brush: Brush, places: Sequence[float], height: float, width: float) -> None:
@@ -117,7 +117,7 @@ def apples(brush: Brush, places: Sequence[Point], radius: float) -> None:
 def candles(brush: Brush, places: Sequence[float], y: float, height: float) -> None:
     """Striped candles with a flame, standing on height y."""
     for x in places:
-        brush.box(x - 3.5, y, x + 3.5, y + height, CREAM, 1)
-        brush.box(x - 3.5, y + height * 0.3, x + 3.5, y + height * 0.62, TEAL, 0)
-        brush.oval(x, y + height + 6, 4, 6.5, (255, 150, 30))
-        brush.oval(x, y + height + 4.5, 2, 3.4, (255, 240, 150))
+        brush.box(x - 5, y, x + 5, y + height, CREAM, 1)
+        brush.box(x - 5, y + height * 0.3, x + 5, y + height * 0.62, TEAL, 0)
+        brush.oval(x, y + height + 8, 6, 9, (255, 150, 30))
+        brush.oval(x, y + height + 6, 3, 5, (255, 240, 150))

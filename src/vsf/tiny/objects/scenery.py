@@ -15,8 +15,8 @@ _LEAF: RGB = (28, 116, 62)
 def house(brush: Brush, show: Set[str], colour: RGB) -> None:
     """A house with a gable."""
     if "chimney" in show:
-        brush.box(18, 50, 32, 92, (176, 84, 66), 1)
-        brush.box(15, 88, 35, 96, CREAM, 2)
+        brush.box(14, 50, 36, 94, (186, 64, 50), 1)
+        brush.box(10, 88, 40, 99, CREAM, 2)
     if "body" in show:
         brush.polygon([(-35, 0), (-35, 50), (0, 78), (35, 50), (35, 0)], colour)
     if "roof" in show:
@@ -32,15 +32,15 @@ def tree(brush: Brush, show: Set[str], colour: RGB) -> None:
     """A tree with a round crown."""
     if "swing" in show:
         for x in (23, 41):
-            brush.line([(x, 46), (x, 14)], CREAM, 2.5)
-        brush.box(18, 10, 46, 17, WOOD, 2)
+            brush.line([(x, 46), (x, 14)], CREAM, 3.5)
+        brush.box(15, 7, 49, 18, TEAL, 2)
     if "body" in show:
         brush.polygon([(-11, 0), (-6, 44), (6, 44), (11, 0)], (134, 92, 62))
         brush.ovals([(-24, 58, 22, 20), (24, 58, 22, 20), (0, 76, 27, 21), (0, 56, 26, 20)], colour)
     if "nest" in show:
-        brush.ovals([(-7, 48, 5, 6), (1, 49, 5, 6), (9, 48, 5, 6)], (150, 220, 240))
-        brush.polygon([(-19, 46), (21, 46), (13, 34), (-11, 34)], TAN)
-        brush.line([(-14, 41), (16, 41)], WOOD, 2)
+        brush.ovals([(-12, 48, 7.5, 9), (0, 50, 7.5, 9), (12, 48, 7.5, 9)], (150, 220, 240))
+        brush.polygon([(-27, 46), (27, 46), (18, 30), (-18, 30)], TAN)
+        brush.line([(-20, 39), (20, 39)], WOOD, 3)
     if "apples" in show:
         parts.apples(brush, [(-32, 57), (-18, 72), (2, 86), (20, 74), (33, 56), (0, 66)], 7.5)
 
@@ -70,8 +70,8 @@ def flower(brush: Brush, show: Set[str], colour: RGB) -> None:
 def cake(brush: Brush, show: Set[str], colour: RGB) -> None:
     """A birthday cake."""
     if "plate" in show:
-        brush.oval(0, 5, 48, 8, NAVY)
-        brush.oval(0, 7, 44, 6, (176, 214, 240))
+        brush.oval(0, 5, 49, 11, NAVY)
+        brush.oval(0, 7, 45, 8.5, (176, 214, 240))
     if "body" in show:
         brush.box(-35, 6, 35, 50, colour, 4)
         brush.ovals(
@@ -91,12 +91,12 @@ def table(brush: Brush, show: Set[str], colour: RGB) -> None:
     if "legs" in show:
         parts.legs(brush, (-36, 36), 42, 10)
     if "candles" in show:
-        parts.candles(brush, (-36, -24), 52, 20)
+        parts.candles(brush, (-38, -23), 52, 20)
     if "cup" in show:
-        brush.oval(9, 64, 7, 7, NAVY)
-        brush.oval(9, 64, 3.5, 3.5, CREAM)
-        brush.box(-13, 53, 8, 75, CREAM, 4)
-        brush.box(-13, 61, 8, 67, TEAL, 0)
+        brush.oval(9, 69, 10, 10, NAVY)
+        brush.oval(9, 69, 5, 5, CREAM)
+        brush.box(-16, 53, 9, 84, CREAM, 4)
+        brush.box(-16, 62, 9, 74, NAVY, 0)
     if "apples" in show:
         parts.apples(brush, [(23, 60), (38, 60), (30.5, 72)], 8.5)
     if "body" in show:

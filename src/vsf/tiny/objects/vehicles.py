@@ -22,8 +22,8 @@ def car(brush: Brush, show: Set[str], colour: RGB) -> None:
         parts.window(brush, [(-22, 42), (-14, 59), (-3, 59), (-3, 42)])
         parts.window(brush, [(6, 42), (6, 59), (15, 59), (24, 42)])
     if "lights" in show:
-        parts.light(brush, 40, 31)
-        parts.light(brush, -40, 31)
+        parts.light(brush, 38, 31)
+        parts.light(brush, -38, 31)
     if "wheels" in show:
         for x in (-26, 26):
             parts.wheel(brush, x, 14, 14)
@@ -97,10 +97,10 @@ def boat(brush: Brush, show: Set[str], colour: RGB) -> None:
         brush.polygon([(4, 50), (4, 60), (19, 60), (28, 50)], NAVY)
         brush.polygon([(-4, 38), (-4, 68), (-30, 38)], CREAM)
     if "anchor" in show:
-        for fill, width in ((INK, 6.5), (STEEL, 3.0)):
-            brush.line([(17, 27), (17, 6)], fill, width)
-            brush.line([(4, 15), (8, 9), (17, 6), (26, 9), (30, 15)], fill, width)
-            brush.line([(10, 23), (24, 23)], fill, width)
+        for fill, width in ((INK, 10.0), (STEEL, 5.0)):
+            brush.line([(14, 34), (14, 4)], fill, width)
+            brush.line([(-5, 16), (1, 7), (14, 3), (27, 7), (33, 16)], fill, width)
+            brush.line([(4, 28), (24, 28)], fill, width)
 
 
 def rocket(brush: Brush, show: Set[str], colour: RGB) -> None:
