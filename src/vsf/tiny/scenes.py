@@ -131,7 +131,7 @@ def caption(scene: Scene, rng: random.Random) -> str:
         max(mentions, key=len).pop()
 
 
-_WITH_PARTS = re.compile(r" with (?:(?:(?:an? )?(?:{0}))(?: and )?)+(?= |$)".format("|".join(PARTS)))
+_WITH_PARTS = re.compile(r" with (?:(?:(?:an? )?(?:{}))(?: and )?)+(?= |$)".format("|".join(PARTS)))
 
 
 def without_parts(text: str) -> str:

@@ -119,14 +119,13 @@ class Push:
     def velocity(
         self, teacher: Denoiser, latents: Tensor, sigma: Float[Tensor, " batch"], texts: Sequence[Tensor]
     ) -> Float[Tensor, "batch channels height width"]:
-        """The velocity for `texts`: token numbers of the captions, of empty ones, of captions without parts."""
+        """The velocity for `texts`: tokens of captions, of empty ones and, where needed, of those without parts."""
         count = len(texts)
         every = teacher(torch.cat([latents] * count), torch.cat([sigma] * count), torch.cat([*texts]))
-        conditional, empty, without_parts = every.chunk(count)
-        pushed: Tensor = (self.guidance_scale - 1) * (conditional - empty) + self.part_scale * (
-            conditional - without_parts
-        )
-        return conditional + pushed
+        conditional, *others = every.chunk(count)
+        pushes = zip((self.guidance_scale - 1, self.part_scale), others, strict=False)
+        pushed: Tensor = sum((scale * (conditional - other) for scale, other in pushes), conditional)
+        return pushed
 
 
 @torch.no_grad()

@@ -87,7 +87,8 @@ class Trainer:
         def loss(step: int) -> Tensor:
             rng, generator = self._randomness("student", step)
             latents, captions = self._visit(window, step, rng)
-            told = captions, [""] * len(captions), [without_parts(caption) for caption in captions]
+            told = [captions, [""] * len(captions)]
+            told += [[without_parts(caption) for caption in captions]] if push.part_scale else []
             texts = [self._tokens(some)[0] for some in told]
             walk = stages.random_walks(grids, len(latents), options["teacher_substeps"], rng).to(self.device)
             return stages.student_loss((student, teacher), latents, texts, walk, push, generator)
