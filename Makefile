@@ -7,7 +7,7 @@ JUDGE ?= llama-4-maverick
 OUT ?= runs/paper
 EVIDENCE ?= runs/evidence
 WORKERS ?= 2
-ON_TEST = --suite tiny-test --prompts 200 --workers $(WORKERS) --threads 1
+DRAWN = --seeds 1 --workers $(WORKERS) --threads 1
 
 help: ## Show these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -54,13 +54,13 @@ bench-paper: setup ## Repeat the paper's table: MODEL=, JUDGE= (an OpenAI-compat
 	$(BIN)/vsf bench report $(OUT)
 
 evidence: setup ## Repeat the benchmark on the embedded models: WORKERS=, EVIDENCE= (a folder)
-	$(BIN)/vsf bench sweep --suite tiny-dev --prompts 100 --seeds 1 --workers $(WORKERS) --threads 1 --methods benchmarks/plans/tiny-curves.toml --frontier 20 --keep 6 --out $(EVIDENCE)/dev
-	$(BIN)/vsf bench run $(ON_TEST) --seeds 2 --methods $(EVIDENCE)/dev/frozen.json --out $(EVIDENCE)/test
-	$(BIN)/vsf bench run $(ON_TEST) --seeds 2 --methods benchmarks/plans/tiny-rows.toml --out $(EVIDENCE)/test
-	$(BIN)/vsf bench judge --workers $(WORKERS) --out $(EVIDENCE)/test
-	$(BIN)/vsf bench report $(EVIDENCE)/test --dev $(EVIDENCE)/dev --reference "VSF orthogonal"
-	$(BIN)/vsf bench run $(ON_TEST) --seeds 1 --methods benchmarks/plans/tiny-ablations.toml --out $(EVIDENCE)/ablations
-	$(BIN)/vsf bench judge --workers $(WORKERS) --out $(EVIDENCE)/ablations
+	$(BIN)/vsf bench sweep --suite tiny-dev --prompts 100 $(DRAWN) --methods benchmarks/plans/tiny-curves.toml --frontier 20 --keep 6 --out $(EVIDENCE)/dev
+	$(BIN)/vsf bench run --suite tiny-dev --prompts 100 $(DRAWN) --methods benchmarks/plans/tiny-rows.toml --out $(EVIDENCE)/dev
+	$(BIN)/vsf bench run --suite tiny-test --prompts 200 $(DRAWN) --methods $(EVIDENCE)/dev/frozen.json --out $(EVIDENCE)/test
+	$(BIN)/vsf bench run --suite tiny-test --prompts 200 $(DRAWN) --methods benchmarks/plans/tiny-rows.toml --out $(EVIDENCE)/test
+	$(BIN)/vsf bench run --suite tiny-test --prompts 100 $(DRAWN) --methods benchmarks/plans/tiny-ablations.toml --out $(EVIDENCE)/ablations
+	for each in dev test ablations; do $(BIN)/vsf bench judge --workers $(WORKERS) --out $(EVIDENCE)/$$each || exit; done
+	$(BIN)/vsf bench report $(EVIDENCE)/test --dev $(EVIDENCE)/dev --reference "VSF orthogonal window"
 	$(BIN)/vsf bench report $(EVIDENCE)/ablations
 
 check: setup ## Lint, format, types, import order

@@ -52,14 +52,14 @@ _OWN: Mapping[str, tuple[Preset, ...]] = {
         Preset(
             "quality",
             "vsf",
-            {"scale": 2.1, "orthogonal": True, "special_tokens": "strip"},
+            {"scale": 2.5, "orthogonal": True},
             "tuned on tiny",
             "most removal at a positive score of .97, on dev prompts: benchmarks/results/tiny_figures.json",
         ),
         Preset(
             "strong",
             "vsf",
-            {"scale": 2.9},
+            {"scale": 5.1, "orthogonal": True},
             "tuned on tiny",
             "most removal at a positive score of .87, on dev prompts: benchmarks/results/tiny_figures.json",
         ),
