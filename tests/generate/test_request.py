@@ -151,7 +151,7 @@ def test_a_preset_fills_in_the_knobs_that_are_not_given():
     request = Request("a car", preset="quality", knobs={"scale": 3.0})
     filled = request.with_preset("tiny")
     assert filled.preset is None
-    assert filled.knobs == {"scale": 3.0, "orthogonal": True, "special_tokens": "strip"}
+    assert filled.knobs == {"scale": 3.0, "orthogonal": True}
     assert Request("a car", method="nag", preset="strong").with_preset("sd3").knobs["tau"] == 5.0
     with pytest.raises(UnknownNameError, match='no preset "quality" for the method ong'):
         Request("a car", method="ong", preset="quality").with_preset("sd3")
