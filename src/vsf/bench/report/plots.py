@@ -17,8 +17,12 @@ from vsf.bench.stats.tradeoff import Point, band, frontier, points
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which most colour-blind readers can tell apart, without the yellow that white paper swallows.
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F3C8D", "#8A8A8A", "#6B4C2A")
+# Okabe and Ito's colours, which most colour-blind readers can tell apart, without the yellow that white paper swallows;
+# then others as far from them as there is room.
+COLOURS = (
+    *("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F3C8D", "#8A8A8A", "#6B4C2A"),
+    *("#A50026", "#1A2A80", "#7FB800", "#FF4FA3"),
+)
 GRID = 101
 _GAP = 0.045  # between labels, as a share of the height
 
