@@ -84,7 +84,8 @@ def test_a_warm_run_keeps_the_shipped_latents(tmp_path, monkeypatch):
     monkeypatch.setattr(train.Trainer, "encoder", never)
     monkeypatch.setattr(train.Trainer, "teacher", lambda self: None)
     train.main(tmp_path, only="teacher", warm=True)
-    assert different(tmp_path / "tiny-base" / "vae", tiny.folder() / "vae") == []
+    changed = different(tmp_path / "tiny-base" / "vae", tiny.folder() / "vae")
+    assert set(changed) <= {"config.json"}  # which names the diffusers that wrote it
 
 
 def test_a_run_that_was_stopped_goes_on_as_the_uninterrupted_one(tmp_path, monkeypatch):
