@@ -1,4 +1,5 @@
 .DEFAULT_GOAL := help
+SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
@@ -7,6 +8,7 @@ JUDGE ?= llama-4-maverick
 OUT ?= runs/paper
 EVIDENCE ?= runs/evidence
 WORKERS ?= 2
+SLOW ?= benchmarks/results/slow.txt
 DRAWN = --seeds 1 --workers $(WORKERS) --threads 1
 
 help: ## Show these targets
@@ -26,8 +28,9 @@ demo: setup ## Generate the same scene without and with a negative prompt
 test: setup ## Run the tests, one process for each core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-test-slow: setup ## Run the slow checks too
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m 'slow or not slow and not families'
+test-slow: setup ## Run the slow checks (kill -9, Ray, compile, browser) and keep what came of them
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[browser]'
+	set -o pipefail; $(BIN)/python -m pytest -vv --no-header --disable-warnings --durations 0 --durations-min 1 -m slow | tee $(SLOW)
 
 test-families: setup ## Run every pipeline of every model family, and quantised weights
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[quantised]'

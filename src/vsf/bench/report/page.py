@@ -12,6 +12,7 @@ from vsf.bench.report.content import Content
 from vsf.bench.report.examples import Sheet
 from vsf.bench.report.files import Costs
 from vsf.bench.report.plots import Chart
+from vsf.bench.stats.bootstrap import Interval
 
 
 def write(file: Path, content: Content, spent: Costs, charts: Sequence[Chart], sheets: Sequence[Sheet]) -> Path:
@@ -25,10 +26,15 @@ def write(file: Path, content: Content, spent: Costs, charts: Sequence[Chart], s
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"interval": files.shown, "p": files.p_text, "share": _share, "embed": _embed}
+    environment.filters |= {"interval": _interval, "p": files.p_text, "share": _share, "embed": _embed}
     text = environment.get_template("page.html").render(content=content, spent=spent, charts=charts, sheets=sheets)
     journal.write(file, text.encode())
     return file
+
+
+def _interval(value: Interval | None) -> str:
+    """As everywhere, but a line may break before the bracket only."""
+    return files.shown(value).replace(", ", ",\N{NO-BREAK SPACE}")
 
 
 def _share(value: float | None) -> str:
