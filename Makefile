@@ -57,10 +57,11 @@ bench-paper: setup ## Repeat the paper's table: MODEL=, JUDGE= (an OpenAI-compat
 	$(BIN)/vsf bench report $(OUT)
 
 evidence: setup ## Repeat the benchmark on the embedded models: WORKERS=, EVIDENCE= (a folder)
-	$(BIN)/vsf bench sweep --suite tiny-dev --prompts 100 $(DRAWN) --methods benchmarks/plans/tiny-curves.toml --frontier 20 --keep 6 --out $(EVIDENCE)/dev
+	$(BIN)/vsf bench sweep --suite tiny-dev --prompts 100 $(DRAWN) --methods benchmarks/plans/tiny-curves.toml --frontier 20 --keep 6 --kept 0.9 --out $(EVIDENCE)/dev
 	$(BIN)/vsf bench run --suite tiny-dev --prompts 100 $(DRAWN) --methods benchmarks/plans/tiny-rows.toml --out $(EVIDENCE)/dev
 	$(BIN)/vsf bench run --suite tiny-test --prompts 200 $(DRAWN) --methods $(EVIDENCE)/dev/frozen.json --out $(EVIDENCE)/test
 	$(BIN)/vsf bench run --suite tiny-test --prompts 200 $(DRAWN) --methods benchmarks/plans/tiny-rows.toml --out $(EVIDENCE)/test
+	$(BIN)/vsf bench run --suite tiny-test $(DRAWN) --methods $(EVIDENCE)/dev/matched.json --out $(EVIDENCE)/test
 	$(BIN)/vsf bench run --suite tiny-test --prompts 100 $(DRAWN) --methods benchmarks/plans/tiny-ablations.toml --out $(EVIDENCE)/ablations
 	for each in dev test ablations; do $(BIN)/vsf bench judge --workers $(WORKERS) --out $(EVIDENCE)/$$each || exit; done
 	$(BIN)/vsf bench report $(EVIDENCE)/test --dev $(EVIDENCE)/dev --reference "VSF orthogonal window"

@@ -12,7 +12,7 @@ from vsf.bench import plan, run, sweep
 from vsf.bench.generation import Conditions
 from vsf.bench.plan import Setting
 from vsf.bench.rows import rows
-from vsf.bench.sweep import Point, Trying, finite_range, grid, nearest_frontier, search
+from vsf.bench.sweep import Point, Trying, finite_range, grid, keeping, nearest_frontier, search
 from vsf.engines import InProcess
 from vsf.errors import KnobError, RequestError
 from vsf.judges.base import Verdict
@@ -139,6 +139,14 @@ def test_the_points_nearest_the_frontier_are_kept_in_order_of_strength():
 def test_a_crowded_frontier_is_thinned_evenly_with_both_ends_kept():
     points = [point(step, 1 - step / 20, step / 20) for step in range(21)]
     assert [found.setting.strength for found in nearest_frontier(points, 6)] == [0, 4, 8, 12, 16, 20]
+
+
+def test_the_points_on_both_sides_of_a_positive_score_stand_for_their_curve():
+    points = [point(1, 1.0, 0.1), point(2, 0.95, 0.4), point(3, 0.85, 0.6), point(4, 0.8, 0.5)]
+    assert [found.setting.strength for found in keeping(points, 0.9)] == [2, 3]
+    assert [found.setting.strength for found in keeping(points, 0.95)] == [2]
+    assert [found.setting.strength for found in keeping(points, 0.5)] == [3]
+    assert keeping(points[1:], 1.0) == []
 
 
 def test_frozen_points_are_a_plan_that_draws_the_same_settings(tmp_path):

@@ -101,6 +101,7 @@ def test_a_frontier_is_swept_and_frozen_and_the_frozen_plan_runs(vsf, run, folde
         judge = ("--judge", "openai", "--judge-model", "m", "--endpoint", endpoint.url)
         fixed = ("--suite", suite, "--prompts", 1, "--seeds", 1, "--steps", 1, "--model", folder, "--size", 16)
         sweep = ("--methods", "vsf:offset=1", "--frontier", 4, "--range", "1,4", "--keep", 2, "--out", "dev")
+        sweep += ("--kept", 0)
         code, out, err = vsf("bench", "sweep", *fixed, *judge, *sweep)
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == "dev/frozen.json: 2 settings"
@@ -108,6 +109,8 @@ def test_a_frontier_is_swept_and_frozen_and_the_frozen_plan_runs(vsf, run, folde
     assert {row.knobs["offset"] for row in rows(tmp_path / "dev")} == {1.0}
     assert run("--prompts", 1, methods="dev/frozen.json", out="test")[0] == 0
     assert len(rows(tmp_path / "test")) == 4
+    assert run("--prompts", 2, methods="dev/matched.json", out="test")[0] == 0
+    assert len(rows(tmp_path / "test")) == 6  # one of the two settings on one pair more, two seeds
 
 
 def test_a_plan_gives_each_of_its_curves_a_range_of_its_own(vsf, folder, suite, tmp_path):
@@ -205,6 +208,7 @@ BAD = {
     "no judge's model": (("judge", "--judge", "openai", "--out", "x"), "--judge-model"),
     "bad price": (("judge", "--judge", "scenes", "--price", "1", "--out", "x"), "--price has to be two numbers"),
     "no such knob to sweep": (("sweep", "--frontier", "4", "--knob", "tau"), "no number called tau"),
+    "a score to keep without a frontier": (("sweep", "--kept", "0.9"), "--kept goes with --frontier"),
     "nothing to search": (("sweep", "--methods", "none"), "leaves no knob to search"),
 }
 

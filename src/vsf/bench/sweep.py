@@ -15,6 +15,7 @@ from vsf.bench.judge import judge as judge_folder
 from vsf.bench.plan import Plan, Setting
 from vsf.bench.rows import Score, scored
 from vsf.bench.run import Engine, Task, Tick, run
+from vsf.bench.stats import tradeoff
 from vsf.errors import RequestError
 from vsf.judges.base import Judge
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import optuna
 
 STUDIES = "studies.sqlite3"
-FROZEN = "frozen.json"
+FROZEN, MATCHED = "frozen.json", "matched.json"
 ROUND = 8  # settings of a method that are tried at a time, because workers and models take a while to start
 
 
@@ -140,6 +141,17 @@ def nearest_frontier(points: Sequence[Point], count: int) -> list[Point]:
     if len(on) > count:
         on = [on[round(index * (len(on) - 1) / max(1, count - 1))] for index in range(count)]
     return sorted([*on, *off][:count], key=lambda point: point.setting.strength or 0.0)
+
+
+def keeping(points: Sequence[Point], kept: float) -> list[Point]:
+    """The one or two of a curve's points that stand for it where its positive score is `kept`; none where it is not.
+
+    The report mixes the same ones (`vsf.bench.stats.tradeoff.match`), so that more images can be drawn just where
+    methods are compared.
+    """
+    candidates = [tradeoff.Point(point.setting.label, point.positive, point.negative) for point in points]
+    mixture = tradeoff.match(candidates, kept)
+    return [point for point in points if mixture is not None and point.setting.label in mixture.labels]
 
 
 def freeze(file: Path, points: Sequence[Point]) -> None:

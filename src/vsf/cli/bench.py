@@ -14,6 +14,7 @@ from rich.text import Text
 
 from vsf.cli import bench_inputs, console
 from vsf.cli.options import JSON, flag, takes
+from vsf.errors import RequestError
 
 if TYPE_CHECKING:
     from vsf.bench.judge import Tally
@@ -101,6 +102,7 @@ def judge_command(**flags: Any) -> None:
             "With --frontier: its strengths, LOW,HIGH. (default: the plan's, or all that the knob allows)",
         ),
         flag("keep", int, "With --frontier: the strengths nearest the frontier that are frozen.", default=6),
+        flag("kept", float, "With --frontier: a positive score; what keeps it is frozen in matched.json, too."),
         OUT,
         JSON,
     ]
@@ -110,6 +112,8 @@ def sweep_command(**flags: Any) -> None:
     from vsf.bench import sweep
 
     given = bench_inputs.Given(flags)
+    if flags["kept"] is not None and not flags["frontier"]:
+        raise RequestError("--kept goes with --frontier: without it there are no curves to compare.")
     folder = given.folder()
     task, asked = given.task(folder), given.judge()
     trying = sweep.Trying(folder, task, asked, given.engine(task.conditions), given.judging_engine(asked))
@@ -118,14 +122,17 @@ def sweep_command(**flags: Any) -> None:
             curves = given.curves(task)
             points = trying.points([setting for curve in curves for setting in curve], tick)
             found = {point.setting.label: point for point in points}
-            best = [
-                point
+            nearest = [
+                sweep.nearest_frontier([found[each.label] for each in curve if each.label in found], given["keep"])
                 for curve in curves
-                for point in sweep.nearest_frontier([found[setting.label] for setting in curve], given["keep"])
             ]
+            best = [point for curve in nearest for point in curve]
         else:
-            best = sweep.search(trying, task.settings, given["trials"], tick)
+            nearest, best = [], sweep.search(trying, task.settings, given["trials"], tick)
     sweep.freeze(folder / sweep.FROZEN, best)
+    if flags["kept"] is not None:
+        matched = [point for curve in nearest for point in sweep.keeping(curve, flags["kept"])]
+        sweep.freeze(folder / sweep.MATCHED, matched)
     for point in [] if given.quiet else best:
         scores = f"positive {point.positive:.3f}, negative {point.negative:.3f}, quality {point.quality:.3f}"
         console.stdout.print(f"{point.setting.label}: {scores}", markup=False, highlight=False, soft_wrap=True)
