@@ -208,6 +208,7 @@ BAD = {
     "no judge's model": (("judge", "--judge", "openai", "--out", "x"), "--judge-model"),
     "bad price": (("judge", "--judge", "scenes", "--price", "1", "--out", "x"), "--price has to be two numbers"),
     "no such knob to sweep": (("sweep", "--frontier", "4", "--knob", "tau"), "no number called tau"),
+    "a score to keep above one": (("sweep", "--frontier", "4", "--kept", "90"), "from 0 to 1, got 90"),
     "a score to keep without a frontier": (("sweep", "--kept", "0.9"), "--kept goes with --frontier"),
     "nothing to search": (("sweep", "--methods", "none"), "leaves no knob to search"),
 }

@@ -156,9 +156,10 @@ def report_command(**flags: Any) -> None:
     """Write a page with tables, curves and examples, and its numbers as CSV, Markdown and pictures."""
     from vsf.bench.report import build
 
+    given = bench_inputs.Given(flags)
     wanted = {name: flags[name] for name in ("judge", "kept", "reference") if flags[name] is not None}
     page = build(Path(flags["folder"]), dev=Path(flags["dev"]) if flags["dev"] else None, **wanted)
-    _say(bench_inputs.Given({"json": flags["json"]}), f"{page}", {"page": str(page)})
+    _say(given, f"{page}", {"page": str(page)})
 
 
 @app.command("new-suite", epilog="Example: vsf bench new-suite mine.jsonl --count 50 --writer some-model")

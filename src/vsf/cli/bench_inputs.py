@@ -63,6 +63,9 @@ class Given:
             value, most = self.flags.get(name), LARGEST.get(name, 1_000_000)
             if value is not None and not 1 <= value <= most:
                 raise RequestError(f"--{name} has to be a whole number from 1 to {most}, got {value}.")
+        kept = self.flags.get("kept")
+        if kept is not None and not 0 <= kept <= 1:
+            raise RequestError(f"--kept is a positive score, from 0 to 1, got {kept:g}.")
 
     def __getitem__(self, name: str) -> Any:
         return self.flags.get(name)
