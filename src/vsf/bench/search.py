@@ -74,7 +74,6 @@ FORMS = (
     Form(offset=1.0),
     Form(schedule=vsf.Schedule(start=0.125)),
     Form(schedule=vsf.Schedule(start=0.25, end=0.75)),
-    Form(special_tokens="keep", schedule=vsf.Schedule(start=0.25, end=0.75, layers=(0, 1))),  # of three layers
 )
 
 
