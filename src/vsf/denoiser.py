@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from vsf.errors import KnobError, UnsupportedAttentionError
 from vsf.families.base import Injection, Role
 from vsf.families.branches import Branches
 from vsf.grid import Grid
-from vsf.guidance import Control, Guidance, Observation, guided_attention, knobs, model_calls
+from vsf.guidance import Control, Guidance, HostCall, Observation, guided_attention, knobs, model_calls
 from vsf.hooks import Attend, Twins, swap_class
 from vsf.twice import Caught, mixed, strength_on
 
@@ -170,18 +170,10 @@ class GuidedDenoiser:
             self.session.report.calls += 1
             if name is not None and role.picture:
                 control = replace(control, watch=partial(self._record, name))
-        return guided_attention(
-            self.method,
-            query,
-            key,
-            value,
-            layouts if len(layouts) > 1 else layouts[0],
-            kind="cross" if role.kind == "cross" else "joint",
-            negative_valid=injection.valid,
-            bias=options.get("attn_mask"),
-            scale=options.get("scale"),
-            control=control,
-        )
+        kind: Literal["joint", "cross"] = "cross" if role.kind == "cross" else "joint"
+        host = HostCall(query, key, value, kind, options.get("attn_mask"), options.get("scale"))
+        laid = layouts if len(layouts) > 1 else layouts[0]
+        return guided_attention(self.method, host, laid, negative_valid=injection.valid, control=control)
 
     def _record(self, name: str, seen: Observation) -> None:
         """Keep what was observed in a layer."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 import tiny_pipelines as tiny
 import vsf
 import vsf.attention
+from attend import attend
 from bench_worlds import PAIRS
 from families import tiny_flux
 from lockstep_oracle import unpadded_text
@@ -19,7 +20,7 @@ from vsf.bench import ablations, plan
 from vsf.bench.generation import Batch, Conditions, draw
 from vsf.bench.plan import Setting
 from vsf.errors import KnobError
-from vsf.guidance import Control, convert_reference, guided_attention
+from vsf.guidance import Control, convert_reference
 from vsf.schedule import Schedule
 from vsf.spans import Span, TokenLayout
 from vsf.tiny.fold import fold
@@ -76,9 +77,7 @@ def test_the_rows_see_what_the_ablation_leaves(monkeypatch, name, knobs, fused):
     query, key, value = (torch.randn(2, 3, 20, 8, generator=random, dtype=torch.float64) for _ in range(3))
     layout = TokenLayout((Span("image", 9), Span("positive", 5), Span("negative", 6)))
     real = torch.tensor([[True] * 6, [True] * 2 + [False] * 4])
-    out = guided_attention(
-        made(name, *knobs), query, key, value, layout, negative_valid=real, control=Control(unguided=())
-    )
+    out = attend(made(name, *knobs), query, key, value, layout, negative_valid=real, control=Control(unguided=()))
     expected = dense(name, query, key, value, (9, 5, 6), knobs, real)
     rows = torch.cat([torch.ones(2, 14, dtype=torch.bool), real], 1)
     torch.testing.assert_close(out.mT[..., rows[0]][0], expected.mT[..., rows[0]][0])
@@ -94,7 +93,7 @@ def test_what_is_taken_out_shows_in_the_rows_that_it_was_for(name, rows):
     query, key, value = (torch.randn(1, 3, 20, 8, generator=random, dtype=torch.float64) for _ in range(3))
     layout = TokenLayout((Span("image", 9), Span("positive", 5), Span("negative", 6)))
     whole, without = (
-        guided_attention(method, query, key, value, layout)
+        attend(method, query, key, value, layout)
         for method in (vsf.ValueSignFlip(scale=2.0, offset=-0.6), made(name, 2.0, -0.6))
     )
     changed = (without - whole).abs().amax((0, 1, 3)) > 0.01

@@ -3,8 +3,9 @@ from math import nan
 import pytest
 import torch
 
+from attend import attend
 from vsf.errors import KnobError
-from vsf.guidance import METHODS, guided_attention, knobs, method
+from vsf.guidance import METHODS, knobs, method
 from vsf.guidance.auto import AutoScale, auto_scale
 from vsf.spans import Span, TokenLayout
 
@@ -84,10 +85,10 @@ def test_the_methods_take_the_scale_as_it_comes(name):
     scale = auto.next(auto.first(mass), mass)
     layout = TokenLayout((Span("image", 6), Span("positive", 4), Span("negative", 3)))
     query, key, value = torch.randn(3, 2, 2, 13, 8)
-    out = guided_attention(method(name, scale=scale), query, key, value, layout)
+    out = attend(method(name, scale=scale), query, key, value, layout)
     for row in range(2):
         own = [tensor[row : row + 1] for tensor in (query, key, value)]
-        alone = guided_attention(method(name, scale=float(scale[row])), *own, layout)
+        alone = attend(method(name, scale=float(scale[row])), *own, layout)
         torch.testing.assert_close(out[row : row + 1], alone)
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from vsf.guidance import METHODS, Control, Guidance, guided_attention, knobs, method, model_calls
+from attend import attend
+from vsf.guidance import METHODS, Control, Guidance, knobs, method, model_calls
 from vsf.spans import Span, TokenLayout
 
 ACTING = [name for name, cls in METHODS.items() if name != "none" and model_calls(cls) == 1]
@@ -53,9 +54,7 @@ def compiled_and_plain(host, kind):
     def guided(query, key, value):
         control = Control(host.weights, host.strength, host.emphasis, host.unguided)
         layout = layout_of(kind)
-        return guided_attention(
-            host.method, query, key, value, layout, kind=kind, negative_valid=host.valid, control=control
-        )
+        return attend(host.method, query, key, value, layout, kind=kind, negative_valid=host.valid, control=control)
 
     counter = CompileCounter()
     torch._dynamo.reset()

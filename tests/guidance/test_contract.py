@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 import vsf.attention
-from vsf.guidance import METHODS, Guidance, guided_attention, guided_rows, knobs, method, model_calls
+from attend import attend
+from vsf.guidance import METHODS, Guidance, guided_rows, knobs, method, model_calls
 from vsf.spans import Span, TokenLayout
 
 JOINT = {
@@ -75,7 +76,7 @@ def test_a_row_without_a_real_negative_token_is_unguided_to_the_last_bit(name, k
     bias = mask(style, kind, key.shape[2], dtype)
     rows, expected = unguided(kind, spans, query, key, value, bias)
     valid = torch.tensor([[True] * 5, [False] * 5, [True, False, True, True, False]])
-    out = guided_attention(
+    out = attend(
         method(name),
         query.requires_grad_(gradients),
         key,
@@ -101,7 +102,7 @@ def test_a_row_without_a_real_negative_token_is_unguided_to_the_last_bit(name, k
 def test_an_empty_negative_changes_nothing(name, kind, spans):
     emptied = [(part, 0 if part == "negative" else length) for part, length in spans]
     query, key, value = draw(kind, emptied)
-    out = guided_attention(method(name), query, key, value, layout_of(emptied), kind=kind)
+    out = attend(method(name), query, key, value, layout_of(emptied), kind=kind)
     assert torch.equal(out, F.scaled_dot_product_attention(query, key, value))
 
 
@@ -110,8 +111,8 @@ def test_an_empty_negative_changes_nothing(name, kind, spans):
 def test_an_empty_negative_beside_a_full_one_changes_nothing(name, kind, spans):
     query, key, value = draw(kind, spans)
     more = [("negative", 0), *spans, ("negative", 0)]
-    out = guided_attention(method(name), query, key, value, layout_of(more), kind=kind)
-    torch.testing.assert_close(out, guided_attention(method(name), query, key, value, layout_of(spans), kind=kind))
+    out = attend(method(name), query, key, value, layout_of(more), kind=kind)
+    torch.testing.assert_close(out, attend(method(name), query, key, value, layout_of(spans), kind=kind))
 
 
 @EVERY_LAYOUT
@@ -122,7 +123,7 @@ def test_permuting_batch_rows_permutes_the_result(name, kind, spans):
     order = [2, 0, 1]
 
     def guided(query, key, value, valid):
-        return guided_attention(method(name), query, key, value, layout_of(spans), kind=kind, negative_valid=valid)
+        return attend(method(name), query, key, value, layout_of(spans), kind=kind, negative_valid=valid)
 
     together = guided(query, key, value, valid)
     torch.testing.assert_close(guided(query[order], key[order], value[order], valid[order]), together[order])
@@ -140,7 +141,7 @@ def test_permuting_image_tokens_permutes_the_result(name, kind, spans):
     keys = order if kind == "joint" else slice(None)
 
     def guided(query, key, value):
-        return guided_attention(method(name), query, key, value, layout_of(spans), kind=kind)
+        return attend(method(name), query, key, value, layout_of(spans), kind=kind)
 
     together = guided(query, key, value)
     torch.testing.assert_close(guided(query[:, :, order], key[:, :, keys], value[:, :, keys]), together[:, :, order])
@@ -155,7 +156,7 @@ def test_no_argument_is_written_to(name, kind, spans, gradients):
     valid = torch.tensor([[True] * 5, [False] * 5, [True, False, True, True, False]])
     before = [tensor.clone() for tensor in (query, key, value, bias, valid)]
     query.requires_grad_(gradients)
-    guided_attention(method(name), query, key, value, layout_of(spans), kind=kind, negative_valid=valid, bias=bias)
+    attend(method(name), query, key, value, layout_of(spans), kind=kind, negative_valid=valid, bias=bias)
     assert all(torch.equal(was, now) for was, now in zip(before, (query, key, value, bias, valid), strict=True))
 
 
@@ -173,7 +174,7 @@ def test_gradients_agree_with_finite_differences(name, kind, masked):
 
     def guided(query, key, value, *settings):
         chosen = method(name, **dict(zip(numbers, settings, strict=True)))
-        return guided_attention(chosen, query, key, value, layout_of(spans), kind=kind, negative_valid=valid)
+        return attend(chosen, query, key, value, layout_of(spans), kind=kind, negative_valid=valid)
 
     arguments = [tensor.requires_grad_() for tensor in (*inputs, *settings)]
     assert torch.autograd.gradcheck(guided, arguments)
@@ -189,7 +190,7 @@ def test_gradients_of_knobs_alone_agree_with_finite_differences(name):
 
     def guided(*settings):
         chosen = method(name, **dict(zip(numbers, settings, strict=True)))
-        return guided_attention(chosen, query, key, value, layout_of(spans))
+        return attend(chosen, query, key, value, layout_of(spans))
 
     assert torch.autograd.gradcheck(guided, settings)
 
@@ -202,8 +203,8 @@ def test_negatives_are_interchangeable(monkeypatch, name, way):
     spans = [("image", 6), ("positive", 4), ("negative", 3), ("negative", 2)]
     query, key, value = draw("joint", spans)
     swap = [*range(10), 13, 14, 10, 11, 12]
-    out = guided_attention(method(name), query, key, value, layout_of(spans))
-    swapped = guided_attention(
+    out = attend(method(name), query, key, value, layout_of(spans))
+    swapped = attend(
         method(name), query[:, :, swap], key[:, :, swap], value[:, :, swap], layout_of([*spans[:2], spans[3], spans[2]])
     )
     torch.testing.assert_close(swapped, out[:, :, swap])
@@ -226,4 +227,4 @@ def test_an_infinite_offset_is_no_guidance_to_the_last_bit(kind, spans, orthogon
     query, key, value = draw(kind, spans)
     rows, expected = unguided(kind, spans, query, key, value, None)
     chosen = method("vsf", scale=3.0, offset=inf, orthogonal=orthogonal)
-    assert torch.equal(guided_attention(chosen, query, key, value, layout_of(spans), kind=kind)[:, :, rows], expected)
+    assert torch.equal(attend(chosen, query, key, value, layout_of(spans), kind=kind)[:, :, rows], expected)

@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 
 import vsf.attention
+from attend import attend
 from vsf.errors import LayoutError
-from vsf.guidance import METHODS, Control, guided_attention, guided_rows, method, model_calls
+from vsf.guidance import METHODS, Control, guided_rows, method, model_calls
 from vsf.spans import Span, TokenLayout
 
 EVERY_METHOD = pytest.mark.parametrize("name", METHODS)
@@ -44,7 +45,7 @@ def keep(tensors, kind, rows):
 def guided(name, kind, tensors, negatives, **control):
     valid = control.pop("valid", None)
     layout = layout_of(kind, *negatives)
-    out = guided_attention(
+    out = attend(
         method(name), *tensors, layout, kind=kind, negative_valid=valid, control=Control(**control) if control else None
     )
     return out[:, :, :IMAGE]
@@ -100,8 +101,8 @@ def test_the_order_of_weighted_negatives_does_not_matter(name, kind):
 def test_the_stream_of_a_negative_is_not_weighted(name):
     tensors, layout = draw("joint", 3, 2), layout_of("joint", 3, 2)
     weighted = Control(weights=torch.tensor([[0.3, 2.0]] * 2))
-    plain = guided_attention(method(name), *tensors, layout)
-    out = guided_attention(method(name), *tensors, layout, control=weighted)
+    plain = attend(method(name), *tensors, layout)
+    out = attend(method(name), *tensors, layout, control=weighted)
     assert torch.equal(out[:, :, IMAGE:], plain[:, :, IMAGE:])
 
 
@@ -165,7 +166,7 @@ def test_a_row_named_as_unguided_is_so_to_the_last_bit_and_the_others_do_not_not
     tensors, layout = draw(kind, 3, 2, batch=3), layout_of(kind, 3, 2)
     valid = torch.tensor([[True] * 5, [False] * 5, [True, False, True, True, False]])
     out, expected = (
-        guided_attention(method(name), *tensors, layout, kind=kind, negative_valid=valid, control=control)
+        attend(method(name), *tensors, layout, kind=kind, negative_valid=valid, control=control)
         for control in (Control(unguided=(1,)), Control())
     )
     host = [*range(POSITIVE + (IMAGE if kind == "joint" else 0))]
@@ -193,7 +194,7 @@ def test_a_positive_word_of_weight_two_counts_as_if_it_stood_there_twice(name, k
     weights = torch.ones(POSITIVE)
     weights[2] = 2.0
     out = guided(name, kind, tensors, (3,), emphasis=[weights, weights], strength=0.6)
-    expected = guided_attention(method(name), *doubled, twice, kind=kind, control=Control(strength=0.6))
+    expected = attend(method(name), *doubled, twice, kind=kind, control=Control(strength=0.6))
     torch.testing.assert_close(out, expected[:, :, :IMAGE], rtol=1e-6, atol=1e-7)
     assert not torch.allclose(out, guided(name, kind, tensors, (3,), strength=0.6), atol=1e-3)
 
@@ -215,9 +216,7 @@ def test_a_positive_word_of_weight_zero_is_not_seen(name, kind):
 @EVERY_METHOD
 def test_emphasis_acts_without_a_negative_too_and_on_its_own_row_only(name, kind):
     tensors, weights = draw(kind), torch.linspace(0.5, 2.0, POSITIVE)
-    out = guided_attention(
-        method(name), *tensors, layout_of(kind), kind=kind, control=Control(emphasis=[weights, None])
-    )
+    out = attend(method(name), *tensors, layout_of(kind), kind=kind, control=Control(emphasis=[weights, None]))
     query, key, value = (tensor.double() for tensor in tensors)
     bias = torch.cat([torch.zeros(key.shape[2] - POSITIVE), weights.log()]).double()
     emphasised = F.scaled_dot_product_attention(query, key, value, bias.expand(query.shape[2], -1))
@@ -239,7 +238,7 @@ def test_a_method_of_ones_own_finds_the_emphasis_in_the_base(kind):
 
     tensors, weights = draw(kind, 3), torch.linspace(0.5, 2.0, POSITIVE).expand(2, -1)
     control = Control(emphasis=weights)
-    out = guided_attention(Halved(), *tensors, layout_of(kind, 3), kind=kind, control=control)[:, :, :IMAGE]
+    out = attend(Halved(), *tensors, layout_of(kind, 3), kind=kind, control=control)[:, :, :IMAGE]
     torch.testing.assert_close(out, guided("none", kind, tensors, (3,), emphasis=weights) / 2)
 
 
@@ -307,7 +306,7 @@ def test_watching_changes_nothing_and_computes_no_further_attention(computed, na
 def test_rows_with_layouts_of_their_own_are_observed_with_their_numbers():
     tensors, seen = draw("joint", 3, 2, batch=3), []
     layouts = [layout_of("joint", 3, 2), layout_of("joint", 1, 4), layout_of("joint", 3, 2)]
-    guided_attention(method("vsf"), *tensors, layouts, control=Control(watch=seen.append))
+    attend(method("vsf"), *tensors, layouts, control=Control(watch=seen.append))
     assert [observation.rows for observation in seen] == [(0, 2), (1,)]
 
 
@@ -328,7 +327,7 @@ def test_where_attention_gives_no_log_sum_exp_nothing_is_observed(monkeypatch):
 def test_watching_leaves_gradients_as_they_are(name):
     def gradients(watch):
         tensors = [tensor.requires_grad_() for tensor in draw("joint", 3, 2, dtype=torch.float64)]
-        out = guided_attention(method(name), *tensors, layout_of("joint", 3, 2), control=Control(watch=watch))
+        out = attend(method(name), *tensors, layout_of("joint", 3, 2), control=Control(watch=watch))
         return torch.autograd.grad(out.square().sum(), tensors)
 
     for watched, alone in zip(gradients(lambda _: None), gradients(None), strict=True):

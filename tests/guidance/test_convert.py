@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from vsf.guidance import convert_nag, convert_reference, guided_attention, method
+from attend import attend
+from vsf.guidance import convert_nag, convert_reference, method
 from vsf.spans import Span, TokenLayout
 
 PUBLISHED = [
@@ -25,11 +26,11 @@ def test_both_layouts_give_the_image_the_same_in_one_block(theirs):
     query, key, value = torch.randn(3, 1, 2, 12, 8, dtype=torch.float64)
     scale, offset = convert_reference(*theirs)
     paper = TokenLayout((Span("image", 5), Span("positive", 4), Span("negative", 3)))
-    expected = guided_attention(method("vsf", scale=scale, offset=offset), query, key, value, paper)
+    expected = attend(method("vsf", scale=scale, offset=offset), query, key, value, paper)
     # [P|N] as the positive prompt, and the negative behind it again
     doubled = [torch.cat([tensor, tensor[:, :, 9:]], 2) for tensor in (query, key, value)]
     reference = TokenLayout((Span("image", 5), Span("positive", 7), Span("negative", 3)))
-    out = guided_attention(method("vsf", scale=theirs[0], offset=theirs[1], layout="reference"), *doubled, reference)
+    out = attend(method("vsf", scale=theirs[0], offset=theirs[1], layout="reference"), *doubled, reference)
     torch.testing.assert_close(out[:, :, :5], expected[:, :, :5])
 
 

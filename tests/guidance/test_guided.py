@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 import core_reference as ref
 import vsf.attention
+from attend import attend
 from vsf.errors import LayoutError
-from vsf.guidance import METHODS, Control, guided_attention, method
+from vsf.guidance import METHODS, Control, method
 from vsf.spans import Span, TokenLayout
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -24,7 +25,7 @@ def layout_of(lengths):
 
 def run(chosen, case, one_layout=False):
     layouts = [layout_of(lengths) for lengths in case.lengths]
-    return guided_attention(
+    return attend(
         chosen,
         case.query,
         case.key,
@@ -167,9 +168,9 @@ def test_a_bias_may_leave_out_leading_axes(shape):
     layout = TokenLayout((Span("positive", 8), Span("negative", 4)))
     query, (key, value) = torch.randn(2, 2, 7, 8), torch.randn(2, 2, 2, 12, 8)
     bias = torch.randn(shape)
-    out = guided_attention(method("vsf"), query, key, value, layout, kind="cross", bias=bias)
+    out = attend(method("vsf"), query, key, value, layout, kind="cross", bias=bias)
     full = bias.expand(2, 2, 7, 12)
-    torch.testing.assert_close(out, guided_attention(method("vsf"), query, key, value, layout, kind="cross", bias=full))
+    torch.testing.assert_close(out, attend(method("vsf"), query, key, value, layout, kind="cross", bias=full))
 
 
 JOINT = TokenLayout((Span("image", 4), Span("negative", 2)))
@@ -196,4 +197,4 @@ def test_shapes_that_do_not_fit_are_refused_with_both_shapes(change, message):
     inputs = {"query": torch.randn(2, 2, 6, 8), "key": torch.randn(2, 2, 6, 8), "value": torch.randn(2, 2, 6, 8)}
     inputs |= {"layout": JOINT} | change
     with pytest.raises(LayoutError, match=message):
-        guided_attention(method("vsf"), **inputs)
+        attend(method("vsf"), **inputs)

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 
 import vsf.attention
+from attend import attend
 from vsf.guidance import (
     METHODS,
     Control,
     NormalizedAttentionGuidance,
     convert_nag,
-    guided_attention,
     knobs,
     method,
     model_calls,
@@ -56,7 +56,7 @@ def test_nag_equals_the_form_with_two_full_attentions(kind):
         guided = guided * ratio.clamp(max=tau) / ratio
         expected = (alpha * guided + (1 - alpha) * positive).unflatten(2, (3, 16)).transpose(1, 2)
         chosen = method("nag", scale=scale, tau=tau, alpha=alpha)
-        out = guided_attention(chosen, query, key, value, JOINT if kind == "joint" else CROSS, kind=kind)
+        out = attend(chosen, query, key, value, JOINT if kind == "joint" else CROSS, kind=kind)
         torch.testing.assert_close(image_rows(kind, out), expected)
 
 
@@ -70,13 +70,13 @@ def test_the_presets_of_nag_are_the_settings_of_the_paper_and_the_first_is_the_d
 def test_nasa_equals_the_form_with_two_full_attentions(kind):
     query, key, value = draw(kind)
     positive, negative = two_full_attentions(kind, query, key, value)
-    out = guided_attention(method("nasa", scale=0.5), query, key, value, JOINT if kind == "joint" else CROSS, kind=kind)
+    out = attend(method("nasa", scale=0.5), query, key, value, JOINT if kind == "joint" else CROSS, kind=kind)
     torch.testing.assert_close(image_rows(kind, out), positive - 0.5 * negative)
 
 
 @pytest.mark.parametrize("name", ["nag", "nasa", "ong"])
 def test_image_attends_to_image_once(computed, name):
-    guided_attention(method(name), *draw(), JOINT)
+    attend(method(name), *draw(), JOINT)
     # image over image, positive, negative; the positive's rows; the negative's rows
     assert sorted(computed) == sorted([(40, 40), (40, 7), (40, 5), (7, 47), (5, 45)])
 
@@ -86,7 +86,7 @@ def test_image_attends_to_image_once(computed, name):
 def test_image_attends_to_image_once_where_padded_negatives_blend_in(computed, name, strength):
     valid = torch.tensor([[True] * 5, [True, False, False, False, False]])
     control = Control(strength=strength, unguided=())
-    guided_attention(method(name), *draw(), JOINT, negative_valid=valid, control=control)
+    attend(method(name), *draw(), JOINT, negative_valid=valid, control=control)
     assert sorted(computed) == sorted([(40, 40), (40, 7), (40, 5), (7, 47), (5, 45)])
 
 
@@ -94,26 +94,26 @@ def test_image_attends_to_image_once_where_padded_negatives_blend_in(computed, n
 def test_rows_known_to_have_no_negative_get_the_models_call_and_nothing_else_does(computed, name):
     valid = torch.tensor([[False] * 5, [True] * 5])
     control = Control(unguided=(0,))
-    guided_attention(method(name), *draw(), JOINT, negative_valid=valid, control=control)
+    attend(method(name), *draw(), JOINT, negative_valid=valid, control=control)
     assert sorted(computed) == sorted([(47, 47), (5, 45), (40, 40), (40, 7), (40, 5), (7, 47), (5, 45)])
 
 
 def test_a_layer_that_is_off_is_one_call_for_all_rows(computed):
     valid = torch.tensor([[False] * 5, [True] * 5])
-    guided_attention(method("nag"), *draw(), JOINT, negative_valid=valid, control=Control(strength=0.0, unguided=(0,)))
+    attend(method("nag"), *draw(), JOINT, negative_valid=valid, control=Control(strength=0.0, unguided=(0,)))
     assert sorted(computed) == sorted([(47, 47), (5, 45)])
 
 
 @pytest.mark.parametrize("name", ["vsf", "negpip", "nag", "nasa", "ong"])
 def test_an_emphasised_word_costs_no_second_look_from_image_to_image(computed, name):
     control = Control(emphasis=torch.full((2, 7), 1.3))
-    guided_attention(method(name), *draw(), JOINT, control=control)
+    attend(method(name), *draw(), JOINT, control=control)
     assert computed.count((40, 40)) == 1
     assert all(keys < 45 for queries, keys in computed if queries >= 40)
 
 
 def test_value_sign_flip_costs_the_models_call_and_two_thin_ones(computed):
-    guided_attention(method("vsf", orthogonal=True), *draw(), JOINT)
+    attend(method("vsf", orthogonal=True), *draw(), JOINT)
     assert sorted(computed) == sorted([(47, 47), (40, 5), (5, 45)])
 
 
@@ -128,16 +128,16 @@ def test_without_a_log_sum_exp_value_sign_flip_is_one_plain_call_for_the_image(m
         return real(query, key, value, bias, **options)
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", watching)
-    guided_attention(method("vsf", offset=offset), *draw(), JOINT)
+    attend(method("vsf", offset=offset), *draw(), JOINT)
     assert sorted(seen, key=str) == sorted([(40, 52, bias), (7, 47, None), (5, 45, None)], key=str)
 
 
 def test_value_sign_flip_fades_continuously_as_the_offset_grows():
     query, key, value = draw()
-    unguided = guided_attention(method("none"), query, key, value, JOINT)
+    unguided = attend(method("none"), query, key, value, JOINT)
     changes = []
     for offset in [0.0, 2.0, 5.0, 10.0, 20.0, 40.0]:
-        out = guided_attention(method("vsf", scale=2.0, offset=offset), query, key, value, JOINT)
+        out = attend(method("vsf", scale=2.0, offset=offset), query, key, value, JOINT)
         changes.append(float((out - unguided).abs().max()))
     assert all(later < earlier for earlier, later in pairwise(changes))
     # the change is at most (1 + scale) · max|V| · e^-offset · ΣA⁻/ΣA⁺, here below e^(4 - offset)
@@ -146,16 +146,16 @@ def test_value_sign_flip_fades_continuously_as_the_offset_grows():
 
 def test_a_scale_of_zero_still_takes_attention_away():
     query, key, value = draw()
-    unguided = guided_attention(method("none"), query, key, value, JOINT)
-    out = guided_attention(method("vsf", scale=0.0), query, key, value, JOINT)
+    unguided = attend(method("none"), query, key, value, JOINT)
+    out = attend(method("vsf", scale=0.0), query, key, value, JOINT)
     assert float((out - unguided)[:, :, :40].abs().max()) > 0.01
 
 
 def test_the_orthogonal_change_has_no_part_along_the_unguided_output():
     query, key, value = draw()
-    unguided = guided_attention(method("none"), query, key, value, JOINT)[:, :, :40]
+    unguided = attend(method("none"), query, key, value, JOINT)[:, :, :40]
     plain, orthogonal = (
-        guided_attention(method("vsf", scale=2.0, orthogonal=knob), query, key, value, JOINT)[:, :, :40] - unguided
+        attend(method("vsf", scale=2.0, orthogonal=knob), query, key, value, JOINT)[:, :, :40] - unguided
         for knob in (False, True)
     )
     overlap = (orthogonal * unguided).sum((1, 3))
@@ -173,14 +173,14 @@ def test_the_orthogonal_change_has_no_part_along_the_unguided_output():
 )
 def test_the_neutral_setting_leaves_the_image_alone(name, off):
     query, key, value = draw()
-    unguided = guided_attention(method("none"), query, key, value, JOINT)
-    torch.testing.assert_close(guided_attention(method(name, **off), query, key, value, JOINT), unguided)
+    unguided = attend(method("none"), query, key, value, JOINT)
+    torch.testing.assert_close(attend(method(name, **off), query, key, value, JOINT), unguided)
 
 
 def test_in_cross_attention_a_flipped_part_of_the_prompt_is_value_sign_flip_without_offset():
     query, key, value = draw("cross")
     out, expected = (
-        guided_attention(method(name, scale=1.7), query, key, value, CROSS, kind="cross") for name in ("negpip", "vsf")
+        attend(method(name, scale=1.7), query, key, value, CROSS, kind="cross") for name in ("negpip", "vsf")
     )
     assert torch.equal(out, expected)
 
@@ -189,14 +189,14 @@ def test_a_negative_in_the_prompt_is_one_plain_attention_of_every_row():
     query, key, value = draw()
     turned = torch.cat([value[:, :, :47], -1.7 * value[:, :, 47:]], 2)
     expected = F.scaled_dot_product_attention(query, key, turned)
-    torch.testing.assert_close(guided_attention(method("negpip", scale=1.7), query, key, value, JOINT), expected)
+    torch.testing.assert_close(attend(method("negpip", scale=1.7), query, key, value, JOINT), expected)
 
 
 def test_where_a_part_of_the_picture_is_left_alone_the_text_is_too():
     query, key, value = draw()
     left = torch.cat([torch.ones(20), torch.zeros(20)])
     out, alone, whole, half = (
-        guided_attention(method(name), query, key, value, JOINT, control=Control(strength=strength))[:, :, 40:47]
+        attend(method(name), query, key, value, JOINT, control=Control(strength=strength))[:, :, 40:47]
         for name, strength in [("negpip", left), ("none", 1.0), ("negpip", 1.0), ("negpip", torch.full((40,), 0.5))]
     )
     assert torch.equal(out, alone)
@@ -206,7 +206,7 @@ def test_where_a_part_of_the_picture_is_left_alone_the_text_is_too():
 
 def test_classifier_free_guidance_leaves_attention_alone_and_calls_the_model_twice():
     query, key, value = draw()
-    chosen, unguided = (guided_attention(method(name), query, key, value, JOINT) for name in ("cfg", "none"))
+    chosen, unguided = (attend(method(name), query, key, value, JOINT) for name in ("cfg", "none"))
     assert torch.equal(chosen, unguided)
     assert {name for name, cls in METHODS.items() if model_calls(cls) == 2} == {"cfg"}
     assert {model_calls(cls) for cls in METHODS.values()} == {1, 2}
@@ -244,10 +244,10 @@ def test_a_knob_may_have_a_value_for_each_row_of_the_batch(name, setting, way):
     if way == "apart":  # rows with layouts of their own are taken one by one
         layouts[0] = TokenLayout((Span("image", 40), Span("positive", 6), Span("negative", 6)))
     both = method(name, **{setting: values[:, None, None]})
-    together = guided_attention(both, query, key, value, layouts)
+    together = attend(both, query, key, value, layouts)
     for row in range(2):
         own = [tensor[row : row + 1] for tensor in (query, key, value)]
-        alone = guided_attention(method(name, **{setting: values[row]}), *own, layouts[row])
+        alone = attend(method(name, **{setting: values[row]}), *own, layouts[row])
         torch.testing.assert_close(together[row : row + 1], alone)
 
 
@@ -257,7 +257,7 @@ def test_shapes_promised_in_signatures_hold():
     script = """
 from jaxtyping import install_import_hook
 with install_import_hook(["vsf.attention", "vsf.guidance", "vsf.spans", "vsf.kernels"], "beartype.beartype"):
-    from vsf.guidance import METHODS, Control, guided_attention, method
+    from vsf.guidance import METHODS, Control, HostCall, guided_attention, method
 import torch
 from vsf.spans import Span, TokenLayout
 layout = TokenLayout((Span("image", 6), Span("positive", 4), Span("negative", 3), Span("shared", 1)))
@@ -267,10 +267,14 @@ for name in METHODS:
         query, key, value = torch.randn(3, 2, 2, 14, 8, requires_grad=gradients)
         watched = Control(weights=torch.tensor([[0.5], [0.0]]), strength=torch.rand(6), watch=lambda _: None)
         known = Control(emphasis=[torch.rand(4), None], unguided=(1,))
-        for extra in ({}, {"negative_valid": valid, "bias": bias}, {"control": watched}, {"control": known}):
-            guided_attention(method(name), query, key, value, layout, **extra)
-            extra = {} if "control" in extra else extra
-            guided_attention(method(name), query, key, value, layout, kind="cross", **extra)
+        plain, masked = (HostCall(query, key, value, bias=mask) for mask in (None, bias))
+        crossing, covered = (HostCall(query, key, value, "cross", bias=mask) for mask in (None, bias))
+        for host in (plain, crossing):
+            guided_attention(method(name), host, layout)
+        for host in (masked, covered):
+            guided_attention(method(name), host, layout, negative_valid=valid)
+        for control in (watched, known):
+            guided_attention(method(name), plain, layout, control=control)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vsf import patch
-from vsf.guidance import ValueSignFlip, guided_attention
+from vsf.guidance import HostCall, ValueSignFlip, guided_attention
 from vsf.spans import Span, TokenLayout
 
 IMAGE, POSITIVE, NEGATIVE = 64, 12, 7  # tokens of the check; any numbers would do
@@ -43,7 +43,7 @@ def core_against_float64(device: str, dtype: torch.dtype) -> Finding:
     drawn = torch.randn(3, 1, 4, tokens, 64, generator=generator).to(device, dtype)
     query, key, value = drawn
     layout = TokenLayout((Span("image", IMAGE), Span("positive", POSITIVE), Span("negative", NEGATIVE)))
-    guided = guided_attention(method, query, key, value, layout)
+    guided = guided_attention(method, HostCall(query, key, value), layout)
     wide = drawn.cpu().double()
     reach = wide[2].abs().max().item()
     error = _largest(guided, _dense(wide[0], wide[1], wide[2], method)) / (1 + SCALE) / reach

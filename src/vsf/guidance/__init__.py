@@ -4,6 +4,7 @@ from typing import Any
 
 from vsf.guidance.auto import AutoScale, auto_scale
 from vsf.guidance.base import Guidance, guided_rows, model_calls
+from vsf.guidance.call import HostCall
 from vsf.guidance.cfg import ClassifierFreeGuidance
 from vsf.guidance.control import Control, Observation
 from vsf.guidance.convert import convert_nag, convert_reference
@@ -46,6 +47,7 @@ __all__ = [
     "ClassifierFreeGuidance",
     "Control",
     "Guidance",
+    "HostCall",
     "Knob",
     "NegativeAwaySteerAttention",
     "NegativeInPrompt",

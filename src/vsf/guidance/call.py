@@ -14,17 +14,29 @@ from vsf.spans import HOST, Kind, Part, TokenLayout
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AttentionCall:
-    """What the host handed to its attention, and which token is what."""
+class HostCall:
+    """What the host handed to its attention.
+
+    kind: "joint", where text and image attend to one another, or "cross", where every query is an image row.
+    bias: the host's own mask over the whole sequence, boolean (True = visible) or added to the logits; it must leave
+        every row a key besides the negatives.
+    scale: of the logits; None = 1/√channels.
+    """
 
     query: Float[Tensor, "batch heads queries channels"]
     key: Float[Tensor, "batch heads keys channels"]
     value: Float[Tensor, "batch heads keys channels"]
+    kind: Literal["joint", "cross"] = "joint"
+    bias: Float[Tensor, "..."] | Bool[Tensor, "..."] | None = None
+    scale: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class AttentionCall(HostCall):
+    """The host's call, and which token is what."""
+
     layout: TokenLayout
-    kind: Literal["joint", "cross"]
     negative_valid: Bool[Tensor, "batch negative_tokens"] | None
-    bias: Tensor | None
-    scale: float | None
     control: Control
     index: tuple[int, ...]
     """Which rows of the host's batch these are."""

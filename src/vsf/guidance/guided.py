@@ -1,7 +1,6 @@
 """Attention with a negative prompt in it: the one function that families call."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from vsf.errors import LayoutError
 from vsf.guidance.base import Guidance, guided_rows
-from vsf.guidance.call import AttentionCall
+from vsf.guidance.call import AttentionCall, HostCall
 from vsf.guidance.checks import check_shapes
 from vsf.guidance.control import Control
 from vsf.guidance.observe import observe
@@ -20,15 +19,10 @@ from vsf.spans import TokenLayout
 
 def guided_attention(
     method: Guidance,
-    query: Float[Tensor, "batch heads queries channels"],
-    key: Float[Tensor, "batch heads keys channels"],
-    value: Float[Tensor, "batch heads keys channels"],
+    host: HostCall,
     layout: TokenLayout | Sequence[TokenLayout],
     *,
-    kind: Literal["joint", "cross"] = "joint",
     negative_valid: Bool[Tensor, "batch negative_tokens"] | None = None,
-    bias: Float[Tensor, "..."] | Bool[Tensor, "..."] | None = None,
-    scale: float | None = None,
     control: Control | None = None,
 ) -> Float[Tensor, "batch heads queries channels"]:
     """Replace one attention call of the host.
@@ -37,23 +31,31 @@ def guided_attention(
     negative prompt image, shared and itself (the stream N⁰ of Guo & Du, arXiv:2508.10931), unless the method guides
     them too. A batch row without a real negative token equals the unguided call to the last bit.
 
-    layout: the spans of the keys (joint: and of the queries; cross: every query is an image row), one for all or one
-        per batch row.
+    layout: the spans of the keys (joint: and of the queries), one for all or one per batch row.
     negative_valid: which negative tokens, all negatives side by side, are real; None = all. Where layouts differ, a
         row's flags come first and the rest is ignored. Rows of padded negative tokens are finite and mean nothing.
-    bias: the host's own mask over the whole sequence, boolean (True = visible) or added to the logits; it must leave
-        every row a key besides the negatives.
-    scale: of the logits; None = 1/√channels.
     control: weights of negative and positive tokens, strength of the method, what is known of the rows, an observer.
 
     Raises LayoutError when shapes and layout do not fit together.
     """
-    layouts = _one_per_row(layout, query.shape[0])
+    layouts = _one_per_row(layout, host.query.shape[0])
+    bias = host.bias
     if bias is not None and bias.dim() < 4:
         bias = bias.reshape(*(1,) * (4 - bias.dim()), *bias.shape)
-    rows = tuple(range(query.shape[0]))
+    rows = tuple(range(len(layouts)))
     control = Control() if control is None else control
-    call = AttentionCall(query, key, value, layouts[0], kind, negative_valid, bias, scale, control, rows)
+    call = AttentionCall(
+        host.query,
+        host.key,
+        host.value,
+        host.kind,
+        bias,
+        host.scale,
+        layout=layouts[0],
+        negative_valid=negative_valid,
+        control=control,
+        index=rows,
+    )
     check_shapes(call, layouts)
     groups = _alike(layouts, control)
     if len(groups) == 1:
