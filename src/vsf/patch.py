@@ -26,6 +26,7 @@ def guide(
     negative_prompt: Prompt | Sequence[Prompt] | Negatives | Sequence[Negatives] | None = None,
     *,
     negative: Negative | None = None,
+    within: str | Sequence[str] | None = None,
     method: str | Guidance = "vsf",
     schedule: Schedule | None = None,
     mask: Any = None,
@@ -39,6 +40,8 @@ def guide(
         weight w adds ln w to the negative's logits, and 0 leaves it out. A `vsf.Prompt`, or one per prompt, brings
         its negatives and the weights of its own words; the pipeline is then called with `prompt.positive`.
     negative: the same from `vsf.encode`, for pipelines whose text encoders are freed.
+    within: what the negative belongs to, a text with {} in its place, for all prompts or for each: "a red car with {}".
+        It is encoded there, so that it means the wheels of this car, and only its own tokens (and marks) act.
     method: a name, or an instance such as `vsf.ValueSignFlip(scale=1.5)`.
     schedule: in which steps and layers, and how strongly, such as `vsf.Schedule(end=0.75)`; everywhere by default.
     mask: where in the picture: a tensor (height, width) of numbers from 0 to 1, a PIL image (white = 1), or a box
@@ -50,8 +53,10 @@ def guide(
     session = Session(pipe, *_settings(method, schedule, mask))
     if (negative_prompt is None) == (negative is None):
         raise PromptError("give either negative_prompt=, texts, or negative=, the result of vsf.encode")
+    if within is not None and negative is not None:
+        raise PromptError("negative= is encoded already: give within= to vsf.encode")
     if negative is None:
-        session.take(cast(Negatives, negative_prompt))
+        session.take(cast(Negatives, negative_prompt), within)
     else:
         session.use(negative)
     try:
@@ -92,17 +97,20 @@ def detach(pipe: Any) -> None:
     session.undo.close()
 
 
-def encode(pipe: Any, negatives: Negatives | Sequence[Negatives]) -> Negative:
+def encode(
+    pipe: Any, negatives: Negatives | Sequence[Negatives], within: str | Sequence[str] | None = None
+) -> Negative:
     """Encode negative prompts with the pipeline's own encoders, without padding; "" becomes no token at all.
 
-    negatives: one text or mapping from text to weight, for all prompts, or one per prompt.
+    negatives: one text or mapping from text to weight, for all prompts, or one per prompt. within: as `guide` takes it.
 
-    Raises PromptError when the encoders are gone, UnsupportedPipelineError for an unknown pipeline.
+    Raises PromptError when the encoders are gone, UnsupportedPipelineError for an unknown pipeline, KnobError for
+    `within` where the family does not tell which tokens words become.
     """
     family = find_family(pipe)
     if isinstance(pipe, nn.Module):
         raise PromptError("a denoiser cannot encode texts: pass negative=vsf.encode(pipe, texts) of its pipeline")
-    return family.encode_all(pipe, negatives)
+    return family.encode_all(pipe, negatives, within)
 
 
 def _settings(method: str | Guidance, schedule: Schedule | None, mask: Any) -> tuple[Guidance, Schedule, Region | None]:

@@ -87,16 +87,22 @@ class Session:
         if self.pipe is not None:
             self.undo.callback(swap_class(self.pipe, {"__call__": self.run}, owner=self))
 
-    def take(self, given: Prompt | Sequence[Prompt] | Negatives | Sequence[Negatives]) -> None:
+    def take(
+        self,
+        given: Prompt | Sequence[Prompt] | Negatives | Sequence[Negatives],
+        within: str | Sequence[str] | None = None,
+    ) -> None:
         """Encode what was written for what is run next. Raises PromptError and KnobError."""
         if self.pipe is None:
             raise PromptError("a denoiser cannot encode texts: pass negative=vsf.encode(pipe, texts) of its pipeline")
+        if within is not None and model_calls(self.method) == 2:
+            raise KnobError(f'method "{self.method.name}" reads the negative as a prompt: write its context into it')
         prompts = _prompts(given)
         if prompts is None:
-            self.use(self.family.encode_all(self.pipe, cast(Negatives, given)))
+            self.use(self.family.encode_all(self.pipe, cast(Negatives, given), within))
             return
         wording = Wording.of(prompts, partial(self.family.characters, self.pipe))
-        self.use(self.family.encode_all(self.pipe, [prompt.negatives for prompt in prompts]))
+        self.use(self.family.encode_all(self.pipe, [prompt.negatives for prompt in prompts], within))
         self.wording = wording
 
     def use(self, negative: Negative) -> None:

@@ -20,7 +20,7 @@ from families.harness import (
     registered,
 )
 from vsf.encode import Share
-from vsf.families import FAMILIES
+from vsf.families import FAMILIES, find_family
 from vsf.guidance import METHODS
 from vsf.guidance.base import model_calls
 
@@ -185,6 +185,23 @@ def test_a_negative_is_encoded_from_its_real_tokens_alone(case):
 @every_pipeline
 def test_begin_and_end_marks_are_known(case):
     assert vsf.encode(case.build(), "ab").special[0].tolist() == case.special
+
+
+@every_pipeline
+def test_a_negative_is_read_in_a_context_where_it_is_known_which_tokens_it_becomes(case):
+    pipe = case.build()
+    family = find_family(pipe)
+    try:
+        family.characters(pipe, "a red car")
+    except vsf.KnobError:
+        with pytest.raises(vsf.KnobError):
+            vsf.encode(pipe, "red", within="a {} car")
+        return
+    whole, inside = (vsf.encode(pipe, *given) for given in (("a red car",), ("red", "a {} car")))
+    rows = [int(torch.isclose(whole.embeddings[0], row).all(1).nonzero()[0]) for row in inside.embeddings[0]]
+    assert rows == sorted(set(rows))
+    assert len(inside.embeddings[0][~inside.special[0]]) < len(whole.embeddings[0][~whole.special[0]])
+    assert inside.special[0].sum() == whole.special[0].sum()
 
 
 @every_pipeline

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vsf import tiny
 from vsf.bench.ablations import given
 from vsf.bench.plan import Setting
+from vsf.context import belonging
 from vsf.errors import RequestError, VsfError
 from vsf.generate import Model, Request, load, models, provenance
 from vsf.patch import guide
@@ -141,11 +142,12 @@ def draw(pipe: Any, batch: Batch, conditions: Conditions) -> list[list[Image]]:
         arguments |= {"width": conditions.size[0], "height": conditions.size[1]}
     if conditions.frames is not None:
         arguments |= {"num_frames": conditions.frames, "output_type": "pil"}
+    within = [belonging(pair.prompt) for pair in batch.pairs] if setting.within == "subject" else None
     if setting.negative == "pipeline":
         arguments["negative_prompt"] = negatives
         negatives = [""] * len(negatives)
     try:
-        with guide(pipe, **given(method, pipe, negatives), method=method, schedule=setting.when()):
+        with guide(pipe, **given(method, pipe, negatives), within=within, method=method, schedule=setting.when()):
             output = pipe(**arguments)
     except VsfError:
         raise

@@ -24,7 +24,8 @@ class Setting(BaseModel):
     `strength` is the swept number where the setting is a point of a trade-off curve. `negative` says who gets the
     negative prompt: the method, or the pipeline's own classifier-free guidance. `model` replaces the run's model, so
     that a base model at 28 steps can stand in the same table. Knobs left out have their defaults. `method` may also be
-    one of the benchmark's own ablations.
+    one of the benchmark's own ablations. `within` "subject" reads the negative as a part of what the prompt is about
+    (`vsf.context.belonging`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +37,7 @@ class Setting(BaseModel):
     guidance_scale: float = Field(0.0, ge=0.0, le=100.0)
     schedule: dict[str, float | str] = {}
     negative: Literal["method", "pipeline"] = "method"
+    within: Literal["", "subject"] = ""
     model: str | None = None
     strength: float | None = None
 
@@ -62,6 +64,10 @@ class Setting(BaseModel):
             raise ValueError(
                 f'"{self.label}": the pipeline takes the negative prompt only with method "none" and a guidance_scale '
                 f"above 1, got {self.method} and {self.guidance_scale:g}"
+            )
+        if self.within and (self.negative == "pipeline" or self.method in ablations.ABLATIONS):
+            raise ValueError(
+                f'"{self.label}": within is for methods that read the negative by itself, not for this one'
             )
         return self
 

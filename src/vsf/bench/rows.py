@@ -17,10 +17,10 @@ ROWS, VERDICTS, IMAGES = "rows.jsonl", "verdicts.jsonl", "images"
 class Row(BaseModel):
     """One image and how it came about. `key` names setting, pair, seed and weights; no two rows share one.
 
-    knobs: all of the method's, defaults included. revision: commit or hash of the weights. image: path below the
-    folder of the run. image_hash: sha256 of that file. frames: how many it holds, 1 unless it
-    is a clip. seconds: an image's share of its batch. peak_memory: bytes, of
-    the device, or of the process where it computes on the CPU.
+    knobs: all of the method's, defaults included. within: what the negative was read in, see `plan.Setting`. revision:
+    commit or hash of the weights. image: path below the folder of the run. image_hash: sha256 of that file. frames: how
+    many it holds, 1 unless it is a clip. seconds: an image's share of its batch. peak_memory: bytes, of the device, or
+    of the process where it computes on the CPU.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -35,6 +35,7 @@ class Row(BaseModel):
     steps: int
     guidance_scale: float
     schedule: dict[str, float | str]
+    within: str = ""
     model: str
     revision: str
     image: str

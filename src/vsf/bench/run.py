@@ -120,6 +120,7 @@ def _row(drawn: Drawn, index: int, key: str) -> Row:
         steps=setting.steps,
         guidance_scale=setting.guidance_scale,
         schedule=identity["schedule"],
+        within=setting.within,
         model=shown(batch.model),
         revision=batch.revision,
         image=f"{IMAGES}/{_file_name(setting.label)}/{_file_name(pair.id)}-s{batch.seed}-{key[:8]}.png",

@@ -15,6 +15,7 @@ import torch
 import vsf
 from vsf import tiny
 from vsf.bench.crew import Crew, Rows, Tick
+from vsf.context import belonging
 from vsf.judges.base import Question
 from vsf.judges.scenes import Reading, answer, look, words
 from vsf.tiny.fold import fold
@@ -33,7 +34,8 @@ Split = Literal["dev", "test"]
 class Setting:
     """A guidance method with its knobs, when and where it acts, the number of steps, and the pipeline's own guidance.
 
-    Under `host_negative` the negative prompt goes to the pipeline's classifier-free guidance instead of the method.
+    `in_context`: the negative is read as a part of what the prompt is about (`vsf.context.belonging`). Under
+    `host_negative` the negative prompt goes to the pipeline's classifier-free guidance instead of the method.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Setting:
     schedule: vsf.Schedule = field(default_factory=vsf.Schedule)
     guidance_scale: float = 0.0
     host_negative: bool = False
+    in_context: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,9 @@ def draw(pipe: Any, setting: Setting, shots: Sequence[Shot]) -> list[Image]:
     """The images of a batch of shots; each starts from its own noise, so the batch moves their last bits only."""
     negatives = [shot.pair.negative for shot in shots]
     own = {"negative_prompt": negatives} if setting.host_negative else {}
-    with vsf.guide(pipe, "" if own else negatives, method=setting.method, schedule=setting.schedule):
+    within = [belonging(shot.pair.prompt) for shot in shots] if setting.in_context else None
+    negatives = [""] * len(shots) if own else negatives
+    with vsf.guide(pipe, negatives, within=within, method=setting.method, schedule=setting.schedule):
         images: list[Image] = pipe(
             [shot.pair.prompt for shot in shots],
             num_inference_steps=setting.steps,

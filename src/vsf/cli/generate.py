@@ -63,7 +63,7 @@ def _plan(request: Request, out: str) -> list[Path]:
 
 def _note(request: Request, given: dict[str, Any], past: dict[str, Any] | None) -> None:
     """Say what is odd about a request and yet allowed."""
-    asked = given.keys() & {"knobs", "preset", "schedule", "mask"} or given.get("method", "none") != "none"
+    asked = given.keys() & {"knobs", "preset", "schedule", "mask", "within"} or given.get("method", "none") != "none"
     for oddity in inputs.oddities(request, acts=bool(asked)) + (provenance.doubts(past, given) if past else []):
         console.note(oddity)
     if request.wanted.negatives and request.method == "none" and not request.host_negative:

@@ -9,8 +9,9 @@ from typing import Any, cast, get_args
 import typer
 
 from vsf import guidance
+from vsf.context import GAP
 from vsf.families.presets import NAMES
-from vsf.generate.request import DTYPES, OFFLOADS, Request
+from vsf.generate.request import DTYPES, OFFLOADS, SUBJECT, Request
 from vsf.schedule import Axis, Curve, Schedule
 
 PROMPTED = "What to draw; in it, '(red:1.3)' weighs a word and '(wheels:-1.2)' is a negative."
@@ -41,6 +42,13 @@ PRESET = flag(
 )
 ALWAYS, WHEN = Schedule(), "When and where the negative acts"
 CONTROLS = [
+    flag(
+        "within",
+        str,
+        f"What the negative belongs to, as in 'a red car with {GAP}'; subject: what the prompt is about.",
+        metavar=f"TEXT|{SUBJECT}",
+        rich_help_panel=WHEN,
+    ),
     flag("start", float, "Part of the run done before it acts.", default=ALWAYS.start, rich_help_panel=WHEN),
     flag("end", float, "Part of the run done when it stops.", default=ALWAYS.end, rich_help_panel=WHEN),
     flag("curve", str, f"Between: {', '.join(get_args(Curve))}.", default=ALWAYS.curve, rich_help_panel=WHEN),

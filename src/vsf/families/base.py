@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vsf.context import GAP, contexts, own_tokens
 from vsf.emphasis import Characters
 from vsf.encode import Negative, NegativeRows, Share
 from vsf.errors import KnobError, LayoutError, PromptError, UnsupportedAttentionError, UnsupportedPipelineError
@@ -123,14 +124,15 @@ class Family(ABC):
         return Grid(height // denoiser.config.patch_size, width // denoiser.config.patch_size)
 
     def characters(self, pipe: Any, text: str) -> Characters:
-        """Tell which characters of a positive prompt each text token of a denoiser call stands for.
+        """Tell which characters of a prompt each text token of a denoiser call stands for.
 
         Raises KnobError where that is not known.
         """
         del pipe, text
         raise KnobError(
-            f"words of the positive prompt cannot be weighed for {self.name} yet, because it is not known which tokens "
-            "they become; leave (word:1.3) out. Weights of negatives, (word:-1.3), work"
+            f"words of the positive prompt cannot be weighed for {self.name} yet, nor negatives be read in a context, "
+            "because it is not known which tokens words become; leave (word:1.3) and within= out. "
+            "Weights of negatives, (word:-1.3), work"
         )
 
     def text_of(self, arguments: Mapping[str, Any]) -> Float[Tensor, "batch tokens channels"]:
@@ -146,25 +148,40 @@ class Family(ABC):
         del denoiser, running
         return ()
 
-    def encode_all(self, pipe: Any, negatives: Negatives | Sequence[Negatives]) -> Negative:
+    def encode_all(
+        self, pipe: Any, negatives: Negatives | Sequence[Negatives], within: str | Sequence[str] | None = None
+    ) -> Negative:
         """Encode the negatives of one prompt, a text or {text: weight}, or of each; "" and {} have no token.
 
-        Each text is encoded on its own, because a batch would bring padding back. Raises PromptError for anything else.
+        Each text is encoded on its own, because a batch would bring padding back, or `within` its context. Raises
+        PromptError for anything else, and KnobError where it is not known which tokens are the negative's.
         """
         alone = isinstance(negatives, str) or not isinstance(negatives, Sequence)
         wanted = [_weights(own) for own in ([negatives] if alone else negatives)]
-        texts = dict.fromkeys(text for weights in wanted for text in weights)
-        encoded = {text: self.encode(pipe, text) for text in texts}
+        places = contexts(within, len(wanted))
+        asked = [[(text, place) for text in own] for own, place in zip(wanted, places, strict=True)]
+        encoded = {one: self._encode_in(pipe, *one) for own in asked for one in own}
         width = next((one.embeddings.shape[1] for one in encoded.values()), 0)
         nothing = Encoded(torch.zeros(0, width), torch.zeros(0, dtype=torch.bool))
-        found = [[encoded[text] for text in weights] or [nothing] for weights in wanted]
-        shares = [[Share(len(encoded[text].special), weight) for text, weight in own.items()] for own in wanted]
+        found = [[encoded[one] for one in own] or [nothing] for own in asked]
+        shares = [
+            tuple(Share(len(one.special), weight) for one, weight in zip(entries, own.values(), strict=False))
+            for entries, own in zip(found, wanted, strict=True)
+        ]
         return Negative(
-            tuple(torch.cat([one.embeddings for one in own]) for own in found),
-            tuple(torch.cat([one.special for one in own]) for own in found),
-            tuple(tuple(own or [Share(0)]) for own in shares),
+            tuple(torch.cat([one.embeddings for one in entries]) for entries in found),
+            tuple(torch.cat([one.special for one in entries]) for entries in found),
+            tuple(own or (Share(0),) for own in shares),
             tuple(tuple(own) for own in wanted),
         )
+
+    def _encode_in(self, pipe: Any, text: str, within: str | None) -> Encoded:
+        if within is None:
+            return self.encode(pipe, text)
+        whole = within.replace(GAP, text)
+        encoded, characters = self.encode(pipe, whole), self.characters(pipe, whole)
+        kept = own_tokens(text, within, characters, encoded.special)
+        return Encoded(encoded.embeddings[kept], encoded.special[kept])
 
     def denoisers_of(self, target: Any) -> list[nn.Module]:
         """Return the models to guide: the target itself, or those among a pipeline's components."""

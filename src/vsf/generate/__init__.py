@@ -91,7 +91,8 @@ def _controls(request: Request) -> dict[str, Any]:
     """How, when and where the negatives act, as `guide` takes it."""
     assert isinstance(request.schedule, Schedule)
     mask = open_mask(request.mask) if isinstance(request.mask, Path) else request.mask
-    return {"method": request.guidance(), "schedule": request.schedule, "mask": mask}
+    how = {"method": request.guidance(), "schedule": request.schedule, "mask": mask}
+    return how if request.context is None else how | {"within": request.context}
 
 
 def _as_asked(pipe: Any, request: Request) -> Any:

@@ -40,6 +40,7 @@ TYPES: dict[str, Any] = {
     "schedule": dict | None,
     "mask": list | str | None,
     "frames": int | None,
+    "within": str | None,
 }
 NO_PICTURE = {
     "sheet": "is a sheet of several pictures; vsf compare makes it again, not --like",
@@ -59,6 +60,8 @@ def describe(request: Request, model: Model, image: Image, seed: int) -> dict[st
     assert isinstance(request.schedule, Schedule)
     if request.schedule != Schedule():
         metadata["schedule"] = asdict(request.schedule)
+    if request.within:
+        metadata["within"] = request.within
     if request.mask is not None:
         metadata["mask"] = hash_file(request.mask) if isinstance(request.mask, Path) else list(request.mask)
     if request.image is not None:
@@ -171,6 +174,7 @@ def repeat(metadata: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     fields["schedule"] = {**(metadata.get("schedule") or {}), **given.get("schedule", {})}
     fields["mask"] = _mask(metadata.get("mask"), given.get("mask"))
     fields["frames"] = metadata.get("frames")
+    fields["within"] = metadata.get("within") or ""
     fields["loras"] = _loras(metadata["loras"], given.get("loras"))
     if "image" in metadata:
         fields |= {"image": _image(metadata["image"], given.get("image")), "strength": metadata["strength"]}

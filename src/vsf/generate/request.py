@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vsf import guidance
+from vsf.context import belonging, contexts
 from vsf.errors import RequestError
 from vsf.families import presets
 from vsf.generate.pictures import open_mask
@@ -22,6 +23,7 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 OFFLOADS = ("none", "model", "sequential")
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 LARGEST_SEED = 2**63 - 1
+SUBJECT = "subject"
 SCHEDULE = tuple(field.name for field in fields(Schedule))
 
 
@@ -52,7 +54,8 @@ class Request:
 
     `prompt` is a `vsf.Prompt`, or text in its inline spelling: `(wheels:-1.2)` is a negative, and
     `(red:1.3)` weighs a word. `negative` is plain text,
-    or several texts with their weights; both add up. `preset` sets the knobs of the method to those of a preset of the
+    or several texts with their weights; both add up. `within` says what they belong to, as `vsf.guide` takes it, or
+    "subject" for what the prompt is about. `preset` sets the knobs of the method to those of a preset of the
     model's family, unless `knobs` sets them. `schedule` is a `vsf.Schedule` or its fields by name. `mask` confines the
     negatives to a part of the picture: a picture file, white where they act, or a box (left, top, right, bottom) in
     fractions.
@@ -71,6 +74,7 @@ class Request:
 
     prompt: str | Prompt
     negative: str | Mapping[str, float] = ""
+    within: str = ""
     method: str = "vsf"
     knobs: Mapping[str, Any] = field(default_factory=dict)
     preset: str | None = None
@@ -127,6 +131,8 @@ class Request:
             raise RequestError(f"negative has to be text, or texts with their weights, got {self.negative!r}.")
         if not self.wanted.positive.strip():
             raise RequestError("the prompt is empty; say what to draw.")
+        _text("within", self.within)
+        _ = self.context
 
     def _check_schedule(self) -> None:
         if isinstance(self.schedule, Mapping):
@@ -176,6 +182,13 @@ class Request:
         return Prompt.parse(self.prompt, given)
 
     @property
+    def context(self) -> str | None:
+        """What the negatives belong to, with {} in their place. Raises PromptError when it has none."""
+        if self.within == SUBJECT:
+            return belonging(self.wanted.positive)
+        return contexts(self.within or None, 1)[0]
+
+    @property
     def host_negative(self) -> str:
         """What goes to the pipeline's own negative prompt: with the method none, under classifier-free guidance."""
         if self.method != "none" or self.guidance_scale <= 1:
@@ -188,6 +201,8 @@ class Request:
                 "the pipeline's own negative prompt, which the method none leaves to it, knows no weights; "
                 "leave them out, or choose a method."
             )
+        if self.host_negative and self.within:
+            raise RequestError("within is for methods; the pipeline's own negative prompt, with none, has no context.")
 
     def guidance(self) -> guidance.Guidance:
         """The guidance method with its knobs set; those of a preset are not known before `with_preset`."""
