@@ -96,6 +96,11 @@ def test_unscored_images_are_counted_by_reason_and_only_the_unreached_are_asked_
     assert (tally.images, tally.unscored) == (10, {"refused": 1})
 
 
+def test_half_a_character_in_a_reason_does_not_end_the_stage(folder):
+    ask(folder, Scripted([Verdict(True, True, 0.9, "a car \ud83d")]))
+    assert verdicts(folder)[0].reason == "a car ?"
+
+
 def test_equal_images_of_one_pair_are_asked_about_once(folder):
     drawn = rows(folder)
     twin = drawn[0].model_copy(update={"key": "x", "label": "twin"})

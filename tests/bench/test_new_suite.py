@@ -49,7 +49,10 @@ def listed(*cases):
 
 @pytest.fixture
 def endpoint():
-    """Plays its `answers` in turn: a text is a model's message, a number a status, None hangs up; keeps the tasks."""
+    """Plays its `answers` in turn, and keeps the tasks.
+
+    A text is what a model says, a dictionary its whole message, a number a status; None hangs up.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -61,7 +64,7 @@ def endpoint():
                 return
             status, content = (answer, {"error": {"message": f"bad {KEY}"}}) if isinstance(answer, int) else (200, {})
             if status == 200:
-                message = {"role": "assistant", "content": answer}
+                message = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
                 choice = {"index": 0, "message": message, "finish_reason": "stop"}
                 content = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
             text = json.dumps(content).encode()
@@ -106,7 +109,20 @@ def test_a_busy_endpoint_and_dropped_connections_are_tried_again(endpoint, tmp_p
     assert len(extend(tmp_path / "a.jsonl", 1, author(endpoint))) == 1
 
 
-@pytest.mark.parametrize("malformed", ["", "{", "[]", '{"pairs": 3}', '{"pairs": [{"object": "x"}]}', "sorry, no"])
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        "",
+        "{",
+        "[]",
+        '{"pairs": 3}',
+        '{"pairs": [{"object": "x"}]}',
+        "sorry, no",
+        {},
+        {"content": [1]},
+        '{"pairs": [{"object": "\\ud800"}]}',
+    ],
+)
 def test_a_malformed_answer_costs_a_request_and_nothing_else(endpoint, tmp_path, malformed):
     endpoint.answers = [malformed, listed(case(0))]
     assert len(extend(tmp_path / "a.jsonl", 1, author(endpoint))) == 1

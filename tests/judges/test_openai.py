@@ -85,7 +85,15 @@ def test_the_pause_is_as_long_as_the_endpoint_asks_for(cases):
 UNREADABLE = {
     "refusal": (fake.refuses, "refused: I would rather not."),
     "malformed": (fake.malformed, "malformed answer: "),
-    "no choices": (fake.no_choices, "malformed answer: no choices"),
+    "no choices": (fake.mangled(choices=[]), "malformed answer: no choices"),
+    "choices of another kind": (fake.mangled(choices={"a": 1}), "malformed answer: no choices"),
+    "no choice": (fake.mangled(choices=[None]), "malformed answer: no choices"),
+    "an empty choice": (fake.mangled(choices=[{}]), "malformed answer: no choices"),
+    "no message": (fake.mangled(choices=[{"message": None}]), "malformed answer: no choices"),
+    "a message of parts": (fake.mangled(choices=[{"message": {"content": [1]}}]), "malformed answer: no choices"),
+    "an empty message": (fake.mangled(choices=[{"message": {}}]), "malformed answer: "),
+    "nothing but an error": (lambda: (200, {"error": {"message": "busy"}}, {}), "malformed answer: no choices"),
+    "a list": (lambda: (200, [1, 2], {}), "malformed answer: no choices"),
     "refused image": (fake.fails(400, "image is too odd"), "refused: "),
 }
 
@@ -104,6 +112,16 @@ def test_a_reply_that_is_not_of_the_protocol_is_unscored(cases, answer):
     with fake.serving([answer]) as endpoint:
         (verdict,) = judge(endpoint)(cases[:1])
     assert (verdict.positive, verdict.negative, verdict.quality) == (None, None, None)
+
+
+UNCOUNTED = [None, {}, {"prompt_tokens": None}, [1], {"total_tokens": "many"}, {"cost": "nan"}]
+
+
+@pytest.mark.parametrize("usage", UNCOUNTED, ids=str)
+def test_an_answer_counts_where_the_endpoint_does_not_say_what_it_used(cases, usage):
+    with fake.serving([fake.mangled(usage=usage)]) as endpoint:
+        (verdict,) = judge(endpoint, prices=(1.0, 2.0))(cases[:1])
+    assert (verdict.positive, verdict.tokens, verdict.cost) == (True, None, None)
 
 
 HOPELESS = {

@@ -126,6 +126,6 @@ def _cases(folder: Path, row: Row, pair: Pair) -> tuple[base.Case, ...]:
 
 
 def _verdict(row: Row, judge: base.Judge, answer: base.Verdict) -> Verdict:
-    return Verdict(
-        image_hash=row.image_hash, pair=row.pair, judge=judge.name, judge_version=judge.version, **asdict(answer)
-    )
+    reason = answer.reason.encode(errors="replace").decode()  # a model may write half a character, which is no text
+    subject = {"image_hash": row.image_hash, "pair": row.pair, "judge": judge.name, "judge_version": judge.version}
+    return Verdict(**{**subject, **asdict(answer), "reason": reason})

@@ -14,6 +14,7 @@ from vsf.bench import journal
 from vsf.bench.likeness import Library, named
 from vsf.bench.suites import Entry, Pair
 from vsf.errors import RequestError
+from vsf.judges import completion
 
 LEAST_WORDS, MOST_WORDS = 20, 45
 _FRUITLESS = 5  # batches in a row without a single new pair, after which the model has nothing more to say
@@ -109,7 +110,8 @@ class Author:
                 messages=[{"role": "user", "content": task}],
                 response_format={"type": "json_object"},
             )
-        return (answer.choices[0].message.content or "") if answer.choices else ""
+        choice = completion.choice(answer)
+        return (choice.message.content or "") if choice else ""
 
 
 def extend(

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from vsf.errors import RequestError
-from vsf.judges import wording
+from vsf.judges import completion, wording
 from vsf.judges.base import Case, Verdict
 
 HOPELESS = 12  # failures in a row, before the first answer, after which an endpoint is given up
@@ -125,26 +125,23 @@ class OpenAIJudge:
             return self.pause / 2 + float(wait_random_exponential(multiplier=self.pause, max=60)(state))
         return min(max(asked, 0.0), LONGEST_PAUSE)
 
-    def _read(self, completion: Any) -> Verdict:
+    def _read(self, completed: Any) -> Verdict:
         """What a completed call says, and what it used."""
-        usage = getattr(completion, "usage", None)
-        tokens, cost = (None, None) if usage is None else (usage.total_tokens, self._cost(usage))
-        choices = getattr(completion, "choices", None)
-        if not choices:
-            return Verdict(None, None, None, "malformed answer: no choices", tokens, cost)
-        message = choices[0].message
-        if message.refusal or choices[0].finish_reason == "content_filter":
-            reason = self._without_key(message.refusal or "content filter")
+        used, choice = completion.usage(completed), completion.choice(completed)
+        tokens, cost = used.total_tokens, self._cost(used)
+        if choice is None:
+            return Verdict(None, None, None, "malformed answer: no choices that can be read", tokens, cost)
+        if choice.message.refusal or choice.finish_reason == "content_filter":
+            reason = self._without_key(choice.message.refusal or "content filter")
             return Verdict(None, None, None, f"refused: {reason}", tokens, cost)
-        return wording.verdict(self._without_key(message.content or ""), tokens=tokens, cost=cost)
+        return wording.verdict(self._without_key(choice.message.content or ""), tokens=tokens, cost=cost)
 
-    def _cost(self, usage: Any) -> float | None:
-        reported = getattr(usage, "cost", None)
-        if isinstance(reported, int | float):
-            return float(reported)
-        if self.prices is None:
+    def _cost(self, used: completion.Usage) -> float | None:
+        if used.cost is not None or self.prices is None:
+            return used.cost
+        if used.prompt_tokens is None or used.completion_tokens is None:
             return None
-        return (usage.prompt_tokens * self.prices[0] + usage.completion_tokens * self.prices[1]) / 1e6
+        return (used.prompt_tokens * self.prices[0] + used.completion_tokens * self.prices[1]) / 1e6
 
     def _count(self, verdict: Verdict) -> None:
         """Give an endpoint up that fails time after time and has never given an answer that could be read."""
