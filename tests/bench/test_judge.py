@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+import fake_endpoint as fake
 from bench_worlds import NONE, PAIRS, VSF, Coloured
 from vsf.bench import judge as stage
 from vsf.bench import run
@@ -13,6 +14,7 @@ from vsf.bench.run import Task
 from vsf.engines import InProcess
 from vsf.errors import RequestError
 from vsf.judges.base import Verdict
+from vsf.judges.openai import OpenAIJudge
 
 GOOD = Verdict(True, True, 0.9, "a car", tokens=10, cost=0.25)
 
@@ -81,6 +83,20 @@ def test_what_was_answered_before_a_stop_is_kept(folder):
     rest = Scripted()
     ask(folder, rest)
     assert len(rest.asked) == 6
+
+
+def test_an_answer_that_was_bought_before_a_stop_keeps_its_cost(folder, monkeypatch):
+    def stopped(file, records):
+        raise KeyboardInterrupt
+
+    with fake.serving() as endpoint:
+        judge = OpenAIJudge("m", endpoint.url, prices=(1.0, 1.0), cache=folder / "answers")
+        with monkeypatch.context() as patched:
+            patched.setattr(stage.journal, "append", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                ask(folder, judge)
+        assert ask(folder, judge).cost == pytest.approx(0.01)
+        assert len(endpoint.calls) == 10
 
 
 def test_unscored_images_are_counted_by_reason_and_only_the_unreached_are_asked_again(folder):

@@ -8,7 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -60,7 +60,7 @@ class OpenAIJudge:
         return [self._known(case) for case in cases]
 
     def _known(self, case: Case) -> Verdict:
-        """The answer from the cache, or else from the endpoint."""
+        """The answer from the cache, with what it cost when it was bought, or else from the endpoint."""
         content = case.png()
         if self.cache is None:
             return self._ask(case, content)
@@ -68,7 +68,7 @@ class OpenAIJudge:
         key = hashlib.sha256(json.dumps(subject).encode() + content).hexdigest()
         file = self.cache / key[:2] / f"{key}.json"
         if (kept := _read(file)) is not None:
-            return replace(kept, cost=0.0 if kept.cost is not None else None)
+            return kept
         found = self._ask(case, content)
         if found.positive is not None:
             _write(file, found)
