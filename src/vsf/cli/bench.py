@@ -200,10 +200,15 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress(doing: str, what: str, *, quiet: bool) -> Iterator[Tick]:
-    """A bar with rate and time left on stderr; yields the callback that moves it."""
+    """A bar with rate and time left on stderr; yields the callback that moves it.
+
+    The rate is that of the last hour: an image of a large model may take minutes.
+    """
     columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn(what), _Rate(), TimeRemainingColumn())
     shown = console.stderr.is_terminal and not quiet
-    with Progress(*columns, console=console.stderr, transient=True, disable=not shown) as bar:
+    with Progress(
+        *columns, console=console.stderr, transient=True, disable=not shown, speed_estimate_period=3600
+    ) as bar:
         task = bar.add_task(doing, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
