@@ -81,10 +81,12 @@ def matched_table(content: Content) -> list[list[object]]:
 
 
 def groups_table(content: Content) -> list[list[object]]:
-    """The scores of every kind of pair, one line for each setting shown."""
-    lines: list[list[object]] = [["group", "pairs", "label", "positive", "negative"]]
+    """The scores of every kind of pair and of every object, one line for each setting shown."""
+    lines: list[list[object]] = [["by", "group", "pairs", "label", "positive", "negative"]]
     lines += [
-        [group.name, group.pairs, label, *pair] for group in content.groups for label, pair in group.scores.items()
+        [group.by, group.name, group.pairs, label, *pair]
+        for group in content.groups
+        for label, pair in group.scores.items()
     ]
     return lines
 
