@@ -1,6 +1,8 @@
 """`vsf bench`: from a suite to rows, verdicts and frozen settings, through the real command."""
 
 import json
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from vsf.bench.folder import manifest
 from vsf.bench.rows import rows, scored, verdicts
 from vsf.cli import bench_inputs
 
+ROOT = Path(__file__).parents[2]
 KEY = "sk-very-secret-0123456789"
 PAIRS = [
     {
@@ -131,18 +134,38 @@ def test_a_plan_gives_each_of_its_curves_a_range_of_its_own(vsf, folder, suite, 
     }
 
 
-def test_the_paper_is_repeated_end_to_end_on_a_model_of_random_weights(run, vsf, tmp_path):
-    plan = Path(__file__).parents[2] / "benchmarks" / "plans" / "paper.toml"
-    assert run("--prompts", 1, methods=plan)[:2] == (0, "out: 14 images\n")
+def recipe(target, **given):
+    """The `vsf bench` commands that `make TARGET NAME=VALUE ...` runs, each as its words."""
+    values = [f"{name}={value}" for name, value in given.items()]
+    lines = subprocess.run(["make", "-n", target, *values], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [shlex.split(line)[1:] for line in lines.splitlines() if line.startswith(".venv/bin/vsf bench ")]
+
+
+def test_the_paper_is_repeated_end_to_end_on_a_model_of_random_weights(vsf, folder, tmp_path, monkeypatch):
+    drawing, judging, reporting = recipe("bench-paper", MODEL=folder, JUDGE="m", OUT=tmp_path / "out")
+    plan = drawing.index("--methods") + 1
+    drawing[plan] = ROOT / drawing[plan]
+    small = ("--prompts", 1, "--size", 16, "--steps", 1, "--threads", 1)
+    assert vsf(*drawing, *small)[:2] == (0, f"{tmp_path / 'out'}: 14 images\n")
     labels = ["none", "NASA", "NAG", "NAG++", "VSF quality", "VSF strong", "VSF orthogonal"]
     assert [row.label for row in rows(tmp_path / "out")][::2] == labels
-    with fake.serving([fake.limited(), fake.malformed, fake.breaks, fake.drops, fake.refuses]) as endpoint:
-        code, out, _ = ask(vsf, endpoint)
-    assert code == 0
-    assert out.startswith("out: 14 images judged, 2 unscored (")
-    assert vsf("bench", "report", "out", "--reference", "VSF quality")[0] == 0
+    trouble = [fake.sleeps(2.0), fake.limited(), fake.malformed, fake.no_json, fake.breaks, fake.drops, fake.refuses]
+    with fake.serving(trouble) as endpoint:
+        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        code, out, err = vsf(*judging, "--concurrency", 1, "--timeout", 0.5)
+        assert (code, err) == (0, "")
+        assert out.startswith(f"{tmp_path / 'out'}: 14 images judged, 3 unscored (")
+        assert all(told in out for told in ("1 malformed answer", "1 no answer", "1 refused"))
+        assert len(endpoint.calls) == 14 + 4
+        code, out, err = vsf(*judging)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{tmp_path / 'out'}: 14 images judged, 2 unscored (")
+    assert vsf(*reporting, "--reference", "VSF quality")[0] == 0
     page = (tmp_path / "out" / "report.html").read_text()
     assert all(label in page for label in labels)
+    assert "2 of 14 images are unscored" in page
+    assert not any(KEY.encode() in file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file())
 
 
 def test_a_judged_folder_is_reported(run, vsf, tmp_path):
@@ -207,6 +230,7 @@ BAD = {
     "unknown judge": (("judge", "--judge", "mcq", "--out", "x"), 'unknown judge "mcq"'),
     "no judge's model": (("judge", "--judge", "openai", "--out", "x"), "--judge-model"),
     "bad price": (("judge", "--judge", "scenes", "--price", "1", "--out", "x"), "--price has to be two numbers"),
+    "no time to answer": (("judge", "--timeout", "0", "--out", "x"), "--timeout is in seconds, more than 0"),
     "no such knob to sweep": (("sweep", "--frontier", "4", "--knob", "tau"), "no number called tau"),
     "a score to keep above one": (("sweep", "--frontier", "4", "--kept", "90"), "from 0 to 1, got 90"),
     "a score to keep without a frontier": (("sweep", "--kept", "0.9"), "--kept goes with --frontier"),

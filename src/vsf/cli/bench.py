@@ -57,6 +57,7 @@ JUDGING = [
     *ENDPOINT,
     flag("price", str, "US dollars per million tokens read, and written, such as 0.2,0.6."),
     flag("concurrency", int, "Calls at a time to a judge behind a network.", default=8),
+    flag("timeout", float, "Seconds that such a judge may take to answer; then it is asked again.", default=90.0),
 ]
 
 
