@@ -1,6 +1,7 @@
 """`vsf bench`: from a suite to rows, verdicts and frozen settings, through the real command."""
 
 import json
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -166,6 +167,30 @@ def test_the_paper_is_repeated_end_to_end_on_a_model_of_random_weights(vsf, fold
     assert all(label in page for label in labels)
     assert "2 of 14 images are unscored" in page
     assert not any(KEY.encode() in file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file())
+
+
+def test_the_page_on_the_paper_names_the_command_and_its_other_commands_run(vsf, folder, tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "how-to" / "repeat-the-paper.md").read_text()
+    (made,) = re.findall(r"make (bench-paper .*)", page)
+    target, *given = made.split()
+    drawing, judging, _ = recipe(target, **dict(word.split("=", 1) for word in given))
+    assert judging[judging.index("--price") + 1] == "0.2,0.6"
+    assert drawing[drawing.index("--model") + 1] == "stabilityai/stable-diffusion-3.5-large-turbo"
+    plan = (ROOT / "benchmarks" / "plans" / "paper-cfg.toml").read_text()
+    base = re.sub('model = ".*"', f'model = "{folder}"', plan).replace("steps = 28", "steps = 1")
+    (tmp_path / "base.toml").write_text(base)
+    small = {"run": ("--size", 16, "--prompts", 2, "--steps", 1, "--threads", 1), "judge": (), "report": ()}
+    small["sweep"] = (*small["run"], "--frontier", 3)
+    commands = re.findall(r"^vsf (bench .*)", page, re.MULTILINE)
+    assert len(commands) == 7
+    with fake.serving() as endpoint:
+        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+        for command in commands:
+            words = command.replace("$MODEL", str(folder)).replace("$JUDGE", "m").split()
+            words = ["base.toml" if word.endswith("paper-cfg.toml") else word for word in words]
+            code, _, err = vsf(*words, *small[words[1]])
+            assert (code, err) == (0, ""), command
+    assert "matched on dev prompts" in (tmp_path / "runs" / "matched" / "report.html").read_text()
 
 
 def test_a_judged_folder_is_reported(run, vsf, tmp_path):
