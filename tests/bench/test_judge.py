@@ -142,7 +142,8 @@ def test_a_lost_image_is_named(folder):
 
 def test_a_folder_without_rows_says_what_to_do(tmp_path):
     with pytest.raises(RequestError, match=r"no rows.*vsf bench run"):
-        ask(tmp_path, Scripted())
+        ask(tmp_path / "mistyped", Scripted())
+    assert not (tmp_path / "mistyped").exists()
 
 
 def test_the_worst_frame_of_a_clip_counts():

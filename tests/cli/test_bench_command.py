@@ -264,7 +264,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("words", "message"), BAD.values(), ids=BAD)
-def test_bad_input_is_one_line_and_exit_code_2(vsf, words, message):
+def test_bad_input_is_one_line_and_exit_code_2_and_leaves_no_folder(vsf, words, message, tmp_path):
     command, *rest = words
     if command != "judge" and "--suite" not in rest and message[:8] != "no suite":
         rest = ["--suite", "tiny-dev", "--prompts", "1", *rest]
@@ -276,6 +276,7 @@ def test_bad_input_is_one_line_and_exit_code_2(vsf, words, message):
     assert "Traceback" not in err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_comma_parts_methods_and_knobs_alike():
