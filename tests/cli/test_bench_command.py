@@ -255,6 +255,7 @@ BAD = {
     "unknown judge": (("judge", "--judge", "mcq", "--out", "x"), 'unknown judge "mcq"'),
     "no judge's model": (("judge", "--judge", "openai", "--out", "x"), "--judge-model"),
     "bad price": (("judge", "--judge", "scenes", "--price", "1", "--out", "x"), "--price has to be two numbers"),
+    "no device for a judge": (("judge", "--judge-device", "gpu", "--out", "x"), "--judge-device is cpu, cuda"),
     "no time to answer": (("judge", "--timeout", "0", "--out", "x"), "--timeout is in seconds, more than 0"),
     "no such knob to sweep": (("sweep", "--frontier", "4", "--knob", "tau"), "no number called tau"),
     "a score to keep above one": (("sweep", "--frontier", "4", "--kept", "90"), "from 0 to 1, got 90"),

@@ -54,6 +54,7 @@ JUDGING = [
         default="scenes",
     ),
     flag("judge_model", str, "The vision-language model that judges."),
+    flag("judge_device", str, "Where a local one computes: cpu, cuda, cuda:1, mps or auto.", default="auto"),
     *ENDPOINT,
     flag("price", str, "US dollars per million tokens read, and written, such as 0.2,0.6."),
     flag("concurrency", int, "Calls at a time to a judge behind a network.", default=8),

@@ -33,6 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "engine": "local",
     "address": "auto",
     "judge": "scenes",
+    "judge_device": "auto",
     "key_env": "OPENAI_API_KEY",
     "concurrency": 8,
     "timeout": 90.0,
@@ -153,6 +154,8 @@ class Given:
         """The judge that was asked for. Raises UnknownNameError and RequestError."""
         from vsf.judges.registry import JUDGES, Options
 
+        if not DEVICE.fullmatch(self["judge_device"]):
+            raise RequestError(f'--judge-device is cpu, cuda, cuda:N, mps or auto, got "{self["judge_device"]}".')
         options = Options(
             model=self["judge_model"],
             endpoint=self["endpoint"],
@@ -160,6 +163,7 @@ class Given:
             prices=_numbers("price", self["price"]) if self["price"] else None,
             cache=Path(self["out"]).expanduser() / "answers" if self["out"] else None,
             timeout=self["timeout"],
+            device=self["judge_device"],
         )
         return JUDGES[self["judge"]](options)
 

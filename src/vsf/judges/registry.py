@@ -25,7 +25,7 @@ class Options:
     prices: tuple[float, float] | None = None
     cache: Path | None = None
     timeout: float = 90.0
-    device: str = "cpu"
+    device: str = "auto"
 
 
 def _scenes(_options: Options) -> Judge:
