@@ -179,6 +179,13 @@ def test_no_error_shows_the_key(endpoint, tmp_path, answers):
     assert KEY not in repr(author(endpoint))
 
 
+def test_a_key_that_the_model_repeats_is_not_written_down(endpoint, tmp_path):
+    endpoint.answers = [listed(case(0, question_positive=f"Is {KEY} there?"))]
+    (pair,) = extend(tmp_path / "a.jsonl", 1, author(endpoint))
+    assert pair.question_positive == "Is *** there?"
+    assert KEY not in (tmp_path / "a.jsonl").read_text()
+
+
 @pytest.mark.parametrize(("count", "batch"), [(0, 3), (3, 0)])
 def test_no_pairs_at_all_cannot_be_asked_for(endpoint, tmp_path, count, batch):
     with pytest.raises(RequestError, match="at least 1"):

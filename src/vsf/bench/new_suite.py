@@ -111,7 +111,8 @@ class Author:
                 response_format={"type": "json_object"},
             )
         choice = completion.choice(answer)
-        return (choice.message.content or "") if choice else ""
+        written = (choice.message.content or "") if choice else ""
+        return written.replace(self.key, "***") if self.key else written  # an endpoint may repeat what it was given
 
 
 def extend(
