@@ -151,6 +151,12 @@ def sweep_command(**flags: Any) -> None:
         flag("judge", str, "Whose verdicts count, where there are several: a name such as openai:MODEL."),
         flag("kept", float, "The positive score at which methods are compared.", default=0.9),
         flag("reference", str, "The setting that the others are compared with; the first of vsf if not given."),
+        flag(
+            "images",
+            bool,
+            "Write report/images.jsonl, too: one line per image, its row and verdict.",
+            spelled="--images",
+        ),
         JSON,
     ]
 )
@@ -159,7 +165,7 @@ def report_command(**flags: Any) -> None:
     from vsf.bench.report import build
 
     given = bench_inputs.Given(flags)
-    wanted = {name: flags[name] for name in ("judge", "kept", "reference") if flags[name] is not None}
+    wanted = {name: flags[name] for name in ("judge", "kept", "reference", "images") if flags[name] is not None}
     page = build(Path(flags["folder"]), dev=Path(flags["dev"]) if flags["dev"] else None, **wanted)
     _say(given, f"{page}", {"page": str(page)})
 
