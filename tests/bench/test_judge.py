@@ -1,5 +1,7 @@
 """Judging: every image once, each verdict kept at once, unscored ones counted."""
 
+import errno
+import os
 from dataclasses import dataclass, field
 
 import pytest
@@ -83,6 +85,25 @@ def test_what_was_answered_before_a_stop_is_kept(folder):
     rest = Scripted()
     ask(folder, rest)
     assert len(rest.asked) == 6
+
+
+def test_a_full_disk_loses_no_verdict_that_was_finished(folder, monkeypatch):
+    whole, kept = stage.journal.append, []
+
+    def append(file, records):
+        if len(kept) == 3:
+            raise RequestError(os.strerror(errno.ENOSPC))
+        kept.append(records)
+        whole(file, records)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.journal, "append", append)
+        with pytest.raises(RequestError, match="No space left"):
+            ask(folder, Scripted())
+    assert len(verdicts(folder)) == 6
+    rest = Scripted()
+    assert ask(folder, rest).images == 10
+    assert len(rest.asked) == 4
 
 
 def test_an_answer_that_was_bought_before_a_stop_keeps_its_cost(folder, monkeypatch):

@@ -11,6 +11,7 @@ from vsf.bench.new_suite import Author, extend
 from vsf.bench.suites import Pair
 from vsf.errors import RequestError
 
+CUT_SHORT = "a text whose reply ends in the middle"
 KEY = "sk-very-secret-0123456789"
 SCENERY = [
     "harbour",
@@ -67,7 +68,7 @@ def endpoint():
                 message = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
                 choice = {"index": 0, "message": message, "finish_reason": "stop"}
                 content = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-            text = json.dumps(content).encode()
+            text = json.dumps(content).encode()[: 9 if answer == CUT_SHORT else None]
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(text)))
@@ -104,8 +105,8 @@ def test_batches_are_asked_for_until_there_are_enough_and_the_file_is_a_suite(en
     assert "thing0, thing1, thing2" in endpoint.tasks[1]
 
 
-def test_a_busy_endpoint_and_dropped_connections_are_tried_again(endpoint, tmp_path):
-    endpoint.answers = [429, None, 500, listed(case(0))]
+def test_a_busy_endpoint_and_replies_that_do_not_get_through_are_tried_again(endpoint, tmp_path):
+    endpoint.answers = [429, None, CUT_SHORT, 500, listed(case(0))]
     assert len(extend(tmp_path / "a.jsonl", 1, author(endpoint))) == 1
 
 

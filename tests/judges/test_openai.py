@@ -56,6 +56,8 @@ PASSING = {
     "inner trouble": fake.breaks,
     "dropped connection": fake.drops,
     "timeout": fake.sleeps(2.0),
+    "JSON cut short": fake.no_json,
+    "a web page": fake.web_page,
 }
 
 
@@ -105,13 +107,6 @@ def test_an_answer_that_is_none_is_unscored_and_final(cases, answer, reason):
         assert len(endpoint.calls) == 1
     assert (verdict.positive, verdict.negative, verdict.quality, verdict.final) == (None, None, None, True)
     assert verdict.reason.startswith(reason)
-
-
-@pytest.mark.parametrize("answer", [fake.no_json, fake.web_page])
-def test_a_reply_that_is_not_of_the_protocol_is_unscored(cases, answer):
-    with fake.serving([answer]) as endpoint:
-        (verdict,) = judge(endpoint)(cases[:1])
-    assert (verdict.positive, verdict.negative, verdict.quality) == (None, None, None)
 
 
 UNCOUNTED = [None, {}, {"prompt_tokens": None}, [1], {"total_tokens": "many"}, {"cost": "nan"}]

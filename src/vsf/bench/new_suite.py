@@ -82,7 +82,7 @@ class Author:
 
         attempts = Retrying(
             retry=retry_if_exception_type(
-                (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError)
+                (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError, ValueError)
             ),
             stop=stop_after_attempt(self.attempts),
             wait=wait_random_exponential(multiplier=self.pause, max=60 * self.pause),

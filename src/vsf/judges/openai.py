@@ -95,7 +95,8 @@ class OpenAIJudge:
         def passing(error: BaseException) -> bool:
             if _is_for_all(error):
                 return False
-            return isinstance(error, openai.APIConnectionError | openai.InternalServerError | openai.RateLimitError)
+            trouble = openai.APIConnectionError | openai.InternalServerError | openai.RateLimitError | ValueError
+            return isinstance(error, trouble)
 
         attempts = Retrying(
             stop=stop_after_attempt(self.attempts), wait=self._pause, retry=retry_if_exception(passing), reraise=True
@@ -107,12 +108,15 @@ class OpenAIJudge:
         picture = {"type": "image_url", "image_url": {"url": url}}
         text = {"type": "text", "text": wording.task(case)}
         schema = {"name": "verdict", "strict": True, "schema": wording.SCHEMA}
-        return self._client.chat.completions.create(  # type: ignore[call-overload]
+        completed = self._client.chat.completions.create(  # type: ignore[call-overload]
             model=self.model,
             messages=[{"role": "user", "content": [text, picture]}],
             response_format={"type": "json_schema", "json_schema": schema},
             temperature=0.0,
         )
+        if isinstance(completed, str):
+            raise ValueError(f"no JSON but {completed[:80]!r}")  # such as the page of a gateway that is busy
+        return completed
 
     def _pause(self, state: Any) -> float:
         """Seconds until the next attempt: what the endpoint asks for, or else twice as long each time, and a bit."""
