@@ -1,5 +1,6 @@
 """Killed at random, on one process, several, or a cluster: the rows are those of an undisturbed run."""
 
+import os
 import random
 import shutil
 import signal
@@ -12,6 +13,7 @@ import pytest
 
 import fake_endpoint as fake
 import tiny_pipelines as tiny
+import vsf
 from bench_worlds import NONE, PAIRS, VSF, Coloured, DiesOnce
 from vsf.bench import run
 from vsf.bench.generation import Conditions, Drawing
@@ -138,7 +140,8 @@ def test_two_processes_one_of_which_is_killed_draw_the_rows_of_one(undisturbed, 
 
 def test_a_cluster_of_two_actors_one_of_which_is_killed_draws_the_rows_of_one(undisturbed, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": TESTS}})
+    paths = os.pathsep.join([TESTS, str(Path(vsf.__file__).parents[1])])  # the workers run the code that is tested
+    ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
     try:
         task, expected = undisturbed
         assert disturbed(tmp_path, task, RayCluster("auto"), monkeypatch) == expected

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import vsf
 from vsf.engines.ray import RayCluster
 from vsf.errors import RequestError
 
@@ -19,8 +20,8 @@ SLOW = pytest.mark.slow  # a cluster takes a while to start
 @pytest.fixture(scope="module")
 def cluster():
     ray = pytest.importorskip("ray")
-    here = str(Path(__file__).parent)
-    ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": here}})
+    paths = os.pathsep.join(str(path) for path in (Path(__file__).parent, Path(vsf.__file__).parents[1]))
+    ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
     yield "auto"
     ray.shutdown()
 
