@@ -51,9 +51,9 @@ test-diffusers: .venv-oldest/.done .venv-newest/.done ## Run the tests on the ol
 suites: setup ## Write the tiny suites anew from the grammar
 	$(BIN)/python -m vsf.bench.tiny_suites
 
-bench-paper: setup ## Repeat the paper's table: MODEL=, JUDGE= (an OpenAI-compatible vision model), OUT=
+bench-paper: setup ## Repeat the paper's table: MODEL=, JUDGE=, PRICE=, OUT= (docs/how-to/repeat-the-paper.md)
 	$(BIN)/vsf bench run --suite essential-test --model $(MODEL) --methods benchmarks/plans/paper.toml --seeds 2 --size 1024 --out $(OUT)
-	$(BIN)/vsf bench judge --judge openai --judge-model $(JUDGE) --out $(OUT)
+	$(BIN)/vsf bench judge --judge openai --judge-model $(JUDGE) $(if $(PRICE),--price $(PRICE)) --out $(OUT)
 	$(BIN)/vsf bench report $(OUT)
 
 evidence: setup ## Repeat the benchmark on the embedded models: WORKERS=, EVIDENCE= (a folder)

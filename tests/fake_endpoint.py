@@ -37,8 +37,9 @@ def web_page():
     return 200, b"<html>hello</html>", {"content-type": "text/html"}
 
 
-def no_choices():
-    return 200, {**answered(), "choices": []}, {}
+def mangled(**fields):
+    """A completed call in which these fields are not what the protocol says."""
+    return lambda: (200, {**answered(), **fields}, {})
 
 
 def limited(seconds="0.01"):

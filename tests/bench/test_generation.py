@@ -109,6 +109,13 @@ def test_of_a_clip_four_frames_are_kept_without_loss():
             assert file.convert("RGB").tobytes() == frame.tobytes()
 
 
+def test_a_clip_that_stands_still_keeps_its_frames():
+    with Image.open(io.BytesIO(generation.png([Image.new("RGB", (4, 4), (7, 7, 7))] * 4))) as file:
+        assert file.n_frames == 4
+        file.seek(3)
+        assert file.convert("RGB").getpixel((0, 0)) == (7, 7, 7)
+
+
 def test_a_model_goes_by_the_hash_of_its_weights(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"one")
     name, first = generation.identify(str(tmp_path))

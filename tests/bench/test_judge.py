@@ -1,9 +1,12 @@
 """Judging: every image once, each verdict kept at once, unscored ones counted."""
 
+import errno
+import os
 from dataclasses import dataclass, field
 
 import pytest
 
+import fake_endpoint as fake
 from bench_worlds import NONE, PAIRS, VSF, Coloured
 from vsf.bench import judge as stage
 from vsf.bench import run
@@ -13,6 +16,7 @@ from vsf.bench.run import Task
 from vsf.engines import InProcess
 from vsf.errors import RequestError
 from vsf.judges.base import Verdict
+from vsf.judges.openai import OpenAIJudge
 
 GOOD = Verdict(True, True, 0.9, "a car", tokens=10, cost=0.25)
 
@@ -83,6 +87,39 @@ def test_what_was_answered_before_a_stop_is_kept(folder):
     assert len(rest.asked) == 6
 
 
+def test_a_full_disk_loses_no_verdict_that_was_finished(folder, monkeypatch):
+    whole, kept = stage.journal.append, []
+
+    def append(file, records):
+        if len(kept) == 3:
+            raise RequestError(os.strerror(errno.ENOSPC))
+        kept.append(records)
+        whole(file, records)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.journal, "append", append)
+        with pytest.raises(RequestError, match="No space left"):
+            ask(folder, Scripted())
+    assert len(verdicts(folder)) == 6
+    rest = Scripted()
+    assert ask(folder, rest).images == 10
+    assert len(rest.asked) == 4
+
+
+def test_an_answer_that_was_bought_before_a_stop_keeps_its_cost(folder, monkeypatch):
+    def stopped(file, records):
+        raise KeyboardInterrupt
+
+    with fake.serving() as endpoint:
+        judge = OpenAIJudge("m", endpoint.url, prices=(1.0, 1.0), cache=folder / "answers")
+        with monkeypatch.context() as patched:
+            patched.setattr(stage.journal, "append", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                ask(folder, judge)
+        assert ask(folder, judge).cost == pytest.approx(0.01)
+        assert len(endpoint.calls) == 10
+
+
 def test_unscored_images_are_counted_by_reason_and_only_the_unreached_are_asked_again(folder):
     refused = Verdict(None, None, None, "refused: no cars", tokens=3)
     unreached = Verdict(None, None, None, "no answer: timed out", final=False)
@@ -94,6 +131,11 @@ def test_unscored_images_are_counted_by_reason_and_only_the_unreached_are_asked_
     tally = ask(folder, again)
     assert len(again.asked) == 2
     assert (tally.images, tally.unscored) == (10, {"refused": 1})
+
+
+def test_half_a_character_in_a_reason_does_not_end_the_stage(folder):
+    ask(folder, Scripted([Verdict(True, True, 0.9, "a car \ud83d")]))
+    assert verdicts(folder)[0].reason == "a car ?"
 
 
 def test_equal_images_of_one_pair_are_asked_about_once(folder):
@@ -121,7 +163,8 @@ def test_a_lost_image_is_named(folder):
 
 def test_a_folder_without_rows_says_what_to_do(tmp_path):
     with pytest.raises(RequestError, match=r"no rows.*vsf bench run"):
-        ask(tmp_path, Scripted())
+        ask(tmp_path / "mistyped", Scripted())
+    assert not (tmp_path / "mistyped").exists()
 
 
 def test_the_worst_frame_of_a_clip_counts():

@@ -11,6 +11,7 @@ from vsf.bench.new_suite import Author, extend
 from vsf.bench.suites import Pair
 from vsf.errors import RequestError
 
+CUT_SHORT = "a text whose reply ends in the middle"
 KEY = "sk-very-secret-0123456789"
 SCENERY = [
     "harbour",
@@ -49,7 +50,10 @@ def listed(*cases):
 
 @pytest.fixture
 def endpoint():
-    """Plays its `answers` in turn: a text is a model's message, a number a status, None hangs up; keeps the tasks."""
+    """Plays its `answers` in turn, and keeps the tasks.
+
+    A text is what a model says, a dictionary its whole message, a number a status; None hangs up.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -61,10 +65,10 @@ def endpoint():
                 return
             status, content = (answer, {"error": {"message": f"bad {KEY}"}}) if isinstance(answer, int) else (200, {})
             if status == 200:
-                message = {"role": "assistant", "content": answer}
+                message = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
                 choice = {"index": 0, "message": message, "finish_reason": "stop"}
                 content = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-            text = json.dumps(content).encode()
+            text = json.dumps(content).encode()[: 9 if answer == CUT_SHORT else None]
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(text)))
@@ -101,12 +105,25 @@ def test_batches_are_asked_for_until_there_are_enough_and_the_file_is_a_suite(en
     assert "thing0, thing1, thing2" in endpoint.tasks[1]
 
 
-def test_a_busy_endpoint_and_dropped_connections_are_tried_again(endpoint, tmp_path):
-    endpoint.answers = [429, None, 500, listed(case(0))]
+def test_a_busy_endpoint_and_replies_that_do_not_get_through_are_tried_again(endpoint, tmp_path):
+    endpoint.answers = [429, None, CUT_SHORT, 500, listed(case(0))]
     assert len(extend(tmp_path / "a.jsonl", 1, author(endpoint))) == 1
 
 
-@pytest.mark.parametrize("malformed", ["", "{", "[]", '{"pairs": 3}', '{"pairs": [{"object": "x"}]}', "sorry, no"])
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        "",
+        "{",
+        "[]",
+        '{"pairs": 3}',
+        '{"pairs": [{"object": "x"}]}',
+        "sorry, no",
+        {},
+        {"content": [1]},
+        '{"pairs": [{"object": "\\ud800"}]}',
+    ],
+)
 def test_a_malformed_answer_costs_a_request_and_nothing_else(endpoint, tmp_path, malformed):
     endpoint.answers = [malformed, listed(case(0))]
     assert len(extend(tmp_path / "a.jsonl", 1, author(endpoint))) == 1
@@ -161,6 +178,13 @@ def test_no_error_shows_the_key(endpoint, tmp_path, answers):
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
     assert KEY not in repr(author(endpoint))
+
+
+def test_a_key_that_the_model_repeats_is_not_written_down(endpoint, tmp_path):
+    endpoint.answers = [listed(case(0, question_positive=f"Is {KEY} there?"))]
+    (pair,) = extend(tmp_path / "a.jsonl", 1, author(endpoint))
+    assert pair.question_positive == "Is *** there?"
+    assert KEY not in (tmp_path / "a.jsonl").read_text()
 
 
 @pytest.mark.parametrize(("count", "batch"), [(0, 3), (3, 0)])

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -142,8 +143,14 @@ def test_labels_with_bars_and_tags_leave_markdown_tables_whole(tmp_path):
     assert "<i>" not in "".join(rows)
 
 
+def test_a_label_that_looks_like_a_formula_stays_text(tmp_path):
+    label = r"a $\frac$ b"
+    judged_folder.write(tmp_path, {label: CHANCES["none"]}, PAIRS[:4])
+    assert label in Page(report.build(tmp_path).read_text()).text
+
+
 def test_groups_split_the_scores_by_kind(folders):
-    lines = read_csv(folders / "test" / "report" / "groups.csv")
+    lines = [line for line in read_csv(folders / "test" / "report" / "groups.csv") if line["by"] == "kind"]
     assert {line["group"] for line in lines} == set(judged_folder.KINDS)
     kinds = {pair.id: pair.about["kind"] for pair in PAIRS}
     label = lines[0]["label"]
@@ -155,6 +162,23 @@ def test_groups_split_the_scores_by_kind(folders):
         means = [sum(answers) / len(answers) for answers in by_pair.values()]
         assert float(line["positive"]) == pytest.approx(sum(means) / len(means))
         assert int(line["pairs"]) == sum(kind == line["group"] for kind in kinds.values())
+
+
+def test_groups_split_the_scores_by_object_too(folders, tmp_path):
+    lines = [line for line in read_csv(folders / "test" / "report" / "groups.csv") if line["by"] == "object"]
+    assert {line["group"] for line in lines} == {pair.about["object"] for pair in PAIRS}
+    text = Page((folders / "test" / "report.html").read_text()).text
+    assert "By kind" in text
+    assert "By object" in text
+    twins = [replace(pair, about={"object": f"thing {index % 2}"}) for index, pair in enumerate(PAIRS[:6])]
+    judged_folder.write(tmp_path, {"none": CHANCES["none"]}, twins)
+    text = Page(report.build(tmp_path).read_text()).text
+    assert "By kind" not in text
+    lines = read_csv(tmp_path / "report" / "groups.csv")
+    assert [(line["by"], line["group"], line["pairs"]) for line in lines] == [
+        ("object", "thing 0", "3"),
+        ("object", "thing 1", "3"),
+    ]
 
 
 def test_charts_are_written_as_png_and_svg(folders):

@@ -1,6 +1,8 @@
 """Killed at random, on one process, several, or a cluster: the rows are those of an undisturbed run."""
 
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+import fake_endpoint as fake
 import tiny_pipelines as tiny
-from bench_worlds import NONE, PAIRS, VSF, DiesOnce
+import vsf
+from bench_worlds import NONE, PAIRS, VSF, Coloured, DiesOnce
 from vsf.bench import run
 from vsf.bench.generation import Conditions, Drawing
 from vsf.bench.rows import ROWS, VERDICTS, rows, verdicts
@@ -35,6 +39,18 @@ run.identify = lambda model: (model, "revision")
 task = run.Task([NONE, VSF], PAIRS, range(60), Conditions(batch=2))
 run.run(Path(sys.argv[1]), task, InProcess(), lambda done, total: None)
 judge.judge(Path(sys.argv[1]), SlowJudge(), InProcess(), lambda done, total: None)
+"""
+ASKING = f"""
+import sys
+sys.path.insert(0, {TESTS!r})
+from pathlib import Path
+from vsf.bench import judge
+from vsf.engines import Threads
+from vsf.judges.openai import OpenAIJudge
+
+folder = Path(sys.argv[1])
+asked = OpenAIJudge("m", sys.argv[2], prices=(1.0, 2.0), cache=folder / "answers")
+judge.judge(folder, asked, Threads(3), lambda done, total: None)
 """
 TOTAL = 2 * len(PAIRS) * 60
 KILLS = 20
@@ -73,6 +89,31 @@ def test_twenty_kills_while_drawing_and_judging_lose_nothing_and_do_nothing_twic
     assert {v.model_dump_json() for v in verdicts(killed)} == {v.model_dump_json() for v in verdicts(whole)}
 
 
+def test_kills_while_an_endpoint_is_asked_lose_no_verdict_and_no_money(tmp_path, monkeypatch):
+    script, drawn, killed, whole = (tmp_path / name for name in ("script.py", "drawn", "killed", "whole"))
+    script.write_text(ASKING)
+    monkeypatch.setattr(run, "Drawing", Coloured)
+    monkeypatch.setattr(run, "identify", lambda model: (model, "revision"))
+    run.run(drawn, Task([NONE, VSF], PAIRS, range(12), Conditions(batch=5)), InProcess(), lambda done, total: None)
+    rng, kills = random.Random(1), 5
+    for folder in (killed, whole):
+        shutil.copytree(drawn, folder)
+    images = finished(killed)
+    with fake.serving(otherwise=fake.sleeps(0.02)) as endpoint:
+        for mark in sorted(rng.sample(range(1, images - 9), kills)):
+            process = subprocess.Popen([sys.executable, script, killed, endpoint.url])
+            while process.poll() is None and finished(killed) < images + mark:
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, 0.01))
+            process.send_signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+        subprocess.run([sys.executable, script, killed, endpoint.url], check=True)
+        assert images <= len(endpoint.calls) <= images + 3 * kills
+        subprocess.run([sys.executable, script, whole, endpoint.url], check=True)
+    assert len(verdicts(killed)) == images == (killed / VERDICTS).read_bytes().count(b"\n")
+    assert {v.model_dump_json() for v in verdicts(killed)} == {v.model_dump_json() for v in verdicts(whole)}
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """A task on a model of random weights, and its rows from one process."""
@@ -99,7 +140,8 @@ def test_two_processes_one_of_which_is_killed_draw_the_rows_of_one(undisturbed, 
 
 def test_a_cluster_of_two_actors_one_of_which_is_killed_draws_the_rows_of_one(undisturbed, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": TESTS}})
+    paths = os.pathsep.join([TESTS, str(Path(vsf.__file__).parents[1])])  # the workers run the code that is tested
+    ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
     try:
         task, expected = undisturbed
         assert disturbed(tmp_path, task, RayCluster("auto"), monkeypatch) == expected

@@ -112,6 +112,13 @@ def test_the_authors_fields_are_read_from_a_list_and_ids_are_given(tmp_path):
     ]
 
 
+def test_a_file_may_begin_with_a_byte_order_mark_and_number_its_pairs(tmp_path):
+    file = tmp_path / "theirs.json"
+    theirs = {"id": 7, "prompt": "a bike", "missing_element": "wheels", "question_1": "Bike?", "question_2": "None?"}
+    file.write_text(json.dumps([theirs]), encoding="utf-8-sig")
+    assert suites.load(file) == [Pair("7", "a bike", "wheels", "Bike?", "None?")]
+
+
 def test_json_lines_are_read_with_blank_lines_and_line_separators_inside_a_text(tmp_path):
     file = tmp_path / "mine.jsonl"
     entry = {"id": "x", "prompt": "a\u2028b", "negative": "c", "question_positive": "p?", "question_negative": "n?"}

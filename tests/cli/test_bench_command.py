@@ -1,6 +1,9 @@
 """`vsf bench`: from a suite to rows, verdicts and frozen settings, through the real command."""
 
 import json
+import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from vsf.bench.folder import manifest
 from vsf.bench.rows import rows, scored, verdicts
 from vsf.cli import bench_inputs
 
+ROOT = Path(__file__).parents[2]
 KEY = "sk-very-secret-0123456789"
 PAIRS = [
     {
@@ -131,18 +135,61 @@ def test_a_plan_gives_each_of_its_curves_a_range_of_its_own(vsf, folder, suite, 
     }
 
 
-def test_the_paper_is_repeated_end_to_end_on_a_model_of_random_weights(run, vsf, tmp_path):
-    plan = Path(__file__).parents[2] / "benchmarks" / "plans" / "paper.toml"
-    assert run("--prompts", 1, methods=plan)[:2] == (0, "out: 14 images\n")
+def recipe(target, **given):
+    """The `vsf bench` commands that `make TARGET NAME=VALUE ...` runs, each as its words."""
+    values = [f"{name}={value}" for name, value in given.items()]
+    lines = subprocess.run(["make", "-n", target, *values], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [shlex.split(line)[1:] for line in lines.splitlines() if line.startswith(".venv/bin/vsf bench ")]
+
+
+def test_the_paper_is_repeated_end_to_end_on_a_model_of_random_weights(vsf, folder, tmp_path, monkeypatch):
+    drawing, judging, reporting = recipe("bench-paper", MODEL=folder, JUDGE="m", OUT=tmp_path / "out")
+    plan = drawing.index("--methods") + 1
+    drawing[plan] = ROOT / drawing[plan]
+    small = ("--prompts", 1, "--size", 16, "--steps", 1, "--threads", 1)
+    assert vsf(*drawing, *small)[:2] == (0, f"{tmp_path / 'out'}: 14 images\n")
     labels = ["none", "NASA", "NAG", "NAG++", "VSF quality", "VSF strong", "VSF orthogonal"]
     assert [row.label for row in rows(tmp_path / "out")][::2] == labels
-    with fake.serving([fake.limited(), fake.malformed, fake.breaks, fake.drops, fake.refuses]) as endpoint:
-        code, out, _ = ask(vsf, endpoint)
-    assert code == 0
-    assert out.startswith("out: 14 images judged, 2 unscored (")
-    assert vsf("bench", "report", "out", "--reference", "VSF quality")[0] == 0
+    trouble = [fake.sleeps(2.0), fake.limited(), fake.malformed, fake.no_json, fake.breaks, fake.drops, fake.refuses]
+    with fake.serving(trouble) as endpoint:
+        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        code, out, err = vsf(*judging, "--concurrency", 2, "--timeout", 0.5)
+        assert (code, err) == (0, "")
+        assert out.startswith(f"{tmp_path / 'out'}: 14 images judged, 2 unscored (")
+        assert all(told in out for told in ("1 malformed answer", "1 refused"))
+        assert len(endpoint.calls) == 14 + 5
+        assert vsf(*judging) == (0, out, "")
+        assert len(endpoint.calls) == 14 + 5
+    assert vsf(*reporting, "--reference", "VSF quality")[0] == 0
     page = (tmp_path / "out" / "report.html").read_text()
     assert all(label in page for label in labels)
+    assert "2 of 14 images are unscored" in page
+    assert not any(KEY.encode() in file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file())
+
+
+def test_the_page_on_the_paper_names_the_command_and_its_other_commands_run(vsf, folder, tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "how-to" / "repeat-the-paper.md").read_text()
+    (made,) = re.findall(r"make (bench-paper .*)", page)
+    target, *given = made.split()
+    drawing, judging, _ = recipe(target, **dict(word.split("=", 1) for word in given))
+    assert judging[judging.index("--price") + 1] == "0.2,0.6"
+    assert drawing[drawing.index("--model") + 1] == "stabilityai/stable-diffusion-3.5-large-turbo"
+    plan = (ROOT / "benchmarks" / "plans" / "paper-cfg.toml").read_text()
+    base = re.sub('model = ".*"', f'model = "{folder}"', plan).replace("steps = 28", "steps = 1")
+    (tmp_path / "base.toml").write_text(base)
+    small = {"run": ("--size", 16, "--prompts", 2, "--steps", 1, "--threads", 1), "judge": (), "report": ()}
+    small["sweep"] = (*small["run"], "--frontier", 3)
+    commands = re.findall(r"^vsf (bench .*)", page, re.MULTILINE)
+    assert len(commands) == 7
+    with fake.serving() as endpoint:
+        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+        for command in commands:
+            words = command.replace("$MODEL", str(folder)).replace("$JUDGE", "m").split()
+            words = ["base.toml" if word.endswith("paper-cfg.toml") else word for word in words]
+            code, _, err = vsf(*words, *small[words[1]])
+            assert (code, err) == (0, ""), command
+    assert "matched on dev prompts" in (tmp_path / "runs" / "matched" / "report.html").read_text()
 
 
 def test_a_judged_folder_is_reported(run, vsf, tmp_path):
@@ -207,6 +254,8 @@ BAD = {
     "unknown judge": (("judge", "--judge", "mcq", "--out", "x"), 'unknown judge "mcq"'),
     "no judge's model": (("judge", "--judge", "openai", "--out", "x"), "--judge-model"),
     "bad price": (("judge", "--judge", "scenes", "--price", "1", "--out", "x"), "--price has to be two numbers"),
+    "no device for a judge": (("judge", "--judge-device", "gpu", "--out", "x"), "--judge-device is cpu, cuda"),
+    "no time to answer": (("judge", "--timeout", "0", "--out", "x"), "--timeout is in seconds, more than 0"),
     "no such knob to sweep": (("sweep", "--frontier", "4", "--knob", "tau"), "no number called tau"),
     "a score to keep above one": (("sweep", "--frontier", "4", "--kept", "90"), "from 0 to 1, got 90"),
     "a score to keep without a frontier": (("sweep", "--kept", "0.9"), "--kept goes with --frontier"),
@@ -215,7 +264,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("words", "message"), BAD.values(), ids=BAD)
-def test_bad_input_is_one_line_and_exit_code_2(vsf, words, message):
+def test_bad_input_is_one_line_and_exit_code_2_and_leaves_no_folder(vsf, words, message, tmp_path):
     command, *rest = words
     if command != "judge" and "--suite" not in rest and message[:8] != "no suite":
         rest = ["--suite", "tiny-dev", "--prompts", "1", *rest]
@@ -227,6 +276,7 @@ def test_bad_input_is_one_line_and_exit_code_2(vsf, words, message):
     assert "Traceback" not in err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_comma_parts_methods_and_knobs_alike():

@@ -33,9 +33,10 @@ def test_every_case_is_answered_in_order(files):
     assert (verdicts[0].tokens, verdicts[0].cost) == (None, None)
 
 
-def test_a_pair_of_another_world_is_refused(files):
+@pytest.mark.parametrize("about", [{}, {"object": "skateboard"}, {"object": "car", "part": "spoiler"}], ids=str)
+def test_a_pair_of_another_world_is_refused(files, about):
     with pytest.raises(RequestError, match="take another --judge"):
-        ScenesJudge()([case(files / "with.png", {})])
+        ScenesJudge()([case(files / "with.png", about)])
 
 
 def test_the_version_follows_the_weights(monkeypatch, tmp_path):

@@ -30,6 +30,8 @@ class Processor:
 
 
 class Model:
+    device = "cpu"
+
     def __init__(self, text):
         self.text = text
 
@@ -70,6 +72,31 @@ def test_babble_is_unscored(case):
 def test_a_model_that_is_not_there_is_a_request_error(case, tmp_path):
     with pytest.raises(RequestError, match="cannot load the judge"):
         LocalJudge(str(tmp_path))([case])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_device_that_is_not_there_is_a_request_error(case, tmp_path):
+    tiny_seer.save(tmp_path / "seer")
+    with pytest.raises(RequestError, match='device "cuda" cannot be used here'):
+        LocalJudge(str(tmp_path / "seer"), "cuda")([case])
+
+
+def test_a_model_that_takes_no_conversation_is_a_request_error(case, tmp_path):
+    tiny_seer.save(tmp_path / "seer")
+    (tmp_path / "seer" / "chat_template.jinja").unlink()
+    with pytest.raises(RequestError, match=r"cannot be asked about an image: .*chat template"):
+        LocalJudge(str(tmp_path / "seer"))([case])
+
+
+def test_a_device_that_is_too_small_is_a_request_error(case):
+    asked = judge("")
+
+    def full(**inputs):
+        raise torch.OutOfMemoryError
+
+    asked._loaded[1].generate = full
+    with pytest.raises(RequestError, match='"owner/model" is too large for this device'):
+        asked([case])
 
 
 def test_the_name_shows_no_path_and_the_version_follows_the_weights(tmp_path):

@@ -56,6 +56,8 @@ PASSING = {
     "inner trouble": fake.breaks,
     "dropped connection": fake.drops,
     "timeout": fake.sleeps(2.0),
+    "JSON cut short": fake.no_json,
+    "a web page": fake.web_page,
 }
 
 
@@ -85,7 +87,15 @@ def test_the_pause_is_as_long_as_the_endpoint_asks_for(cases):
 UNREADABLE = {
     "refusal": (fake.refuses, "refused: I would rather not."),
     "malformed": (fake.malformed, "malformed answer: "),
-    "no choices": (fake.no_choices, "malformed answer: no choices"),
+    "no choices": (fake.mangled(choices=[]), "malformed answer: no choices"),
+    "choices of another kind": (fake.mangled(choices={"a": 1}), "malformed answer: no choices"),
+    "no choice": (fake.mangled(choices=[None]), "malformed answer: no choices"),
+    "an empty choice": (fake.mangled(choices=[{}]), "malformed answer: no choices"),
+    "no message": (fake.mangled(choices=[{"message": None}]), "malformed answer: no choices"),
+    "a message of parts": (fake.mangled(choices=[{"message": {"content": [1]}}]), "malformed answer: no choices"),
+    "an empty message": (fake.mangled(choices=[{"message": {}}]), "malformed answer: "),
+    "nothing but an error": (lambda: (200, {"error": {"message": "busy"}}, {}), "malformed answer: no choices"),
+    "a list": (lambda: (200, [1, 2], {}), "malformed answer: no choices"),
     "refused image": (fake.fails(400, "image is too odd"), "refused: "),
 }
 
@@ -99,11 +109,14 @@ def test_an_answer_that_is_none_is_unscored_and_final(cases, answer, reason):
     assert verdict.reason.startswith(reason)
 
 
-@pytest.mark.parametrize("answer", [fake.no_json, fake.web_page])
-def test_a_reply_that_is_not_of_the_protocol_is_unscored(cases, answer):
-    with fake.serving([answer]) as endpoint:
-        (verdict,) = judge(endpoint)(cases[:1])
-    assert (verdict.positive, verdict.negative, verdict.quality) == (None, None, None)
+UNCOUNTED = [None, {}, {"prompt_tokens": None}, [1], {"total_tokens": "many"}, {"cost": "nan"}]
+
+
+@pytest.mark.parametrize("usage", UNCOUNTED, ids=str)
+def test_an_answer_counts_where_the_endpoint_does_not_say_what_it_used(cases, usage):
+    with fake.serving([fake.mangled(usage=usage)]) as endpoint:
+        (verdict,) = judge(endpoint, prices=(1.0, 2.0))(cases[:1])
+    assert (verdict.positive, verdict.tokens, verdict.cost) == (True, None, None)
 
 
 HOPELESS = {
@@ -155,8 +168,8 @@ def test_an_answer_is_paid_for_once(cases, tmp_path):
         first = judge(endpoint, cache=cache, prices=(1.0, 1.0))(cases[:2])
         again = judge(endpoint, cache=cache, prices=(1.0, 1.0))(cases[:2])
         assert len(endpoint.calls) == 3  # a refusal is asked again, an answer is not
-        assert (again[1].reason, again[1].quality) == (first[1].reason, 0.75)
-        assert (first[1].cost, again[1].cost) == (0.001, 0.0)
+        assert again[1] == first[1]
+        assert again[1].cost == 0.001
         OpenAIJudge("model-y", endpoint.url, KEY, cache=cache)(cases[1:2])
         other = Case(cases[1].file, "a red car", "doors", "Is there a car?", "Are there no doors?")
         judge(endpoint, cache=cache)([other])

@@ -41,6 +41,7 @@ BAD = {
     "quality below 0": json.dumps({**GOOD, "quality": -0.1}),
     "quality that is no number": json.dumps({**GOOD, "quality": True}),
     "quality that is not a number": '{"reason": "", "positive": true, "negative": true, "quality": NaN}',
+    "nested without end": '{"reason": ' + "[" * 100_000 + "]" * 100_000 + "}",
     "two objects": json.dumps(GOOD) * 2,
 }
 

@@ -56,10 +56,10 @@ def judge(folder: Path, judge: base.Judge, engine: Engine, tick: Tick) -> Tally:
     Raises:
         RequestError: there are no rows, an image is lost, the disk is full, or the judge cannot work at all.
     """
+    if not rows(folder):
+        raise RequestError(f'there are no rows in "{folder}": run "vsf bench run --out {folder}" first.')
     with in_use(folder):
         images = {(row.image_hash, row.pair): row for row in rows(folder)}
-        if not images:
-            raise RequestError(f'there are no rows in "{folder}": run "vsf bench run --out {folder}" first.')
         given = {(v.image_hash, v.pair) for v in _of(verdicts(folder), judge) if v.final}
         about = {pair.id: pair for pair in pairs(folder)}
         todo = [(row, _cases(folder, row, about[row.pair])) for subject, row in images.items() if subject not in given]
@@ -126,6 +126,6 @@ def _cases(folder: Path, row: Row, pair: Pair) -> tuple[base.Case, ...]:
 
 
 def _verdict(row: Row, judge: base.Judge, answer: base.Verdict) -> Verdict:
-    return Verdict(
-        image_hash=row.image_hash, pair=row.pair, judge=judge.name, judge_version=judge.version, **asdict(answer)
-    )
+    reason = answer.reason.encode(errors="replace").decode()  # a model may write half a character, which is no text
+    subject = {"image_hash": row.image_hash, "pair": row.pair, "judge": judge.name, "judge_version": judge.version}
+    return Verdict(**{**subject, **asdict(answer), "reason": reason})

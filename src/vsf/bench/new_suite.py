@@ -14,6 +14,7 @@ from vsf.bench import journal
 from vsf.bench.likeness import Library, named
 from vsf.bench.suites import Entry, Pair
 from vsf.errors import RequestError
+from vsf.judges import completion
 
 LEAST_WORDS, MOST_WORDS = 20, 45
 _FRUITLESS = 5  # batches in a row without a single new pair, after which the model has nothing more to say
@@ -81,7 +82,7 @@ class Author:
 
         attempts = Retrying(
             retry=retry_if_exception_type(
-                (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError)
+                (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError, ValueError)
             ),
             stop=stop_after_attempt(self.attempts),
             wait=wait_random_exponential(multiplier=self.pause, max=60 * self.pause),
@@ -109,7 +110,9 @@ class Author:
                 messages=[{"role": "user", "content": task}],
                 response_format={"type": "json_object"},
             )
-        return (answer.choices[0].message.content or "") if answer.choices else ""
+        choice = completion.choice(answer)
+        written = (choice.message.content or "") if choice else ""
+        return written.replace(self.key, "***") if self.key else written  # an endpoint may repeat what it was given
 
 
 def extend(

@@ -100,7 +100,12 @@ def verdicts(folder: Path) -> list[Verdict]:
 
 
 def scored(folder: Path, judge: str | None = None) -> list[Score]:
-    """The rows of a run joined with the verdicts of one judge; a row that was not judged yet is unscored.
+    """The rows of a run joined with the verdicts of one judge; see `judged`."""
+    return [_score(row, verdict) for row, verdict in judged(folder, judge)]
+
+
+def judged(folder: Path, judge: str | None = None) -> list[tuple[Row, Verdict | None]]:
+    """Every row of a run and what one judge says about its image; None where it was not judged yet.
 
     `judge` is its name, which may be left out where one judge alone was asked; its newest version counts.
 
@@ -118,7 +123,7 @@ def scored(folder: Path, judge: str | None = None) -> list[Score]:
     chosen = [verdict for verdict in given if verdict.judge == (judge or names[0])]
     version = chosen[-1].judge_version if chosen else ""
     by_image = {(v.image_hash, v.pair): v for v in chosen if v.judge_version == version}
-    return [_score(row, by_image.get((row.image_hash, row.pair))) for row in drawn]
+    return [(row, by_image.get((row.image_hash, row.pair))) for row in drawn]
 
 
 def _subject(verdict: Verdict) -> tuple[Any, ...]:

@@ -56,8 +56,8 @@ def run(folder: Path, task: Task, engine: Engine, tick: Tick) -> None:
         RequestError: the folder holds rows of other conditions or is in use, the disk is full, or workers keep dying.
         VsfError: whatever loading the model or guiding it raises.
     """
+    models = {name: identify(name) for name in dict.fromkeys(_model(setting, task) for setting in task.settings)}
     with in_use(folder):
-        models = {name: identify(name) for name in dict.fromkeys(_model(setting, task) for setting in task.settings)}
         pinned(folder, _manifest(task, models))
         batches = list(_batches(task, models))
         asked, done = {key for batch in batches for key in keys(batch)}, {row.key for row in rows(folder)}

@@ -35,7 +35,7 @@ class Pair:
 class Entry(BaseModel):
     """A pair as it stands in a file: in our fields, or in those of the paper's authors, who give no ids."""
 
-    model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(frozen=True, str_strip_whitespace=True, coerce_numbers_to_str=True)
 
     id: str = ""
     prompt: str = Field(min_length=1)
@@ -71,7 +71,7 @@ def load(suite: str | Path) -> list[Pair]:
     if str(suite) in names() or not file.is_file():
         file = shipped(str(suite))
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f'cannot read the suite "{file}": {error}.') from error
     entries = _listed(text, file) if text.lstrip().startswith("[") else _lines(text, file)

@@ -79,6 +79,8 @@ def search(trying: Trying, starts: Sequence[Setting], trials: int, tick: Tick) -
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    for start in starts:
+        _open(start)
     studies = [(start, _study(trying.folder, start)) for start in starts]
     while True:
         asked = [
@@ -161,9 +163,14 @@ def freeze(file: Path, points: Sequence[Point]) -> None:
 
 def _tried(start: Setting, trial: optuna.Trial) -> Setting:
     """The start with a value for every knob that it leaves open. Raises RequestError where there is none."""
+    return _named(start, {knob.name: suggest(trial, knob) for knob in _open(start)})
+
+
+def _open(start: Setting) -> list[guidance.Knob]:
+    """The knobs that a start does not name. Raises RequestError where it names them all."""
     if not (searched := [knob for knob in _knobs(start) if knob.name not in start.knobs]):
         raise RequestError(f'the setting "{start.label}" leaves no knob to search.')
-    return _named(start, {knob.name: suggest(trial, knob) for knob in searched})
+    return searched
 
 
 def _told(study: optuna.Study) -> int:

@@ -54,9 +54,11 @@ JUDGING = [
         default="scenes",
     ),
     flag("judge_model", str, "The vision-language model that judges."),
+    flag("judge_device", str, "Where a local one computes: cpu, cuda, cuda:1, mps or auto.", default="auto"),
     *ENDPOINT,
     flag("price", str, "US dollars per million tokens read, and written, such as 0.2,0.6."),
     flag("concurrency", int, "Calls at a time to a judge behind a network.", default=8),
+    flag("timeout", float, "Seconds that such a judge may take to answer; then it is asked again.", default=90.0),
 ]
 
 
@@ -149,6 +151,12 @@ def sweep_command(**flags: Any) -> None:
         flag("judge", str, "Whose verdicts count, where there are several: a name such as openai:MODEL."),
         flag("kept", float, "The positive score at which methods are compared.", default=0.9),
         flag("reference", str, "The setting that the others are compared with; the first of vsf if not given."),
+        flag(
+            "images",
+            bool,
+            "Write report/images.jsonl, too: one line per image, its row and verdict.",
+            spelled="--images",
+        ),
         JSON,
     ]
 )
@@ -157,7 +165,7 @@ def report_command(**flags: Any) -> None:
     from vsf.bench.report import build
 
     given = bench_inputs.Given(flags)
-    wanted = {name: flags[name] for name in ("judge", "kept", "reference") if flags[name] is not None}
+    wanted = {name: flags[name] for name in ("judge", "kept", "reference", "images") if flags[name] is not None}
     page = build(Path(flags["folder"]), dev=Path(flags["dev"]) if flags["dev"] else None, **wanted)
     _say(given, f"{page}", {"page": str(page)})
 
@@ -200,10 +208,15 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress(doing: str, what: str, *, quiet: bool) -> Iterator[Tick]:
-    """A bar with rate and time left on stderr; yields the callback that moves it."""
+    """A bar with rate and time left on stderr; yields the callback that moves it.
+
+    The rate is that of the last hour: an image of a large model may take minutes.
+    """
     columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn(what), _Rate(), TimeRemainingColumn())
     shown = console.stderr.is_terminal and not quiet
-    with Progress(*columns, console=console.stderr, transient=True, disable=not shown) as bar:
+    with Progress(
+        *columns, console=console.stderr, transient=True, disable=not shown, speed_estimate_period=3600
+    ) as bar:
         task = bar.add_task(doing, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

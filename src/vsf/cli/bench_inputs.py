@@ -33,13 +33,16 @@ DEFAULTS: dict[str, Any] = {
     "engine": "local",
     "address": "auto",
     "judge": "scenes",
+    "judge_device": "auto",
     "key_env": "OPENAI_API_KEY",
     "concurrency": 8,
+    "timeout": 90.0,
     "trials": 40,
     "knob": "scale",
     "keep": 6,
 }
 LARGEST: dict[str, int] = {"steps": 1000, "seeds": 10_000, "batch": 1024, "threads": 1024, "concurrency": 256}
+LONGEST_WAIT = 86_400.0  # seconds
 
 
 class Given:
@@ -63,6 +66,8 @@ class Given:
             value, most = self.flags.get(name), LARGEST.get(name, 1_000_000)
             if value is not None and not 1 <= value <= most:
                 raise RequestError(f"--{name} has to be a whole number from 1 to {most}, got {value}.")
+        if not 0 < (timeout := self.flags["timeout"]) <= LONGEST_WAIT:
+            raise RequestError(f"--timeout is in seconds, more than 0 and at most {LONGEST_WAIT:g}, got {timeout:g}.")
         kept = self.flags.get("kept")
         if kept is not None and not 0 <= kept <= 1:
             raise RequestError(f"--kept is a positive score, from 0 to 1, got {kept:g}.")
@@ -149,12 +154,16 @@ class Given:
         """The judge that was asked for. Raises UnknownNameError and RequestError."""
         from vsf.judges.registry import JUDGES, Options
 
+        if not DEVICE.fullmatch(self["judge_device"]):
+            raise RequestError(f'--judge-device is cpu, cuda, cuda:N, mps or auto, got "{self["judge_device"]}".')
         options = Options(
             model=self["judge_model"],
             endpoint=self["endpoint"],
             key=os.environ.get(self["key_env"], ""),
             prices=_numbers("price", self["price"]) if self["price"] else None,
             cache=Path(self["out"]).expanduser() / "answers" if self["out"] else None,
+            timeout=self["timeout"],
+            device=self["judge_device"],
         )
         return JUDGES[self["judge"]](options)
 

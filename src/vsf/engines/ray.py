@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,6 +13,7 @@ from vsf.errors import RequestError, VsfError
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
+LONGEST_KNOCK = 10.0  # seconds
 ATTEMPTS = 3  # how often a job is done whose actor does not survive it
 
 
@@ -30,16 +33,14 @@ class RayCluster:
         """See `vsf.bench.run.Engine`. An actor that dies is started again, and its job done again."""
         if not jobs:
             return
+        self._knock()
         import ray
         from ray.util import ActorPool
 
         try:
             ray.init(address=self.address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise RequestError(
-                f'there is no Ray cluster at "{self.address}": {str(error).splitlines()[0]} '
-                'Start one with "ray start --head", or give its --address.'
-            ) from error
+            raise self._nobody(str(error).splitlines()[0]) from error
         actors = self._actors(work, len(jobs))
         try:
             yield from ActorPool(actors).map_unordered(lambda actor, job: actor.do.remote(job), list(jobs))
@@ -52,6 +53,20 @@ class RayCluster:
         finally:
             for actor in actors:
                 ray.kill(actor)
+
+    def _knock(self) -> None:
+        """Raise RequestError where nobody listens at the address: Ray itself would try for minutes."""
+        if named := re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d+)", self.address):
+            try:
+                socket.create_connection((named[1], int(named[2])), timeout=LONGEST_KNOCK).close()
+            except (OSError, OverflowError) as error:
+                raise self._nobody(f"{error}.") from error
+
+    def _nobody(self, reason: str) -> RequestError:
+        return RequestError(
+            f'there is no Ray cluster at "{self.address}": {reason} '
+            'Start one with "ray start --head", or give its --address.'
+        )
 
     def _actors(self, work: Callable[[Any], Any], jobs: int) -> list[Any]:
         """As many actors as the cluster has room for, or as were asked for, each with its copy of the work."""

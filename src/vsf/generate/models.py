@@ -42,7 +42,7 @@ def load(request: Request) -> Model:
         UnknownNameError: a plain name that is not an embedded model's.
         UnsupportedPipelineError: no family recognises the pipeline.
     """
-    device = _device(request.device)
+    device = usable_device(request.device)
     dtype = _dtype(request.dtype, device)
     pipe, origin = _open(request.model, dtype)
     pipe.set_progress_bar_config(disable=True)
@@ -219,7 +219,8 @@ def _add_lora(pipe: Any, name: str, lora: Lora) -> dict[str, Any]:
     return {"sha256": hash_file(lora.file), "weight": 1.0 if lora.weight is None else lora.weight}
 
 
-def _device(name: str) -> str:
+def usable_device(name: str) -> str:
+    """The device of that name; `auto` is the best there is. Raises RequestError for one that cannot be used here."""
     if name == "auto":
         available = [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()]
         return available[0] if available else "cpu"

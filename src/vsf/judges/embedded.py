@@ -9,6 +9,7 @@ import vsf
 from vsf.errors import RequestError
 from vsf.judges.base import Case, Question, Verdict
 from vsf.judges.scenes import WEIGHTS, answer, look
+from vsf.tiny.scenes import OBJECTS, PARTS
 
 
 class ScenesJudge:
@@ -24,13 +25,17 @@ class ScenesJudge:
     def __call__(self, cases: Sequence[Case]) -> list[Verdict]:
         """Read the images of all cases together. Raises RequestError for a case of another world."""
         for case in cases:
-            if "object" not in case.about:
+            if case.about.get("object") not in OBJECTS or _part(case) not in PARTS:
                 raise RequestError(
                     f'the judge scenes knows the little world alone, and the pair of "{case.prompt}" does not say '
-                    "which of its objects is meant; take another --judge for this suite."
+                    "which of its objects and parts are meant; take another --judge for this suite."
                 )
         readings = look([case.image() for case in cases])
         return [
-            answer(reading, Question(case.about["object"], case.about.get("part", case.negative)))
+            answer(reading, Question(case.about["object"], _part(case)))
             for reading, case in zip(readings, cases, strict=True)
         ]
+
+
+def _part(case: Case) -> str:
+    return case.about.get("part", case.negative)

@@ -8,13 +8,13 @@ import json
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from vsf.errors import RequestError
-from vsf.judges import wording
+from vsf.judges import completion, wording
 from vsf.judges.base import Case, Verdict
 
 HOPELESS = 12  # failures in a row, before the first answer, after which an endpoint is given up
@@ -60,7 +60,7 @@ class OpenAIJudge:
         return [self._known(case) for case in cases]
 
     def _known(self, case: Case) -> Verdict:
-        """The answer from the cache, or else from the endpoint."""
+        """The answer from the cache, with what it cost when it was bought, or else from the endpoint."""
         content = case.png()
         if self.cache is None:
             return self._ask(case, content)
@@ -68,7 +68,7 @@ class OpenAIJudge:
         key = hashlib.sha256(json.dumps(subject).encode() + content).hexdigest()
         file = self.cache / key[:2] / f"{key}.json"
         if (kept := _read(file)) is not None:
-            return replace(kept, cost=0.0 if kept.cost is not None else None)
+            return kept
         found = self._ask(case, content)
         if found.positive is not None:
             _write(file, found)
@@ -95,7 +95,8 @@ class OpenAIJudge:
         def passing(error: BaseException) -> bool:
             if _is_for_all(error):
                 return False
-            return isinstance(error, openai.APIConnectionError | openai.InternalServerError | openai.RateLimitError)
+            trouble = openai.APIConnectionError | openai.InternalServerError | openai.RateLimitError | ValueError
+            return isinstance(error, trouble)
 
         attempts = Retrying(
             stop=stop_after_attempt(self.attempts), wait=self._pause, retry=retry_if_exception(passing), reraise=True
@@ -107,12 +108,15 @@ class OpenAIJudge:
         picture = {"type": "image_url", "image_url": {"url": url}}
         text = {"type": "text", "text": wording.task(case)}
         schema = {"name": "verdict", "strict": True, "schema": wording.SCHEMA}
-        return self._client.chat.completions.create(  # type: ignore[call-overload]
+        completed = self._client.chat.completions.create(  # type: ignore[call-overload]
             model=self.model,
             messages=[{"role": "user", "content": [text, picture]}],
             response_format={"type": "json_schema", "json_schema": schema},
             temperature=0.0,
         )
+        if isinstance(completed, str):
+            raise ValueError(f"no JSON but {completed[:80]!r}")  # such as the page of a gateway that is busy
+        return completed
 
     def _pause(self, state: Any) -> float:
         """Seconds until the next attempt: what the endpoint asks for, or else twice as long each time, and a bit."""
@@ -125,26 +129,23 @@ class OpenAIJudge:
             return self.pause / 2 + float(wait_random_exponential(multiplier=self.pause, max=60)(state))
         return min(max(asked, 0.0), LONGEST_PAUSE)
 
-    def _read(self, completion: Any) -> Verdict:
+    def _read(self, completed: Any) -> Verdict:
         """What a completed call says, and what it used."""
-        usage = getattr(completion, "usage", None)
-        tokens, cost = (None, None) if usage is None else (usage.total_tokens, self._cost(usage))
-        choices = getattr(completion, "choices", None)
-        if not choices:
-            return Verdict(None, None, None, "malformed answer: no choices", tokens, cost)
-        message = choices[0].message
-        if message.refusal or choices[0].finish_reason == "content_filter":
-            reason = self._without_key(message.refusal or "content filter")
+        used, choice = completion.usage(completed), completion.choice(completed)
+        tokens, cost = used.total_tokens, self._cost(used)
+        if choice is None:
+            return Verdict(None, None, None, "malformed answer: no choices that can be read", tokens, cost)
+        if choice.message.refusal or choice.finish_reason == "content_filter":
+            reason = self._without_key(choice.message.refusal or "content filter")
             return Verdict(None, None, None, f"refused: {reason}", tokens, cost)
-        return wording.verdict(self._without_key(message.content or ""), tokens=tokens, cost=cost)
+        return wording.verdict(self._without_key(choice.message.content or ""), tokens=tokens, cost=cost)
 
-    def _cost(self, usage: Any) -> float | None:
-        reported = getattr(usage, "cost", None)
-        if isinstance(reported, int | float):
-            return float(reported)
-        if self.prices is None:
+    def _cost(self, used: completion.Usage) -> float | None:
+        if used.cost is not None or self.prices is None:
+            return used.cost
+        if used.prompt_tokens is None or used.completion_tokens is None:
             return None
-        return (usage.prompt_tokens * self.prices[0] + usage.completion_tokens * self.prices[1]) / 1e6
+        return (used.prompt_tokens * self.prices[0] + used.completion_tokens * self.prices[1]) / 1e6
 
     def _count(self, verdict: Verdict) -> None:
         """Give an endpoint up that fails time after time and has never given an answer that could be read."""

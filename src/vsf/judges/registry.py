@@ -15,7 +15,8 @@ from vsf.registry import Registry
 class Options:
     """What a judge may want to know; each takes what concerns it.
 
-    model: of a language model. endpoint, key, prices, cache: see `OpenAIJudge`. device: for a model on this machine.
+    model: of a language model. endpoint, key, prices, cache, timeout: see `OpenAIJudge`. device: for a model on this
+    machine.
     """
 
     model: str | None = None
@@ -23,7 +24,8 @@ class Options:
     key: str = field(default="", repr=False)
     prices: tuple[float, float] | None = None
     cache: Path | None = None
-    device: str = "cpu"
+    timeout: float = 90.0
+    device: str = "auto"
 
 
 def _scenes(_options: Options) -> Judge:
@@ -35,7 +37,9 @@ def _scenes(_options: Options) -> Judge:
 def _openai(options: Options) -> Judge:
     from vsf.judges.openai import OpenAIJudge
 
-    return OpenAIJudge(_model(options), options.endpoint, options.key, options.prices, options.cache)
+    return OpenAIJudge(
+        _model(options), options.endpoint, options.key, options.prices, options.cache, timeout=options.timeout
+    )
 
 
 def _local(options: Options) -> Judge:

@@ -45,7 +45,7 @@ def verdict(text: str, *, tokens: int | None = None, cost: float | None = None) 
     try:
         answer = json.loads(_outermost_object(text))
         positive, negative, quality, reason = (answer[name] for name in ("positive", "negative", "quality", "reason"))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return _unscored(f"malformed answer: {text[:200]!r}", tokens, cost)
     if not (isinstance(positive, bool) and isinstance(negative, bool) and isinstance(reason, str)):
         return _unscored(f"malformed answer: {text[:200]!r}", tokens, cost)

@@ -13,7 +13,13 @@ __all__ = ["build"]
 
 
 def build(
-    folder: Path, *, dev: Path | None = None, judge: str | None = None, kept: float = 0.9, reference: str = ""
+    folder: Path,
+    *,
+    dev: Path | None = None,
+    judge: str | None = None,
+    kept: float = 0.9,
+    reference: str = "",
+    images: bool = False,
 ) -> Path:
     """Write `report.html` and `report.md` into the folder, tables and pictures into its `report`, and return the page.
 
@@ -24,6 +30,7 @@ def build(
         judge: whose verdicts count, where there are several.
         kept: the positive score at which methods are compared.
         reference: the setting or curve that the others are compared with; by default the first of value sign flip.
+        images: also write `report/images.jsonl`, a line for each image with its row and its verdict.
 
     Raises:
         RequestError: no rows, several judges and none chosen, an unknown reference, a method without dev rows, or a
@@ -38,4 +45,6 @@ def build(
     charts = plots.draw(content, folder / "report")
     shown = examples.choose(content, pairs, folder)
     files.write(content, costs, folder)
+    if images:
+        files.write_images(records.judged(folder, judge), folder / "report" / "images.jsonl")
     return page.write(folder / "report.html", content, costs, charts, shown)

@@ -67,8 +67,9 @@ class Matched:
 
 @dataclass(frozen=True)
 class Group:
-    """The scores of a kind of pairs, by setting."""
+    """The scores of the pairs of one kind, or about one object, by setting."""
 
+    by: str
     name: str
     pairs: int
     scores: Mapping[str, tuple[float | None, float | None]]
@@ -193,20 +194,23 @@ def _stand_in(mixture: Mixture | None, tables: Mapping[str, Table], labels: Sequ
 
 
 def _groups(tables: Mapping[str, Table], pairs: Mapping[str, Pair], labels: Sequence[str]) -> list[Group]:
-    """Scores by the kind of pair, or by its object where the suite has no kinds; none where it has neither."""
-    members: dict[str, set[str]] = {}
-    for pair in pairs.values():
-        name = pair.about.get("kind") or pair.about.get("object")
-        if name is not None:
-            members.setdefault(name, set()).add(pair.id)
+    """Scores by the kind of pair, then by its object; a suite that tells neither has no groups."""
     groups = []
-    for name, ids in sorted(members.items()):
-        parts = {label: {key: row for key, row in tables[label].items() if key[0] in ids} for label in labels}
-        scores = {
-            label: (_mean(column(part, "positive")), _mean(column(part, "negative"))) for label, part in parts.items()
-        }
-        groups.append(Group(name, len(ids), scores))
+    for by in ("kind", "object"):
+        members: dict[str, set[str]] = {}
+        for pair in pairs.values():
+            if name := pair.about.get(by):
+                members.setdefault(name, set()).add(pair.id)
+        groups += [Group(by, name, len(ids), _means(tables, ids, labels)) for name, ids in sorted(members.items())]
     return groups
+
+
+def _means(
+    tables: Mapping[str, Table], ids: set[str], labels: Sequence[str]
+) -> dict[str, tuple[float | None, float | None]]:
+    """Positive and negative score of each setting over these pairs."""
+    parts = {label: {key: row for key, row in tables[label].items() if key[0] in ids} for label in labels}
+    return {label: (_mean(column(part, "positive")), _mean(column(part, "negative"))) for label, part in parts.items()}
 
 
 def _mean(values: Column) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from vsf.bench import journal
 from vsf.bench import rows as records
 from vsf.bench.report.content import Against, Content, Scores
-from vsf.bench.rows import Score
+from vsf.bench.rows import Row, Score, Verdict
 from vsf.bench.stats.bootstrap import Interval
 from vsf.bench.stats.tables import METRICS
 
@@ -59,6 +60,19 @@ def write(content: Content, spent: Costs, folder: Path) -> None:
         journal.write(folder / "report" / f"{name}.csv", stream.getvalue().encode())
 
 
+def write_images(images: Sequence[tuple[Row, Verdict | None]], file: Path) -> None:
+    """Write a JSON line for each image: its row and what the judge said, which is null where it was not asked yet.
+
+    Raises RequestError.
+    """
+    unasked = dict.fromkeys(Verdict.model_fields)
+    lines = [
+        json.dumps({**(verdict.model_dump(mode="json") if verdict else unasked), **row.model_dump(mode="json")})
+        for row, verdict in images
+    ]
+    journal.write(file, "".join(f"{line}\n" for line in lines).encode())
+
+
 def settings_table(content: Content) -> list[list[object]]:
     """Every setting with its scores and their intervals, under a line of names."""
     head = ["label", "method", "strength", "images", "unscored", *_score_names(), "median_seconds", *_AGAINST]
@@ -81,10 +95,12 @@ def matched_table(content: Content) -> list[list[object]]:
 
 
 def groups_table(content: Content) -> list[list[object]]:
-    """The scores of every kind of pair, one line for each setting shown."""
-    lines: list[list[object]] = [["group", "pairs", "label", "positive", "negative"]]
+    """The scores of every kind of pair and of every object, one line for each setting shown."""
+    lines: list[list[object]] = [["by", "group", "pairs", "label", "positive", "negative"]]
     lines += [
-        [group.name, group.pairs, label, *pair] for group in content.groups for label, pair in group.scores.items()
+        [group.by, group.name, group.pairs, label, *pair]
+        for group in content.groups
+        for label, pair in group.scores.items()
     ]
     return lines
 

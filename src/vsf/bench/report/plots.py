@@ -119,5 +119,6 @@ def _name(axes: Axes, ends: Sequence[tuple[str, Point, str]]) -> None:
             va="center",
             fontweight="bold",
             annotation_clip=False,
+            parse_math=False,  # a dollar sign in a label is one
             arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.35, "linewidth": 0.8, "shrinkB": 4},
         )
