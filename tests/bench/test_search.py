@@ -92,7 +92,7 @@ def test_the_table_has_every_setting_once_with_what_it_was_scored_on():
 
 
 def test_the_margin_is_the_spread_of_a_difference_of_two_samples():
-    assert margin(0.5, 100, 400) == pytest.approx(math.sqrt(0.25 / 100 + 0.25 / 400))
+    assert margin(0.5, 100, 400) == pytest.approx(1.64 * math.sqrt(0.25 / 100 + 0.25 / 400))
     assert margin(0.97, 384, 800) < margin(0.97, 64, 800)
 
 

@@ -10,6 +10,7 @@ from vsf.tiny.renderer import LOOKS, render
 from vsf.tiny.scenes import (
     BACKGROUNDS,
     COLOURS,
+    MAX_WORDS,
     OBJECTS,
     PARTS,
     STYLES,
@@ -19,6 +20,7 @@ from vsf.tiny.scenes import (
     is_held_out,
     prompt_pairs,
     sample_scene,
+    with_essentials,
     without_parts,
 )
 from vsf.tiny.words import WORDS
@@ -180,6 +182,27 @@ def test_a_caption_loses_its_parts_and_nothing_else():
             assert left == list(words)
 
 
+def test_the_caption_with_essential_parts_names_each_once_and_changes_nothing_else():
+    longer = {
+        "a red car on snow": "a red car with wheels and windows on snow",
+        "a green table with apples": "a green table with apples and legs",
+        "sketchy boat in the city": "sketchy boat with a sail in the city",
+        "a house with windows and a roof and a door": "a house with windows and a roof and a door",
+        "wheels on snow": "wheels on snow",
+        "a red car and a blue house": "a red car and a blue house",
+        "": "",
+    }
+    assert {text: with_essentials(text) for text in longer} == longer
+    for scene, words in TOLD[:3000]:
+        said = with_essentials(" ".join(words)).split()
+        if len(scene.things) == 1 and scene.things[0].body:
+            assert all(said.count(part) == 1 for part in OBJECTS[scene.things[0].object].essential)
+            assert len(said) <= MAX_WORDS
+            assert Counter(words) <= Counter(said)
+        else:
+            assert said == list(words)
+
+
 def test_training_never_sees_a_held_out_combination():
     assert not any(held_out_combinations(scene) for scene in SCENES)
 
@@ -231,10 +254,18 @@ def test_prompt_pairs_ask_away_an_essential_part_that_the_prompt_does_not_name(s
 
 
 def test_dev_pairs_use_only_what_training_may_show():
-    for pair in prompt_pairs(800, seed=2, split="dev"):
+    for pair in prompt_pairs(519, seed=2, split="dev"):
         assert not held_out_combinations(
             alone(pair.object, OBJECTS[pair.object].parts, colour=pair.colour, background=pair.background)
         )
+
+
+def test_dev_has_as_many_pairs_of_each_object_and_part_as_test():
+    dev, test = (
+        Counter((pair.object, pair.negative) for pair in prompt_pairs(519, seed=5, split=split))
+        for split in ("dev", "test")
+    )
+    assert dev == test
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])

@@ -9,11 +9,11 @@ estimate rests on all images of its form, not on those of one scale. The search 
 2. For each bound the PROMISING forms, around the largest scale that keeps the bound, on FINE prompts.
 3. For each bound the FINALISTS among the forms, at the scale that now seems the largest, on FINAL prompts.
 
-To keep a bound is to exceed it by a margin, one standard error of the difference between a dev and a test sample, with
-a quality within QUALITY_LOSS of no guidance: a setting that only just holds on dev prompts misses on test prompts every
-other time. Chosen is, among the finalists, the form that seems to remove most, at the scale where it has come to the
-margin. Where no form leaves the margin the bound itself has to do; where not even no guidance keeps it the scale is the
-smallest: the figure tells how far off the model is.
+To keep a bound is to exceed it by a margin, SURE standard errors of the difference between a dev and a test sample,
+with a quality within QUALITY_LOSS of no guidance: a setting that only just holds on dev prompts misses on test prompts
+every other time, and nineteen of twenty are to hold. Chosen is, among the finalists, the form that seems to remove
+most, at the scale where it has come to the margin. Where no form leaves the margin the bound itself has to do; where
+not even no guidance keeps it the scale is the smallest: the figure tells how far off the model is.
 
 One setting for each bound goes on to the test prompts: to choose there again would be to tune on them.
 """
@@ -33,6 +33,7 @@ NONE = Setting("none", vsf.method("none"))
 QUALITY_LOSS = 0.05
 COARSE, FINE, FINAL = 64, 128, 384  # dev prompts
 PROMISING, FINALISTS = 2, 3
+SURE = 1.64  # standard errors that one sample of twenty exceeds
 SCALES = (1.0, 2.0, 4.0, 8.0)
 AROUND = (0.8, 1.0, 1.25)
 FINEST, LARGEST = 0.1, 10.0  # scales
@@ -51,6 +52,7 @@ class Form:
     special_tokens: Literal["keep", "strip"] = "strip"
     offset: float = 0.0
     schedule: vsf.Schedule = EVERYWHERE
+    in_context: bool = False
 
     def at(self, scale: float) -> Setting:
         """The setting of this scale, named after what it sets."""
@@ -59,21 +61,23 @@ class Form:
         when = self.schedule
         told += [f"steps={when.start:g}–{when.end:g}"] if (when.start, when.end) != (0, 1) else []
         told += [f"layers={'+'.join(map(str, when.layers))}"] if when.layers is not None else []
+        told += ["in context"] if self.in_context else []
         method = vsf.ValueSignFlip(
             scale=scale, offset=self.offset, orthogonal=self.orthogonal, special_tokens=self.special_tokens
         )
-        return Setting(" ".join(told), method, schedule=when)
+        return Setting(" ".join(told), method, schedule=when, in_context=self.in_context)
 
 
+WINDOW, LATE = (vsf.Schedule(start=start, end=0.75, layers="0-1") for start in (0.0, 0.125))
 FORMS = (
     Form(),
     Form(special_tokens="keep"),
-    Form(orthogonal=False),
     Form(orthogonal=False, special_tokens="keep"),
-    Form(offset=-1.0),
-    Form(offset=1.0),
-    Form(schedule=vsf.Schedule(start=0.125)),
-    Form(schedule=vsf.Schedule(start=0.25, end=0.75)),
+    Form(special_tokens="keep", schedule=WINDOW),
+    Form(special_tokens="keep", in_context=True),
+    Form(special_tokens="keep", schedule=WINDOW, in_context=True),
+    Form(special_tokens="keep", schedule=LATE, in_context=True),
+    Form(orthogonal=False, special_tokens="keep", schedule=WINDOW, in_context=True),
 )
 
 
@@ -146,8 +150,8 @@ def rounded(scale: float) -> float:
 
 
 def margin(bound: float, dev_images: int, test_images: int) -> float:
-    """One standard error of the difference between the shares seen in two samples when the share is `bound`."""
-    return math.sqrt(bound * (1 - bound) * (1 / dev_images + 1 / test_images))
+    """SURE standard errors of the difference between the shares seen in two samples when the share is `bound`."""
+    return SURE * math.sqrt(bound * (1 - bound) * (1 / dev_images + 1 / test_images))
 
 
 def scored(rows: Sequence[Row]) -> dict[str, float | None]:
