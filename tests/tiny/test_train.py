@@ -23,6 +23,7 @@ CONFIG = {
         "learning_rate": 1e-4,
         "guidance_scale": 2.0,
         "part_scale": 1.0,
+        "essential_scale": 1.0,
         "step_counts": [4, 8],
         "teacher_substeps": 2,
     },
@@ -64,17 +65,18 @@ def test_every_stage_runs_and_both_models_come_out(tmp_path):
     assert different(tmp_path / "run" / "tiny-base", tmp_path / "run" / "tiny") == [WEIGHTS]
 
 
-def test_the_students_teacher_is_pushed_from_the_empty_caption_and_from_the_one_without_parts():
-    told = torch.tensor([[1.0], [2.0], [5.0]])  # said to the caption, the empty one, the one without parts
+def test_the_students_teacher_is_pushed_from_three_other_captions():
+    # what it says to the caption, the empty one, the one without parts, and the one with the essential ones
+    told = torch.tensor([[1.0], [2.0], [5.0], [4.0]])
 
     def teacher(latents, sigma, tokens):
-        assert len(latents) == len(sigma) == len(tokens)
-        return told[: len(tokens)]
+        assert len(latents) == len(sigma) == len(tokens) == 4
+        return told
 
     one = torch.zeros(1, 1)
-    push = stages.Push(guidance_scale=3.0, part_scale=0.5)
-    assert push.velocity(teacher, one, one[0], [one, one, one]).tolist() == [[1 + 2 * (1 - 2) + 0.5 * (1 - 5)]]
-    assert push.velocity(teacher, one, one[0], [one, one]).tolist() == [[1 + 2 * (1 - 2)]]
+    push = stages.Push(guidance_scale=3.0, part_scale=0.5, essential_scale=2.0)
+    expected = 1 + 2 * (1 - 2) + 0.5 * (1 - 5) + 2 * (1 - 4)
+    assert push.velocity(teacher, one, one[0], [one] * 4).tolist() == [[expected]]
 
 
 def test_a_warm_run_keeps_the_shipped_latents(tmp_path, monkeypatch):

@@ -106,24 +106,27 @@ def teacher_loss(
 
 @dataclass(frozen=True)
 class Push:
-    """How far the teacher's velocity is pushed away from that of the empty caption, and of a caption without parts.
+    """How far the teacher's velocity is pushed away from that of other captions (Liu et al., arXiv:2206.01714).
 
-    guidance_scale: classifier-free guidance as usual; it also pushes what an object nearly always has into the picture.
-    part_scale: the push from the caption without its parts, so that a part that is named is drawn; 0 is none. (Liu et
-        al., arXiv:2206.01714, compose guidance in this way.)
+    guidance_scale: from the empty one: classifier-free guidance as usual; 1 is none.
+    part_scale: from the one without parts, so that a part that is named is drawn.
+    essential_scale: from the one that names what its object nearly always has, too. The usual guidance draws that more
+        often than it is there in the world; this takes it back, and objects stay as clear as guidance makes them.
     """
 
     guidance_scale: float
     part_scale: float
+    essential_scale: float
 
     def velocity(
         self, teacher: Denoiser, latents: Tensor, sigma: Float[Tensor, " batch"], texts: Sequence[Tensor]
     ) -> Float[Tensor, "batch channels height width"]:
-        """The velocity for `texts`: tokens of captions, of empty ones and, where needed, of those without parts."""
+        """The velocity for `texts`: tokens of captions, empty ones, those without parts, those with essential ones."""
         count = len(texts)
         every = teacher(torch.cat([latents] * count), torch.cat([sigma] * count), torch.cat([*texts]))
         conditional, *others = every.chunk(count)
-        pushes = zip((self.guidance_scale - 1, self.part_scale), others, strict=False)
+        scales = (self.guidance_scale - 1, self.part_scale, self.essential_scale)
+        pushes = zip(scales, others, strict=True)
         pushed: Tensor = sum((scale * (conditional - other) for scale, other in pushes), conditional)
         return pushed
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from vsf.tiny import folder, model, patch_code, read, stages
 from vsf.tiny.data import Window, chunks, to_pixels
 from vsf.tiny.loop import Stage, first_step, load_average, train
-from vsf.tiny.scenes import Scene, without_parts
+from vsf.tiny.scenes import Scene, with_essentials, without_parts
 
 RECIPE = Path(__file__).with_name("train.toml")
 STAGES = ("encoder", "decoder", "teacher", "student")
@@ -81,14 +81,13 @@ class Trainer:
         student, teacher = self._denoiser(), self._frozen_teacher()
         student.encoders.requires_grad_(False)  # distilled or not, the models share their text encoders
         grids = [stages.step_grid(self.pipe.scheduler, count) for count in options["step_counts"]]
-        push = stages.Push(options["guidance_scale"], options["part_scale"])
+        push = stages.Push(options["guidance_scale"], options["part_scale"], options["essential_scale"])
         window = self._window("student")
 
         def loss(step: int) -> Tensor:
             rng, generator = self._randomness("student", step)
             latents, captions = self._visit(window, step, rng)
-            told = [captions, [""] * len(captions)]
-            told += [[without_parts(caption) for caption in captions]] if push.part_scale else []
+            told = [captions, [""] * len(captions), [*map(without_parts, captions)], [*map(with_essentials, captions)]]
             texts = [self._tokens(some)[0] for some in told]
             walk = stages.random_walks(grids, len(latents), options["teacher_substeps"], rng).to(self.device)
             return stages.student_loss((student, teacher), latents, texts, walk, push, generator)
@@ -174,7 +173,7 @@ def main(
     config: Annotated[Path, typer.Option(help="The recipe.")] = RECIPE,
     only: Annotated[str, typer.Option(help="Comma-separated stages to run.")] = ",".join(STAGES),
     warm: Annotated[
-        bool, typer.Option(help="Start from the shipped weights instead of random ones, and keep their latents.")
+        bool, typer.Option(help="Start from the shipped teacher instead of random weights, and keep its latents.")
     ] = False,
 ) -> None:
     """Train the embedded models; run again to go on where it stopped."""
@@ -184,7 +183,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     options = tomllib.loads(config.read_text())
     torch.manual_seed(options["seed"])
-    trainer = Trainer(read(folder()) if warm else model.pipeline(), options, out)
+    trainer = Trainer(read(folder(EXPORTS["teacher"])) if warm else model.pipeline(), options, out)
     for stage in STAGES:
         if stage in only.split(","):
             getattr(trainer, stage)()
@@ -192,7 +191,7 @@ def main(
         elif warm and stage not in EXPORTS:
             finished = True  # another world would give another code, and latents that no shipped weights know
         else:
-            finished = trainer.load(stage)
+            finished = trainer.load(stage) or (warm and stage == "teacher")  # the pipeline began as the shipped one
         if finished and stage in EXPORTS:
             export(trainer.pipe, out, EXPORTS[stage])
 
