@@ -28,9 +28,9 @@ def pipeline(name="SkyReelsV2Pipeline", model=transformer, **extra):
     return tiny_wan.pipeline(getattr(host, name), model, **extra)
 
 
-def forced():
+def forced(name="SkyReelsV2DiffusionForcingPipeline"):
     """Every frame has a scheduler of its own, which has to know times without being told the first one."""
-    pipe = pipeline("SkyReelsV2DiffusionForcingPipeline", forced_transformer)
+    pipe = pipeline(name, forced_transformer)
     pipe.scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
     return pipe
 
@@ -94,6 +94,16 @@ VARIANTS = [
         "skyreels_v2 image to video",
         from_a_picture,
         {**tiny_wan.SETTINGS, "guidance_scale": 1.0, "image": tiny_wan.FRAME},
+    ),
+    Variant(
+        "skyreels_v2 forced, from a picture",
+        partial(forced, "SkyReelsV2DiffusionForcingImageToVideoPipeline"),
+        {**SETTINGS, "image": tiny_wan.FRAME},
+    ),
+    Variant(
+        "skyreels_v2 forced, longer than a video",
+        partial(forced, "SkyReelsV2DiffusionForcingVideoToVideoPipeline"),
+        {**SETTINGS, "num_frames": 9, "base_num_frames": 9, "overlap_history": 1, "video": [tiny_wan.FRAME] * 5},
     ),
     Variant(
         "skyreels_v2 one part after another",
