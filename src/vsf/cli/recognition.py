@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vsf.errors import RequestError, UnsupportedAttentionError
-from vsf.families import FAMILIES
-from vsf.families.base import Family
-from vsf.families.refused import PIPELINES, REFUSED
+from vsf.errors import RequestError, UnsupportedAttentionError, UnsupportedPipelineError
+from vsf.families import FAMILIES, find_family
+from vsf.families.refused import REFUSED
+from vsf.guidance import Unguided
 from vsf.hooks import Twins
 
 HOW_TO = "docs/how-to/add-a-family.md"
@@ -57,7 +57,7 @@ def recognise(folder: str | Path) -> list[Recognised]:
     """Look at each denoiser of a diffusers folder. Raises RequestError for what is no such folder."""
     index = _json(Path(folder) / "model_index.json")
     parts = {name: value[-1] for name, value in index.items() if isinstance(value, list) and value[-1]}
-    named = {name: cls for name, cls in parts.items() if name.startswith(_DENOISERS) or _family_of(cls)}
+    named = {name: cls for name, cls in parts.items() if name.startswith(_DENOISERS) or any(_families_with(cls))}
     if not named:
         raise RequestError(f"{folder} has no {', '.join(_DENOISERS)} in its model_index.json: nothing here draws")
     return [_recognised(index.get("_class_name", "?"), cls, Path(folder) / name) for name, cls in named.items()]
@@ -74,23 +74,40 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _recognised(pipeline: str, denoiser: str, folder: Path) -> Recognised:
-    family, model = _family_of(denoiser), _without_weights(denoiser, folder)
-    name = "" if family is None else family.name
+    model = _without_weights(denoiser, folder)
     if model is None:
+        name = next(_families_with(denoiser), "")
         return Recognised(pipeline, denoiser, name, (), (), f"this diffusers has no {denoiser}: another version has it")
-    if family is None:
+    target = _stand_in(pipeline, model)
+    try:
+        family = find_family(target)
+    except UnsupportedPipelineError:
         layers = {path: part for path, part in model.named_modules() if hasattr(part, "processor")}
         reason = REFUSED.get(denoiser, f"no family knows {denoiser}; {HOW_TO} says how to add one")
         arguments = tuple(inspect.signature(type(model).forward).parameters)[1:]
         return Recognised(pipeline, denoiser, "", tuple(_grouped(layers)), arguments, reason)
-    guided = {path: layer for path, (layer, _) in family.attention_layers(model).items()}
-    groups = tuple(_grouped(guided))
-    reason = PIPELINES.get(pipeline) or next((group.obstacle for group in groups if group.obstacle), "")
-    return Recognised(pipeline, denoiser, name, groups, (), reason)
+    try:
+        family.check(target, Unguided())
+        groups, reason = (
+            tuple(_grouped({path: layer for path, (layer, _) in family.attention_layers(model).items()})),
+            "",
+        )
+    except (UnsupportedPipelineError, UnsupportedAttentionError) as error:
+        groups, reason = (), str(error)
+    obstacles = (group.obstacle for group in groups if group.obstacle)
+    return Recognised(pipeline, denoiser, family.name, groups, (), reason or next(obstacles, ""))
 
 
-def _family_of(denoiser: str) -> Family | None:
-    return next((family for family in FAMILIES.values() if denoiser in family.denoisers), None)
+def _families_with(denoiser: str) -> Iterator[str]:
+    return (family.name for family in FAMILIES.values() if denoiser in family.denoisers)
+
+
+def _stand_in(pipeline: str, model: nn.Module) -> Any:
+    """Make an object that families take for a pipeline of that class, with this denoiser and nothing else."""
+    import diffusers
+
+    host = getattr(diffusers, pipeline, object)
+    return object.__new__(type(pipeline, (host,), {"components": {"denoiser": model}}))
 
 
 def _without_weights(denoiser: str, folder: Path) -> nn.Module | None:

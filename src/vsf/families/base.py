@@ -14,7 +14,7 @@ from vsf.context import GAP, contexts, own_tokens
 from vsf.emphasis import Characters
 from vsf.encode import Negative, NegativeRows, Share
 from vsf.errors import KnobError, LayoutError, PromptError, UnsupportedAttentionError, UnsupportedPipelineError
-from vsf.families.refused import PIPELINES, refuse_shared_scales
+from vsf.families.refused import refuse_shared_scales, why_not
 from vsf.grid import Grid
 from vsf.guidance import Guidance
 from vsf.hooks import Override
@@ -204,15 +204,10 @@ class Family(ABC):
         """Raise KnobError or UnsupportedPipelineError for what this family cannot do."""
         if getattr(method, "layout", "paper") == "reference" and not self.has_reference_layout:
             raise KnobError(f'layout="reference" exists for sd3 only, not for {self.name}; use layout="paper"')
-        if reason := PIPELINES.get(type(target).__name__):
+        if reason := why_not(type(target)):
             raise UnsupportedPipelineError(f"{type(target).__name__} cannot be guided: {reason}")
         for denoiser in self.denoisers_of(target):
             refuse_shared_scales(denoiser)
-        if hasattr(type(target), "do_perturbed_attention_guidance"):
-            raise UnsupportedPipelineError(
-                f"{type(target).__name__} swaps its attention processors during a run and cannot be guided; "
-                "use the pipeline without perturbed attention"
-            )
 
     def conditional_rows(self, pipe: Any, arguments: Mapping[str, Any]) -> list[bool]:
         """Tell for each row of a denoiser call whether it stands for the positive prompt.
