@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from diffusers import modular_pipelines
@@ -12,7 +13,7 @@ import tiny_pipelines as tiny
 import vsf
 from families import tiny_beside_pipelines as beside
 from families import tiny_ernie, tiny_flux, tiny_flux2, tiny_ltx2, tiny_masked, tiny_qwen_image, tiny_unet, tiny_wan
-from families.harness import OFF, STRONG, difference
+from families.harness import OFF, STRONG, DenoiserRows, difference
 from vsf.diffusers import VSFGuider
 
 NEVER = {"stop": 0.0}  # asks for a negative prompt and does not guide; some pipelines cannot do without the former
@@ -130,6 +131,42 @@ def test_a_modular_pipeline_without_a_guider_is_guided_by_guide(name):
     case = WITHOUT_GUIDER[name]
     pipe, ordinary = case.build()
     assert_guided(case, pipe, vsf.encode(ordinary, "wheels"))
+
+
+@pytest.mark.parametrize("name", [*TOLD, *UNTOLD])
+def test_the_call_without_the_prompt_is_left_alone_under_a_guider_that_makes_one(name):
+    case = {**TOLD, **UNTOLD}[name]
+    pipe, ordinary = case.build(**NEVER)
+    pipe.update_components(**{name: diffusers.ClassifierFreeGuidance(guidance_scale=3.0) for name in case.guiders})
+    recorder = DenoiserRows(getattr(pipe, "unet" if name == "sdxl" else "transformer"))
+    settings = {"num_inference_steps": 1, "negative_prompt": "ugly"}
+    case.run(pipe, **settings)
+    plain, recorder.rows = recorder.rows, []
+    with vsf.guide(pipe, negative=vsf.encode(ordinary, "wheels"), method=STRONG):
+        case.run(pipe, **settings)
+    assert [torch.equal(*pair) for pair in zip(recorder.rows, plain, strict=True)] == [False, True]
+
+
+def test_an_attached_modular_pipeline_takes_what_was_encoded_and_follows_a_schedule():
+    case = TOLD["wan"]
+    pipe, ordinary = case.build(**NEVER)
+    plain, negative = case.run(pipe), vsf.encode(ordinary, "wheels")
+    with vsf.guide(pipe, negative=negative, method=STRONG):
+        everywhere = case.run(pipe)
+    report = vsf.attach(pipe, method=STRONG, schedule=vsf.Schedule(end=0.5))
+    first = case.run(pipe, negative_prompt=negative)
+    vsf.detach(pipe)
+    assert (report.steps, report.skipped) == (1, 1)
+    assert difference(first, everywhere) > 1e-4
+    assert difference(first, plain) > 1e-4
+    assert torch.equal(case.run(pipe), plain)
+
+
+def test_the_method_that_calls_the_model_twice_is_left_to_the_guider():
+    pipe, ordinary = TOLD["wan"].build(**NEVER)
+    negative = vsf.encode(ordinary, "wheels")
+    with pytest.raises(vsf.KnobError, match="ClassifierFreeGuidance"), vsf.guide(pipe, negative=negative, method="cfg"):
+        pass
 
 
 def test_a_modular_pipeline_does_not_encode_and_says_what_does():
