@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import diffusers
@@ -12,7 +13,17 @@ from diffusers import modular_pipelines
 import tiny_pipelines as tiny
 import vsf
 from families import tiny_beside_pipelines as beside
-from families import tiny_ernie, tiny_flux, tiny_flux2, tiny_ltx2, tiny_masked, tiny_qwen_image, tiny_unet, tiny_wan
+from families import (
+    tiny_ernie,
+    tiny_flux,
+    tiny_flux2,
+    tiny_krea2,
+    tiny_ltx2,
+    tiny_masked,
+    tiny_qwen_image,
+    tiny_unet,
+    tiny_wan,
+)
 from families.harness import OFF, STRONG, DenoiserRows, difference
 from vsf.diffusers import VSFGuider
 
@@ -67,6 +78,12 @@ TOLD = {
     "wan": Modular("WanBlocks", tiny_wan.pipeline, CLIP),
     "wan image to video": Modular("WanImage2VideoAutoBlocks", tiny_wan.image_pipeline, FROM_A_FRAME),
     "wan 2.2": Modular("Wan22Blocks", tiny_wan.two_stages, CLIP, guiders=("guider", "guider_2")),
+    "krea2": Modular(
+        "Krea2AutoBlocks",
+        partial(tiny_krea2.pipeline, range(2, 36, 3), depth=36),
+        SIZE,
+        {"prompt_template_encode_start_idx": 34, "prompt_template_encode_num_suffix_tokens": 5},
+    ),
     "ernie": Modular("ErnieImageAutoBlocks", tiny_ernie.pipeline, SIZE),
     "hunyuan_video15": Modular(
         "HunyuanVideo15AutoBlocks",
