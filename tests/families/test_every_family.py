@@ -154,7 +154,7 @@ def test_a_pipeline_is_guided_and_otherwise_unchanged(case):
 
 
 COMPILED_AGAIN = {"z_image", "lumina2", "hunyuan_video", "hunyuan_image", "hunyuan_video15", "krea2", "qwen_image"}
-COMPILED_AGAIN |= {"wan image to video", "wan animate", "ernie", "hidream", "chronoedit", "ovis"}
+COMPILED_AGAIN |= {"wan image to video", "wan animate", "framepack", "ernie", "hidream", "chronoedit", "ovis"}
 
 
 @pytest.mark.families

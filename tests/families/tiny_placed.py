@@ -127,6 +127,7 @@ def read_by_fibo(pipe, text):
 
 
 STEPS = {"num_inference_steps": 2, "output_type": "latent", "guidance_scale": 1.0, "height": 8, "width": 12}
+FIBO = {**STEPS, "height": 32, "width": 48}
 CFG = {"guidance_scale": 3.0, "negative_prompt": "ugly"}
 LAYERS = {r"(single_)?transformer_blocks\.\d+\.attn": ("text", "image")}
 
@@ -169,7 +170,7 @@ PIPELINES = [
     PipelineCase(
         name="fibo",
         build=fibo_pipeline,
-        settings={**STEPS, "height": 32, "width": 48},
+        settings=FIBO,
         text=read_by_fibo,
         special=[False, False],
         cfg=CFG,
