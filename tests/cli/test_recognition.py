@@ -95,6 +95,31 @@ def test_what_keeps_a_model_of_a_known_family_from_being_guided_is_told(vsf, tmp
     assert reason in found["missing"]
 
 
+@pytest.mark.parametrize(
+    ("name", "family", "guided"),
+    [
+        ("WanPipeline", "wan", True),
+        ("KolorsPipeline", "kolors", True),
+        ("tiny", "sd3", True),
+        ("Flux2KleinKVPipeline", "flux2", False),
+        ("AllegroPipeline", "", False),
+    ],
+)
+def test_a_pipeline_is_told_by_its_class_and_an_embedded_model_by_its_name(vsf, name, family, guided):
+    code, out, _ = vsf("doctor", name, "--json")
+    (found,) = json.loads(out)
+    assert (code, found["family"], found["guided"]) == (int(not guided), family, guided)
+    assert found["layers"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("HiDreamImagePipeline", "give the folder"), ("NoPipeline", "no pipeline class of diffusers")]
+)
+def test_what_cannot_be_told_by_its_name_is_refused(vsf, name, words):
+    code, _, err = vsf("doctor", name)
+    assert (code, words in err, "Traceback" in err) == (2, True, False)
+
+
 def test_a_denoiser_that_this_diffusers_lacks_is_told(vsf, tmp_path):
     folder = written(tmp_path / "m", "NewPipeline", "BrandNewTransformerModel", {})
     code, out, _ = vsf("doctor", folder)

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vsf import tiny
 from vsf.errors import RequestError, UnsupportedAttentionError, UnsupportedPipelineError
 from vsf.families import FAMILIES, find_family
+from vsf.families.base import Family
 from vsf.families.refused import REFUSED
 from vsf.guidance import Unguided
 from vsf.hooks import Twins
@@ -53,14 +55,50 @@ class Recognised:
         return {"guided": not self.missing, **asdict(self)}
 
 
-def recognise(folder: str | Path) -> list[Recognised]:
-    """Look at each denoiser of a diffusers folder. Raises RequestError for what is no such folder."""
-    index = _json(Path(folder) / "model_index.json")
+def recognise(name: str | Path) -> list[Recognised]:
+    """Look at each denoiser of a diffusers folder, of an embedded model, or of a pipeline class of diffusers.
+
+    Raises RequestError for what is none of them.
+    """
+    folder = tiny.folder(str(name)) if str(name) in tiny.MODELS else Path(name)
+    if not folder.exists():
+        if denoisers := _denoisers_of(str(name)):
+            return [_recognised(str(name), cls, _of_usual_size(cls)) for cls in denoisers]
+        raise RequestError(
+            f'"{name}" is no diffusers folder, no pipeline class of diffusers and none of {", ".join(tiny.MODELS)}.'
+        )
+    index = _json(folder / "model_index.json")
     parts = {name: value[-1] for name, value in index.items() if isinstance(value, list) and value[-1]}
     named = {name: cls for name, cls in parts.items() if name.startswith(_DENOISERS) or any(_families_with(cls))}
     if not named:
         raise RequestError(f"{folder} has no {', '.join(_DENOISERS)} in its model_index.json: nothing here draws")
-    return [_recognised(index.get("_class_name", "?"), cls, Path(folder) / name) for name, cls in named.items()]
+    configs = {part: _json(folder / part / "config.json") for part in named}
+    pipeline = index.get("_class_name", "?")
+    return [_recognised(pipeline, cls, _without_weights(cls, configs[part])) for part, cls in named.items()]
+
+
+def _denoisers_of(pipeline: str) -> list[str]:
+    """Name the denoisers that a pipeline class of diffusers is made with, () for what is no such class."""
+    import diffusers
+
+    cls = getattr(diffusers, pipeline, None) if "Pipeline" in pipeline else None
+    if cls is None:
+        return []
+    parameters = inspect.signature(cls.__init__).parameters.items()
+    taken = [(name, word) for name, taken in parameters for word in re.findall(r"\w+", str(taken.annotation))]
+    found = [word for name, word in taken if name.startswith(_DENOISERS) or any(_families_with(word))]
+    classes = {word: getattr(diffusers, word, None) for word in found}
+    return [word for word, cls in classes.items() if inspect.isclass(cls) and issubclass(cls, nn.Module)]
+
+
+def _of_usual_size(denoiser: str) -> nn.Module | None:
+    """Build a denoiser as large as diffusers makes it unasked. Raises RequestError where it has to be told."""
+    try:
+        return _without_weights(denoiser, {})
+    except TypeError:
+        raise RequestError(
+            f"{denoiser} has no usual size: give the folder of a model, with its configuration."
+        ) from None
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -73,8 +111,7 @@ def _json(file: Path) -> dict[str, Any]:
     return found
 
 
-def _recognised(pipeline: str, denoiser: str, folder: Path) -> Recognised:
-    model = _without_weights(denoiser, folder)
+def _recognised(pipeline: str, denoiser: str, model: nn.Module | None) -> Recognised:
     if model is None:
         name = next(_families_with(denoiser), "")
         return Recognised(pipeline, denoiser, name, (), (), f"this diffusers has no {denoiser}: another version has it")
@@ -86,16 +123,22 @@ def _recognised(pipeline: str, denoiser: str, folder: Path) -> Recognised:
         reason = REFUSED.get(denoiser, f"no family knows {denoiser}; {HOW_TO} says how to add one")
         arguments = tuple(inspect.signature(type(model).forward).parameters)[1:]
         return Recognised(pipeline, denoiser, "", tuple(_grouped(layers)), arguments, reason)
+    groups, reason = tuple(_grouped(_layers(family, model))), ""
     try:
         family.check(target, Unguided())
-        groups, reason = (
-            tuple(_grouped({path: layer for path, (layer, _) in family.attention_layers(model).items()})),
-            "",
-        )
+        family.attention_layers(model)
     except (UnsupportedPipelineError, UnsupportedAttentionError) as error:
-        groups, reason = (), str(error)
+        reason = str(error)
     obstacles = (group.obstacle for group in groups if group.obstacle)
     return Recognised(pipeline, denoiser, family.name, groups, (), reason or next(obstacles, ""))
+
+
+def _layers(family: Family, model: nn.Module) -> dict[str, nn.Module]:
+    """Return the layers to guide by name, {} where there is none."""
+    try:
+        return {path: layer for path, (layer, _) in family.attention_layers(model).items()}
+    except UnsupportedAttentionError:
+        return {}
 
 
 def _families_with(denoiser: str) -> Iterator[str]:
@@ -110,15 +153,15 @@ def _stand_in(pipeline: str, model: nn.Module) -> Any:
     return object.__new__(type(pipeline, (host,), {"components": {"denoiser": model}}))
 
 
-def _without_weights(denoiser: str, folder: Path) -> nn.Module | None:
-    """Build the denoiser from its configuration, with weights that hold no numbers; None if diffusers has it not."""
+def _without_weights(denoiser: str, config: Mapping[str, Any]) -> nn.Module | None:
+    """Build a denoiser from its configuration, with weights that hold no numbers; None if diffusers has it not."""
     import diffusers
 
     cls = getattr(diffusers, denoiser, None)
     if cls is None:
         return None
     with torch.device("meta"):
-        return cls.from_config(_json(folder / "config.json"))
+        return cls.from_config(dict(config))
 
 
 def _grouped(layers: Mapping[str, Any]) -> Iterator[Layers]:
