@@ -12,7 +12,13 @@ from packaging.version import Version
 
 from vsf.families.support import SINCE
 
-CAME = {**SINCE, "Kandinsky6Transformer3DModel": "0.42", "QwenImage21Transformer2DModel": "0.41"}
+CAME = {
+    **SINCE,
+    "QwenImage21Transformer2DModel": "0.41",
+    "BriaFibo2Transformer2DModel": "0.42",
+    "Kandinsky6Transformer3DModel": "0.42",
+    "Kandinsky6SRTransformer3DModel": "0.42",
+}
 """The release that brought a class."""
 
 

@@ -6,8 +6,8 @@ import torch
 
 import vsf
 from families import tiny_beside_pipelines as tiny
-from families import tiny_qwen_image, tiny_wan
-from families.harness import OFF, STRONG, difference
+from families import tiny_wan
+from families.harness import STRONG, difference
 from families.tiny_beside import hunyuan_video
 from tiny_pipelines import sd3_transformer
 from vsf.diffusers import VSFGuider
@@ -83,52 +83,6 @@ def test_a_picture_is_guided_alike():
         expected = picture(pipe)
     got = picture(tiny.hunyuan_image_pipeline(VSFGuider(knobs=KNOBS)), negative_prompt="wheels")
     assert difference(got, expected) <= 1e-6
-
-
-def modular(blocks, ordinary, guider):
-    """A modular pipeline with the parts of an ordinary one."""
-    pipe = blocks.init_pipeline()
-    wanted = {*pipe.component_names}
-    parts = {name: part for name, part in ordinary.components.items() if name in wanted}
-    pipe.update_components(**parts, guider=guider)
-    return pipe
-
-
-def modular_run(pipe, **settings):
-    generator = torch.Generator().manual_seed(0)
-    size = {"height": 32, "width": 48, "num_inference_steps": 2, "max_sequence_length": 512}
-    return pipe(prompt="a red car", generator=generator, output="latents", **size, **settings)
-
-
-def qwen_image():
-    """Cut off as many tokens before the prompt as the modular pipeline does, which does not ask the tokenizer."""
-    pipe = tiny_qwen_image.pipeline()
-    pipe.prompt_template_encode_start_idx = 34
-    return pipe
-
-
-MODULAR = {
-    "z_image": (diffusers.ZImageAutoBlocks, tiny.zimage_pipeline),
-    "qwen_image": (diffusers.QwenImageAutoBlocks, qwen_image),
-}
-
-
-@pytest.mark.parametrize("name", MODULAR)
-def test_a_modular_pipeline_is_guided_by_guide_and_by_the_guider(name):
-    blocks, build = MODULAR[name]
-    ordinary = build()
-    pipe = modular(blocks(), ordinary, diffusers.ClassifierFreeGuidance(**PLAIN))
-    plain, negative = modular_run(pipe), vsf.encode(ordinary, "wheels")
-    with vsf.guide(pipe, negative=negative, method=OFF):
-        assert torch.equal(modular_run(pipe), plain)
-    with vsf.guide(pipe, negative=negative, method=STRONG):
-        guided = modular_run(pipe)
-    assert difference(guided, plain) > 1e-4
-    pipe.update_components(guider=VSFGuider(knobs=KNOBS))
-    before = [type(part) for part in pipe.transformer.modules()]
-    assert difference(modular_run(pipe, negative_prompt="wheels"), guided) <= 1e-6
-    assert [type(part) for part in pipe.transformer.modules()] == before
-    assert pipe.guider.report.steps == 2
 
 
 def test_what_a_pipeline_fills_up_with_zeros_is_no_negative():

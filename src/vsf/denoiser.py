@@ -58,7 +58,7 @@ class GuidedDenoiser:
         for part, methods in self.session.family.overrides(self.inner, lambda: self.injection):
             undo.callback(swap_class(part, methods))
         methods = {"__call__": self.call}
-        if self.session.family.guidance == "calls" and hasattr(type(self.module), "cache_context"):
+        if self.session.takes_turns and hasattr(type(self.module), "cache_context"):
             methods["cache_context"] = self.branches.cache_context
         undo.callback(swap_class(self.module, methods, owner=self.session))
 
@@ -87,7 +87,7 @@ class GuidedDenoiser:
         if session.is_catching:
             raise Caught(arguments)
         text = family.text_of(arguments)
-        if family.guidance == "calls" and session.splits_calls and self.branches.is_unconditional(arguments, text):
+        if session.takes_turns and session.splits_calls and self.branches.is_unconditional(arguments, text):
             return original(module, *args, **kwargs)
         strength = session.strength()
         if strength == 0:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vsf.effect import Report
 from vsf.encode import Negative
-from vsf.errors import KnobError, NotGuidedError, PromptError
+from vsf.errors import KnobError, NotGuidedError, PromptError, UnsupportedPipelineError
 from vsf.families.base import Family
 from vsf.guidance import method as make_method
 from vsf.guidance import model_calls
@@ -30,8 +30,13 @@ class VSFGuider(BaseGuidance):
     start, stop: fractions of the steps between which it is on. enabled: False for no guidance at all.
 
     An omitted negative prompt is an empty one to the pipeline, whose marks are guided away from: use `disable()`.
+    Where a pipeline does not tell the words of a negative prompt from padding, `negative` takes them from `vsf.encode`.
+    A pipeline with several guiders, such as Wan 2.2, wants one for each.
     Raises UnknownNameError and KnobError; as the pipeline runs also PromptError and what `vsf.guide` raises.
     """
+
+    negative: Negative | None = None
+    """What `vsf.encode` returned, to guide away from in place of what the pipeline encodes; None for the latter."""
 
     _input_predictions = ["pred_cond"]  # noqa: RUF012 - the host wants a list
 
@@ -64,6 +69,14 @@ class VSFGuider(BaseGuidance):
         return True
 
     @property
+    def spatio_temporal_guidance_blocks(self) -> Any:
+        """What LTX-2 asks its guider for. Raises UnsupportedPipelineError."""
+        raise UnsupportedPipelineError(
+            "the guiders of modular LTX-2, one for the picture and one for the sound, share the calls of the denoiser, "
+            "so that neither can guide them; use LTX2Pipeline with vsf.guide"
+        )
+
+    @property
     def num_conditions(self) -> int:
         """Two, so that pipelines encode the negative prompt."""
         return 2
@@ -86,7 +99,8 @@ class VSFGuider(BaseGuidance):
             return
         if self._session is None or self._session.target is not denoiser:
             self._session = Session(denoiser, self._method, Schedule(), None)
-        self._session.use(_unpadded(self._session.family, self._negatives))
+        given = self.negative
+        self._session.use(_unpadded(self._session.family, self._negatives) if given is None else given)
         self._session.install()
         # The host does not clean up after an error, so the call itself does.
         self._session.undo.callback(swap_class(denoiser, {"__call__": self._called}, owner=self._session))
@@ -122,19 +136,29 @@ def _unpadded(family: Family, negatives: Mapping[str, Any]) -> Negative:
 
     Raises PromptError where there is no negative, or where padding cannot be told from words.
     """
-    texts = negatives.get(family.text)
+    if family.text not in negatives:
+        raise _untold(family)
+    texts = negatives[family.text]
     if texts is None:
         raise PromptError(f"the pipeline has no {family.text} for a negative prompt: pass negative_prompt=")
     if isinstance(texts, list):
         return Negative(tuple(texts))
-    mask = negatives.get(family.text_mask)
-    if mask is None and family.text_mask in negatives:
+    mask, lengths = negatives.get(family.text_mask), negatives.get(family.text_lengths)
+    if lengths is not None:
+        mask = torch.arange(texts.shape[1], device=lengths.device) < lengths[:, None]
+    elif mask is None and family.text_mask in negatives:
         mask = torch.ones(texts.shape[:2], dtype=torch.bool)
     if mask is None:
         mask = (texts != 0).any(-1)
         if bool(mask.all()):
-            raise PromptError(
-                f"a {family.name} pipeline does not tell the words of its negative prompt from padding; use "
-                "vsf.guide(pipe, negative=...), with the negative from vsf.encode and an ordinary pipeline"
-            )
+            raise _untold(family)
+    if family.encoder_sees_padding and not bool(mask.all()):
+        raise _untold(family)
     return Negative.from_padded(family.text_of(negatives), mask)
+
+
+def _untold(family: Family) -> PromptError:
+    return PromptError(
+        f"this {family.name} pipeline does not tell the words of its negative prompt from padding, or reads them with "
+        "it; give them to the guider: guider.negative = vsf.encode(ordinary, texts), with an ordinary pipeline"
+    )

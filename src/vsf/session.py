@@ -20,7 +20,7 @@ from vsf.errors import (
     PromptError,
 )
 from vsf.families import find_family
-from vsf.families.base import Negatives, halves
+from vsf.families.base import Negatives, class_names, halves
 from vsf.guidance import AUTO, Guidance, Unguided, model_calls
 from vsf.hooks import owner_of, swap_class
 from vsf.pace import Pace
@@ -75,6 +75,11 @@ class Session:
 
     def _take(self, method: Guidance, schedule: Schedule, region: Region | None) -> None:
         self.family.check(self.target, method)
+        if self._is_modular and model_calls(method) == 2:
+            raise KnobError(
+                f'"{method.name}" calls the denoiser twice in each step, which is for the guider of a modular pipeline '
+                "to do: give it diffusers.ClassifierFreeGuidance, or use an ordinary pipeline"
+            )
         self.pace = Pace(method) if getattr(method, "scale", None) == AUTO else None
         self.method, self.schedule, self.region = method, schedule, region
         if self.pipe is None and self._follows_steps:
@@ -221,9 +226,18 @@ class Session:
         return self.schedule.strength(self.family.fraction_done(self.pipe, self.schedule.over))
 
     @property
+    def takes_turns(self) -> bool:
+        """Whether positive and negative prompts have calls of their own, as in all modular pipelines, not one batch."""
+        return self.family.guidance == "calls" or self._is_modular
+
+    @property
     def splits_calls(self) -> bool:
         """Whether the pipeline may call the denoiser for its positive prompt and once more without it."""
         return self.pipe is not None and getattr(self.pipe, "do_classifier_free_guidance", True)
+
+    @property
+    def _is_modular(self) -> bool:
+        return "ModularPipeline" in class_names(self.pipe)
 
     @property
     def _follows_steps(self) -> bool:
@@ -237,7 +251,7 @@ class Session:
         """
         rows = self.family.conditional_rows(self.pipe, arguments)
         told = self.pipe is None or hasattr(type(self.pipe), "do_classifier_free_guidance")
-        if told or self.family.guidance == "calls" or len(rows) != 2 * self._samples:
+        if told or self.takes_turns or len(rows) != 2 * self._samples:
             return rows
         return halves(len(rows), first=self.family.guidance == "batch, conditional first")
 

@@ -37,6 +37,20 @@ def test_a_clip_is_written_with_its_note_and_repeated_from_it(draw, vsf, wan, tm
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "clip.json").read_bytes()
 
 
+def test_a_clip_starts_from_a_picture_which_image_to_video_asks_for(vsf, tmp_path):
+    tiny.image_pipeline().save_pretrained(tmp_path / "model")
+    tiny.FRAME.save(tmp_path / "first.png")
+    words = ("generate", "a red car", "--model", "model", "--steps", 1, "--size", "48x32", "--device", "cpu")
+    words += ("--negative", "wheels", "--frames", 5, "--out", "clip.mp4")
+    code, _, err = vsf(*words)
+    assert (code, "give it one with --image" in err) == (2, True)
+    code, _, err = vsf(*words, "--image", "first.png", "--report")
+    assert code == 0, err
+    assert count_frames_and_secs(tmp_path / "clip.mp4")[0] == 5
+    report = json.loads((tmp_path / "clip.report.json").read_text())
+    assert (report["family"], report["steps"]) == ("wan", 1)
+
+
 def test_a_report_of_a_clip_shows_its_first_frame(draw, tmp_path):
     code, _, err = draw("--negative", "wheels", "--frames", 5, "--out", "clip.mp4", "--report")
     assert code == 0, err

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from families import tiny_beside_pipelines as tiny
+from families import tiny_unet
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +66,58 @@ def test_a_refused_pipeline_is_told_with_the_reason(vsf, tmp_path):
     assert code == 1
     assert found["family"] == "z_image"
     assert "several texts" in found["missing"]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "family"),
+    [("StableDiffusionXLPipeline", "unet"), ("KolorsPipeline", "kolors"), ("MyPipeline", "unet")],
+)
+def test_families_that_share_a_denoiser_are_told_apart_by_the_pipeline(vsf, tmp_path, pipeline, family):
+    folder = written(tmp_path / "m", pipeline, "UNet2DConditionModel", tiny_unet.SIZES, "unet")
+    code, out, _ = vsf("doctor", folder, "--json")
+    (found,) = json.loads(out)
+    assert (code, found["family"]) == (0, family)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "changes", "reason"),
+    [
+        ("StableDiffusionPanoramaPipeline", {}, "diffusers has given it up"),
+        ("StableDiffusionPAGPipeline", {}, "without perturbed attention"),
+        ("StableDiffusionPipeline", {"cross_attention_norm": "group_norm"}, "normalises all text tokens together"),
+    ],
+)
+def test_what_keeps_a_model_of_a_known_family_from_being_guided_is_told(vsf, tmp_path, pipeline, changes, reason):
+    folder = written(tmp_path / "m", pipeline, "UNet2DConditionModel", {**tiny_unet.SIZES, **changes}, "unet")
+    code, out, _ = vsf("doctor", folder, "--json")
+    (found,) = json.loads(out)
+    assert (code, found["family"], found["guided"]) == (1, "unet", False)
+    assert reason in found["missing"]
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "guided"),
+    [
+        ("WanPipeline", "wan", True),
+        ("KolorsPipeline", "kolors", True),
+        ("tiny", "sd3", True),
+        ("Flux2KleinKVPipeline", "flux2", False),
+        ("AllegroPipeline", "", False),
+    ],
+)
+def test_a_pipeline_is_told_by_its_class_and_an_embedded_model_by_its_name(vsf, name, family, guided):
+    code, out, _ = vsf("doctor", name, "--json")
+    (found,) = json.loads(out)
+    assert (code, found["family"], found["guided"]) == (int(not guided), family, guided)
+    assert found["layers"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("HiDreamImagePipeline", "give the folder"), ("NoPipeline", "no pipeline class of diffusers")]
+)
+def test_what_cannot_be_told_by_its_name_is_refused(vsf, name, words):
+    code, _, err = vsf("doctor", name)
+    assert (code, words in err, "Traceback" in err) == (2, True, False)
 
 
 def test_a_denoiser_that_this_diffusers_lacks_is_told(vsf, tmp_path):

@@ -120,6 +120,7 @@ class Variant:
     name: str
     build: Callable[[], Any]
     settings: Mapping[str, Any]
+    prompt: str = "a red car"
 
     def __str__(self) -> str:
         return self.name

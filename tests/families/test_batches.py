@@ -12,7 +12,16 @@ import torch
 
 import vsf
 from families import tiny_beside_pipelines as beside
-from families import tiny_flux2, tiny_kandinsky5, tiny_ltx2, tiny_masked, tiny_wan
+from families import (
+    tiny_flux2,
+    tiny_kandinsky5,
+    tiny_ltx2,
+    tiny_masked,
+    tiny_placed,
+    tiny_skyreels_v2,
+    tiny_wan,
+    tiny_wan_animate,
+)
 from families.harness import STRONG, difference
 
 NEGATIVES = ["wheels", "an old tree"]
@@ -24,12 +33,15 @@ class Batch:
 
     prompts: of one length where the stock pipeline treats rows of a batch otherwise than alone.
     pictures: whether it wants a picture for each prompt, and takes them as one tensor.
+    tolerance: relative. Kandinsky 5 rounds its turned queries and keys to bfloat16, so that a last bit, which depends
+        on how the processor adds up a batch, becomes a step of 2e-5.
     """
 
     build: Callable[[], Any]
     settings: Mapping[str, Any]
     prompts: tuple[str, str] = ("a red car", "two old dogs")
     pictures: bool = False
+    tolerance: float = 1e-5
 
     def run(self, pipe, prompts, *seeds):
         pictures = {"image": torch.cat([self.settings["image"]] * len(prompts))} if self.pictures else {}
@@ -46,13 +58,16 @@ BATCHES = {
     "framepack over sections": Batch(beside.framepack_pipeline, SECTIONS, pictures=True),
     "hunyuan_video15": Batch(beside.hunyuan_video15_pipeline, CLIP_15),
     "hunyuan_video15 i2v": Batch(beside.from_a_picture, beside.FROM_A_PICTURE),
-    "kandinsky5": Batch(tiny_kandinsky5.pipeline, tiny_kandinsky5.ALONE, ("a red car", "two birds")),
+    "kandinsky5": Batch(tiny_kandinsky5.pipeline, tiny_kandinsky5.ALONE, ("a red car", "two birds"), tolerance=1e-4),
     "ltx2": Batch(tiny_ltx2.pipeline, {**tiny_ltx2.SETTINGS, "guidance_scale": 1.0}),
+    "wan animate": Batch(tiny_wan_animate.pipeline, tiny_wan_animate.PIPELINES[0].settings),
+    "chronoedit": Batch(tiny_skyreels_v2.edited, tiny_skyreels_v2.FROM_A_FRAME),
+    "fibo": Batch(tiny_placed.fibo_pipeline, tiny_placed.FIBO),
     "wan i2v": Batch(tiny_wan.image_pipeline, FROM_A_FRAME),
     "sana-sprint": Batch(tiny_masked.sprint, tiny_masked.SANA),
     "flux2 dev": Batch(tiny_flux2.dev, tiny_flux2.SETTINGS),
 }
-SLOW = ("framepack over sections", "hunyuan_video15 i2v", "wan i2v", "flux2 dev")
+SLOW = ("framepack over sections", "wan animate", "chronoedit", "hunyuan_video15 i2v", "wan i2v", "flux2 dev")
 
 
 @pytest.mark.parametrize(
@@ -67,4 +82,4 @@ def test_a_batch_of_prompts_is_what_each_is_alone(name):
         with vsf.guide(pipe, negative, method=STRONG) as report:
             alone = batch.run(pipe, prompts[row : row + 1], 3 + row)
         assert report.calls
-        assert difference(together[row : row + 1], alone) <= 1e-5
+        assert difference(together[row : row + 1], alone) <= batch.tolerance

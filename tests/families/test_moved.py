@@ -195,6 +195,15 @@ def test_one_scale_for_the_activations_of_all_tokens_is_refused():
         guided(case, model)
 
 
+def test_one_scale_of_torchao_for_the_activations_of_all_tokens_is_refused():
+    torchao = pytest.importorskip("torchao.quantization")
+    case = CASES["flux"]
+    model = case.model()
+    torchao.quantize_(model, torchao.Int8DynamicActivationInt8WeightConfig(granularity=torchao.PerTensor()))
+    with pytest.raises(vsf.UnsupportedPipelineError, match="one scale for all tokens"):
+        guided(case, model)
+
+
 def test_a_scale_for_each_token_of_the_activations_is_not():
     torchao = pytest.importorskip("torchao.quantization")
     case = CASES["flux"]

@@ -209,5 +209,14 @@ VARIANTS = [
     Variant("hunyuan_image distilled", hunyuan_image_pipeline, {**LATENT, "height": 128, "width": 192}),
     Variant("hunyuan_video15 i2v", from_a_picture, FROM_A_PICTURE),
     Variant("skyreels", skyreels_pipeline, {**CLIP, **STILL, "guidance_scale": 1.0, "true_cfg_scale": 1.0}),
-    Variant("framepack", framepack_pipeline, FRAMEPACK),
 ]
+PIPELINES.append(
+    PipelineCase(
+        name="framepack",
+        build=framepack_pipeline,
+        settings=FRAMEPACK,
+        text=read_behind_template,
+        special=[False, False, True],
+        cfg={"true_cfg_scale": 3.0, "negative_prompt": "ugly"},
+    )
+)

@@ -225,8 +225,17 @@ PLAIN = {"use_rotary_positional_embeddings": False}
 WIDER = {"in_channels": 8}  # image or control video stand beside the latents
 CLIP, PICTURE = {"num_frames": 5}, {"image": picture(32, 48)}
 
-MADE = {  # not ChromaInpaintPipeline, which asks its transformer for a setting that this one never had
+
+def chroma_inpaint(cls):
+    """It asks its transformer for a setting that it has only where the file of its configuration names it."""
+    pipe = chroma_pipeline(cls)
+    pipe.transformer.register_to_config(guidance_embeds=False)
+    return pipe
+
+
+MADE = {
     "ChromaImg2ImgPipeline": (chroma_pipeline, {**SMALL, **IMAGE}),
+    "ChromaInpaintPipeline": (chroma_inpaint, {**SMALL, **IMAGE, "mask_image": torch.ones(1, 1, 8, 12)}),
     "CogVideoXPipeline": (partial(cogvideox_pipeline, **PLAIN), {**VIDEO, **CLIP}),
     "CogVideoXImageToVideoPipeline": (partial(cogvideox_pipeline, **WIDER), {**VIDEO, **CLIP, **PICTURE}),
     "CogVideoXVideoToVideoPipeline": (cogvideox_pipeline, {**VIDEO, "video": FRAMES, "strength": 1.0}),

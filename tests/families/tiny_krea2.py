@@ -12,10 +12,10 @@ from families.tiny_qwen_image import FRAME, autoencoder
 STACK = (3, 16)  # layers of the encoder, channels of each
 
 
-def transformer():
+def transformer(layers=STACK[0]):
     sizes = {"in_channels": 16, "num_layers": 2, "attention_head_dim": 8, "num_attention_heads": 4}
     heads = {"num_key_value_heads": 2, "intermediate_size": 32, "timestep_embed_dim": 8, "axes_dims_rope": (4, 2, 2)}
-    text = {"text_hidden_dim": STACK[1], "num_text_layers": STACK[0], "text_num_attention_heads": 2}
+    text = {"text_hidden_dim": STACK[1], "num_text_layers": layers, "text_num_attention_heads": 2}
     refiner = {"text_num_key_value_heads": 1, "text_intermediate_size": 16}
     blocks = {"num_layerwise_text_blocks": 1, "num_refiner_text_blocks": 1}
     torch.manual_seed(0)
@@ -35,14 +35,15 @@ def inputs(text):
     }
 
 
-def pipeline():
+def pipeline(layers=(1, 2, 3), depth=3):
+    """The text is read from these layers of an encoder of this depth."""
     pipe = Krea2Pipeline(
-        transformer=transformer(),
+        transformer=transformer(len(layers)),
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
         vae=autoencoder(),
-        text_encoder=chat.qwen25_vl(),
+        text_encoder=chat.qwen25_vl(layers=depth),
         tokenizer=chat.tokenizer(),
-        text_encoder_select_layers=(1, 2, 3),
+        text_encoder_select_layers=layers,
     )
     pipe.prompt_template_encode_start_idx = len(pipe.tokenizer(pipe.prompt_template_encode_prefix).input_ids)
     pipe.prompt_template_encode_num_suffix_tokens = FRAME

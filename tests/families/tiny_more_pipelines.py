@@ -4,6 +4,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import torch
+from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
 from PIL import Image
 
 import host
@@ -48,6 +49,17 @@ def ltx2_with_pictures(name):
     return remade(ltx2.pipeline, name, vae=vae)
 
 
+def ltx2_with_frames_between(name):
+    """What makes more frames of a clip that was made before, whose keyframes it takes."""
+    base = ltx2_with_pictures("LTX2DFRPipeline")
+    sizes = {"in_channels": 8, "mid_channels": 32, "num_blocks_per_stage": 1, "dims": 3}
+    torch.manual_seed(0)
+    upsampler = LTX2LatentUpsamplerModel(**sizes, spatial_upsample=False, temporal_upsample=True).eval()
+    parts = {"temporal_latent_upsampler": upsampler, "scheduler": host.LTXEulerAncestralRFScheduler(eta=0.5)}
+    model = ltx2.transformer(use_keyframes_abs_pos_embedding=True)
+    return remade(lambda: base, name, transformer=model, **parts)
+
+
 def sd3_inpaint(name):
     sizes = {"num_layers": 1, "attention_head_dim": 8, "num_attention_heads": 4, "sample_size": 8, "patch_size": 1}
     dims = {"in_channels": 16, "joint_attention_dim": 32, "caption_projection_dim": 32, "pooled_projection_dim": 32}
@@ -59,6 +71,8 @@ FIRST = Image.new("RGB", (128, 64), (200, 30, 30))
 UNGUIDED = {name: value for name, value in ltx2.SETTINGS.items() if name != "num_inference_steps"}
 LTX2 = {**ltx2.SETTINGS, "guidance_scale": 1.0}
 CONDITION = {"conditions": [SimpleNamespace(frames=FIRST, index=0, strength=1.0, crf=0)]}  # 0: not compressed as a film
+BEFORE = {"latents": noise(1, 8, 2, 2, 4), "audio_latents": noise(1, 2, 9, 4)}
+BEFORE |= {"keyframes_latents": noise(1, 8, 1, 2, 4), "keyframe_positions": [8]}
 MASK = {"mask_image": torch.ones(1, 1, 32, 48)}
 
 MADE = {
@@ -76,6 +90,7 @@ MADE = {
     "LTX2InContextPipeline": (ltx2_with_pictures, {**LTX2, **CONDITION}),
     "LTX2HDRPipeline": (ltx2_with_pictures, LTX2),
     "LTX2DFRPipeline": (ltx2_with_pictures, {**UNGUIDED, **CONDITION, "sigmas": [1.0, 0.5], "generate_slots": False}),
+    "LTX2DFRTemporalRefinePipeline": (ltx2_with_frames_between, {**UNGUIDED, **BEFORE, "sigmas": [1.0, 0.5]}),
     "ZImageControlNetInpaintPipeline": (
         z_image_control,
         {**beside.Z_IMAGE, "control_image": picture(32, 48), "image": picture(32, 48), **MASK},

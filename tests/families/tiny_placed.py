@@ -4,11 +4,12 @@ from functools import partial
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from PIL import Image
 
 import host
 import tiny_pipelines as tiny
 from families import chat_models as chat
-from families.harness import Case, PipelineCase, noise, quiet
+from families.harness import Case, PipelineCase, Variant, noise, quiet
 from families.tiny_flux import image_ids
 from families.tiny_wan import autoencoder as wan_autoencoder
 
@@ -113,9 +114,9 @@ def fibo_inputs(text):
     return {**inputs(first), "text_encoder_layers": layers, **mask}
 
 
-def fibo_pipeline(layers=5):
+def fibo_pipeline(layers=5, name="BriaFiboPipeline"):
     parts = {"text_encoder": chat.llama(layers=layers), "tokenizer": chat.tokenizer(), "vae": wan_autoencoder()}
-    return piped(host.BriaFiboPipeline, fibo(in_channels=16), **parts)
+    return piped(getattr(host, name), fibo(in_channels=16), **parts)
 
 
 def read_by_fibo(pipe, text):
@@ -126,6 +127,7 @@ def read_by_fibo(pipe, text):
 
 
 STEPS = {"num_inference_steps": 2, "output_type": "latent", "guidance_scale": 1.0, "height": 8, "width": 12}
+FIBO = {**STEPS, "height": 32, "width": 48}
 CFG = {"guidance_scale": 3.0, "negative_prompt": "ugly"}
 LAYERS = {r"(single_)?transformer_blocks\.\d+\.attn": ("text", "image")}
 
@@ -168,10 +170,19 @@ PIPELINES = [
     PipelineCase(
         name="fibo",
         build=fibo_pipeline,
-        settings={**STEPS, "height": 32, "width": 48},
+        settings=FIBO,
         text=read_by_fibo,
         special=[False, False],
         cfg=CFG,
         unconditional=(True, False),
     ),
+]
+
+VARIANTS = [
+    Variant(
+        "BriaFiboEditPipeline",
+        partial(fibo_pipeline, name="BriaFiboEditPipeline"),
+        {**STEPS, "height": 32, "width": 64, "image": Image.new("RGB", (64, 32), (200, 30, 30))},
+        prompt='{"edit_instruction": "a red car"}',
+    )
 ]

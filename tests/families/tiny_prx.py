@@ -8,12 +8,20 @@ from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
 import host
 import tiny_pipelines as tiny
 from families import chat_models as chat
-from families.harness import Case, PipelineCase, noise, quiet
+from families.harness import Case, PipelineCase, Variant, noise, quiet
 from families.tiny_masked import CFG, filled
+from families.tiny_unet_pipelines import remade
 
 
-def transformer():
-    sizes = {"in_channels": 4, "patch_size": 2, "context_in_dim": 16, "hidden_size": 16, "num_heads": 2, "depth": 2}
+def transformer(channels=4):
+    sizes = {
+        "in_channels": channels,
+        "patch_size": 2,
+        "context_in_dim": 16,
+        "hidden_size": 16,
+        "num_heads": 2,
+        "depth": 2,
+    }
     torch.manual_seed(0)
     return tiny.without_silent_parts(host.PRXTransformer2DModel(**sizes, axes_dim=[4, 4]).eval())
 
@@ -66,5 +74,13 @@ PIPELINES = [
         cfg=CFG,
         unconditional=(True, False),
         prompts=("a red car", "two birds"),  # of one length: the pipeline gives copies of a prompt another one's mask
+    )
+]
+
+VARIANTS = [
+    Variant(
+        "PRXPixelPipeline",  # it draws colours, not latents
+        lambda: remade(pipeline, "PRXPixelPipeline", transformer=transformer(channels=3)),
+        {**SETTINGS, "use_resolution_binning": False},
     )
 ]

@@ -2,12 +2,14 @@
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from PIL import Image
 
 import host
 import tiny_pipelines as tiny
 from families import chat_models as chat
 from families import tiny_masked, tiny_wan
-from families.harness import Case, PipelineCase, noise, quiet
+from families.harness import Case, PipelineCase, Variant, noise, quiet
+from families.tiny_unet_pipelines import remade
 from lockstep_oracle import CROSS
 
 
@@ -58,5 +60,13 @@ PIPELINES = [
         copies="num_videos_per_prompt",
         latents=(16, 2, 4, 8),
         prompts=("a red car", "two birds"),
+    )
+]
+
+VARIANTS = [
+    Variant(
+        "SanaImageToVideoPipeline",
+        lambda: remade(pipeline, "SanaImageToVideoPipeline"),
+        {**SIZE, **tiny_masked.ALONE, "image": Image.new("RGB", (64, 32), (200, 30, 30))},
     )
 ]

@@ -28,9 +28,9 @@ def pipeline(name="SkyReelsV2Pipeline", model=transformer, **extra):
     return tiny_wan.pipeline(getattr(host, name), model, **extra)
 
 
-def forced():
+def forced(name="SkyReelsV2DiffusionForcingPipeline"):
     """Every frame has a scheduler of its own, which has to know times without being told the first one."""
-    pipe = pipeline("SkyReelsV2DiffusionForcingPipeline", forced_transformer)
+    pipe = pipeline(name, forced_transformer)
     pipe.scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
     return pipe
 
@@ -41,7 +41,13 @@ def from_a_picture(name="SkyReelsV2ImageToVideoPipeline", model=image_transforme
     return pipeline(name, partial(model, in_channels=36), **parts)
 
 
+def edited():
+    """ChronoEdit: the edited picture is the last frame of a video that begins with the picture as it was."""
+    return from_a_picture("ChronoEditPipeline", chronoedit)
+
+
 SETTINGS = {**tiny_wan.SETTINGS, **tiny_wan.TEXT}
+FROM_A_FRAME = {**tiny_wan.SETTINGS, "guidance_scale": 1.0, "image": tiny_wan.FRAME}
 LAYERS = {r"blocks\.\d+\.attn2": CROSS}
 
 CASES = [
@@ -81,8 +87,8 @@ PIPELINES = [
     ),
     PipelineCase(
         "chronoedit",
-        partial(from_a_picture, "ChronoEditPipeline", chronoedit),
-        {**tiny_wan.SETTINGS, "guidance_scale": 1.0, "image": tiny_wan.FRAME},
+        edited,
+        FROM_A_FRAME,
         text=tiny_wan.unpadded,
         special=tiny_wan.MARKS,
         cfg={"guidance_scale": 3.0, "negative_prompt": "ugly"},
@@ -93,7 +99,17 @@ VARIANTS = [
     Variant(
         "skyreels_v2 image to video",
         from_a_picture,
-        {**tiny_wan.SETTINGS, "guidance_scale": 1.0, "image": tiny_wan.FRAME},
+        FROM_A_FRAME,
+    ),
+    Variant(
+        "skyreels_v2 forced, from a picture",
+        partial(forced, "SkyReelsV2DiffusionForcingImageToVideoPipeline"),
+        {**SETTINGS, "image": tiny_wan.FRAME},
+    ),
+    Variant(
+        "skyreels_v2 forced, longer than a video",
+        partial(forced, "SkyReelsV2DiffusionForcingVideoToVideoPipeline"),
+        {**SETTINGS, "num_frames": 9, "base_num_frames": 9, "overlap_history": 1, "video": [tiny_wan.FRAME] * 5},
     ),
     Variant(
         "skyreels_v2 one part after another",

@@ -4,6 +4,16 @@ import inspect
 from functools import partial
 
 import torch
+from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
+from PIL import Image
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    DPTConfig,
+    DPTForDepthEstimation,
+    DPTImageProcessorPil,
+)
 
 import host
 import tiny_pipelines as tiny
@@ -55,6 +65,44 @@ def adapted_xl(name):
     return remade(unets.pipeline_xl, name, adapter=adapter("full_adapter_xl", 2))
 
 
+def with_depth(name):
+    """Beside the latents stand the distances that a model of its own finds in the picture."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 16}
+    necks = {"neck_hidden_sizes": [8] * 4, "fusion_hidden_size": 8, "backbone_out_indices": [0, 1, 2, 3]}
+    torch.manual_seed(0)
+    depth = DPTForDepthEstimation(DPTConfig(**sizes, **necks, image_size=32, patch_size=16, is_hybrid=False)).eval()
+    seen = DPTImageProcessorPil(size={"height": 32, "width": 32})
+    base = partial(unets.pipeline, sizes={"in_channels": 5})
+    return remade(base, name, depth_estimator=depth, feature_extractor=seen)
+
+
+def twice_as_large(name):
+    """Its U-Net is told the noise together with the pooled text, and gives one channel more than it is given."""
+    sizes = {"in_channels": 8, "out_channels": 5, "time_cond_proj_dim": 128 + 16}
+    return remade(partial(unets.pipeline, sizes=sizes), name)
+
+
+def unclip(name):
+    """Its U-Net is told the embedding of a picture, which is given or made from the prompt."""
+    torch.manual_seed(0)
+    prior = host.PriorTransformer(2, 8, num_layers=1, embedding_dim=16, num_embeddings=77).eval()
+    steps = {"variance_type": "fixed_small_log", "prediction_type": "sample", "beta_schedule": "squaredcos_cap_v2"}
+    parts = {"prior": prior, "prior_scheduler": host.UnCLIPScheduler(**steps, clip_sample_range=5.0)}
+    parts |= {"prior_tokenizer": tiny.clip_tokenizer(), "prior_text_encoder": tiny.clip(seed=1)}
+    parts |= {"image_encoder": vision(), "feature_extractor": CLIPImageProcessorPil(**SEEN)}
+    parts |= {"image_normalizer": StableUnCLIPImageNormalizer(16), "image_noising_scheduler": host.DDPMScheduler()}
+    sizes = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": 32}
+    return remade(partial(unets.pipeline, sizes=sizes), name, **parts)
+
+
+def vision():
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(**sizes, image_size=4, patch_size=2, projection_dim=16)
+    ).eval()
+
+
 def adapter(kind, downscale):
     sizes = {"channels": list(unets.SIZES["block_out_channels"]), "num_res_blocks": 1, "downscale_factor": downscale}
     return built("T2IAdapter", **sizes, adapter_type=kind)
@@ -72,6 +120,8 @@ def animated_xl():
     return remade(unets.pipeline_xl, "AnimateDiffSDXLPipeline", motion_adapter=adapter)
 
 
+SEEN = {"size": {"shortest_edge": 4}, "crop_size": {"height": 4, "width": 4}}
+SQUARE = {"image": Image.new("RGB", (64, 64), (200, 30, 30))}
 SIZED, PLAIN, FULLY = unets.SETTINGS, unets.PLAIN, {"strength": 1.0}
 IMAGE, CONTROL, MASK = {"image": unets.PICTURE}, {"control_image": unets.PICTURE}, unets.MASK
 MODE = {"control_mode": [0]}
@@ -99,6 +149,10 @@ MADE = {
         {**SIZED, **IMAGE, **MASK, **CONTROL, **MODE, **FULLY},
     ),
     "StableDiffusionXLAdapterPipeline": (adapted_xl, {**SIZED, **IMAGE}),
+    "StableDiffusionDepth2ImgPipeline": (with_depth, {**PLAIN, **SQUARE, **FULLY}),
+    "StableDiffusionLatentUpscalePipeline": (twice_as_large, {**PLAIN, **SQUARE}),
+    "StableUnCLIPPipeline": (unclip, {**SIZED, "prior_num_inference_steps": 2}),
+    "StableUnCLIPImg2ImgPipeline": (unclip, {**SIZED, **IMAGE}),
     "AnimateDiffSDXLPipeline": (lambda _: animated_xl(), {**SIZED, **CLIP}),
     "AnimateDiffVideoToVideoPipeline": (partial(remade, MOTION), {**SIZED, **VIDEO}),
     "AnimateDiffControlNetPipeline": (partial(ONE, MOTION), {**SIZED, **CLIP, **CONDITIONS}),

@@ -102,6 +102,21 @@ def test_a_pipeline_of_another_family_is_refused_before_its_weights_are_read(tmp
         opened(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("pipeline", "denoiser", "reason"),
+    [
+        ("QwenImage21Pipeline", "QwenImage21Transformer2DModel", "keeps its keys"),
+        ("MarigoldDepthPipeline", "UNet2DConditionModel", "it takes no prompt"),
+        ("StableDiffusionPAGPipeline", "UNet2DConditionModel", "without perturbed attention"),
+    ],
+)
+def test_a_pipeline_that_cannot_be_guided_is_refused_before_its_weights_are_read(tmp_path, pipeline, denoiser, reason):
+    index = {"_class_name": pipeline, "denoiser": ["diffusers", denoiser]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(UnsupportedPipelineError, match=f"{pipeline} cannot be guided: .*{reason}"):
+        opened(tmp_path)
+
+
 def test_a_pipeline_that_came_after_the_installed_diffusers_is_refused(tmp_path):
     index = {"_class_name": "Krea9Pipeline", "transformer": ["diffusers", "Krea2Transformer2DModel"]}
     (tmp_path / "model_index.json").write_text(json.dumps(index))

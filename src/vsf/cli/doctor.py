@@ -22,21 +22,23 @@ from vsf.kernels import kernel_for
 
 EXAMPLE = "vsf doctor --json"
 MARKS = {True: Text("passed", "green"), False: Text("FAILED", "red")}
-FOLDER = Parameter(
-    "folder",
+MODEL = Parameter(
+    "model",
     Parameter.KEYWORD_ONLY,
-    default=typer.Argument(None, help="A diffusers folder: say whether it can be guided, and what it lacks."),
+    default=typer.Argument(
+        None, help="A diffusers folder, or a pipeline by its class: say whether it can be guided, and what it lacks."
+    ),
     annotation=str | None,
 )
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "jaxtyping", "pillow")
 
 
-@takes([FOLDER, JSON])
+@takes([MODEL, JSON])
 def command(**flags: Any) -> None:
     """Say what is installed, and whether guidance is exact here, or a model can be guided; exit 1 if it is not."""
     quiet = bool(flags["json"])
-    if flags["folder"] is not None:
-        _recognise(flags["folder"], quiet)
+    if flags["model"] is not None:
+        _recognise(flags["model"], quiet)
         return
     versions = {"python": platform.python_version(), "vsf": vsf.__version__} | {
         name: _version(name) for name in PACKAGES
@@ -56,9 +58,9 @@ def command(**flags: Any) -> None:
         raise typer.Exit(1)
 
 
-def _recognise(folder: str, quiet: bool) -> None:
+def _recognise(model: str, quiet: bool) -> None:
     """Say what a model is to us; its weights are not loaded."""
-    found = recognition.recognise(folder)
+    found = recognition.recognise(model)
     if quiet:
         console.print_json([each.document() for each in found])
     for each in [] if quiet else found:

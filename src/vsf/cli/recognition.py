@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vsf.errors import RequestError, UnsupportedAttentionError
-from vsf.families import FAMILIES
+from vsf import tiny
+from vsf.errors import RequestError, UnsupportedAttentionError, UnsupportedPipelineError
+from vsf.families import FAMILIES, find_family
 from vsf.families.base import Family
-from vsf.families.refused import PIPELINES, REFUSED
+from vsf.families.refused import REFUSED
+from vsf.guidance import Unguided
 from vsf.hooks import Twins
 
 HOW_TO = "docs/how-to/add-a-family.md"
@@ -53,14 +55,50 @@ class Recognised:
         return {"guided": not self.missing, **asdict(self)}
 
 
-def recognise(folder: str | Path) -> list[Recognised]:
-    """Look at each denoiser of a diffusers folder. Raises RequestError for what is no such folder."""
-    index = _json(Path(folder) / "model_index.json")
+def recognise(name: str | Path) -> list[Recognised]:
+    """Look at each denoiser of a diffusers folder, of an embedded model, or of a pipeline class of diffusers.
+
+    Raises RequestError for what is none of them.
+    """
+    folder = tiny.folder(str(name)) if str(name) in tiny.MODELS else Path(name)
+    if not folder.exists():
+        if denoisers := _denoisers_of(str(name)):
+            return [_recognised(str(name), cls, _of_usual_size(cls)) for cls in denoisers]
+        raise RequestError(
+            f'"{name}" is no diffusers folder, no pipeline class of diffusers and none of {", ".join(tiny.MODELS)}.'
+        )
+    index = _json(folder / "model_index.json")
     parts = {name: value[-1] for name, value in index.items() if isinstance(value, list) and value[-1]}
-    named = {name: cls for name, cls in parts.items() if name.startswith(_DENOISERS) or _family_of(cls)}
+    named = {name: cls for name, cls in parts.items() if name.startswith(_DENOISERS) or any(_families_with(cls))}
     if not named:
         raise RequestError(f"{folder} has no {', '.join(_DENOISERS)} in its model_index.json: nothing here draws")
-    return [_recognised(index.get("_class_name", "?"), cls, Path(folder) / name) for name, cls in named.items()]
+    configs = {part: _json(folder / part / "config.json") for part in named}
+    pipeline = index.get("_class_name", "?")
+    return [_recognised(pipeline, cls, _without_weights(cls, configs[part])) for part, cls in named.items()]
+
+
+def _denoisers_of(pipeline: str) -> list[str]:
+    """Name the denoisers that a pipeline class of diffusers is made with, () for what is no such class."""
+    import diffusers
+
+    cls = getattr(diffusers, pipeline, None) if "Pipeline" in pipeline else None
+    if cls is None:
+        return []
+    parameters = inspect.signature(cls.__init__).parameters.items()
+    taken = [(name, word) for name, taken in parameters for word in re.findall(r"\w+", str(taken.annotation))]
+    found = [word for name, word in taken if name.startswith(_DENOISERS) or any(_families_with(word))]
+    classes = {word: getattr(diffusers, word, None) for word in found}
+    return [word for word, cls in classes.items() if inspect.isclass(cls) and issubclass(cls, nn.Module)]
+
+
+def _of_usual_size(denoiser: str) -> nn.Module | None:
+    """Build a denoiser as large as diffusers makes it unasked. Raises RequestError where it has to be told."""
+    try:
+        return _without_weights(denoiser, {})
+    except TypeError:
+        raise RequestError(
+            f"{denoiser} has no usual size: give the folder of a model, with its configuration."
+        ) from None
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -73,35 +111,57 @@ def _json(file: Path) -> dict[str, Any]:
     return found
 
 
-def _recognised(pipeline: str, denoiser: str, folder: Path) -> Recognised:
-    family, model = _family_of(denoiser), _without_weights(denoiser, folder)
-    name = "" if family is None else family.name
+def _recognised(pipeline: str, denoiser: str, model: nn.Module | None) -> Recognised:
     if model is None:
+        name = next(_families_with(denoiser), "")
         return Recognised(pipeline, denoiser, name, (), (), f"this diffusers has no {denoiser}: another version has it")
-    if family is None:
+    target = _stand_in(pipeline, model)
+    try:
+        family = find_family(target)
+    except UnsupportedPipelineError:
         layers = {path: part for path, part in model.named_modules() if hasattr(part, "processor")}
         reason = REFUSED.get(denoiser, f"no family knows {denoiser}; {HOW_TO} says how to add one")
         arguments = tuple(inspect.signature(type(model).forward).parameters)[1:]
         return Recognised(pipeline, denoiser, "", tuple(_grouped(layers)), arguments, reason)
-    guided = {path: layer for path, (layer, _) in family.attention_layers(model).items()}
-    groups = tuple(_grouped(guided))
-    reason = PIPELINES.get(pipeline) or next((group.obstacle for group in groups if group.obstacle), "")
-    return Recognised(pipeline, denoiser, name, groups, (), reason)
+    groups, reason = tuple(_grouped(_layers(family, model))), ""
+    try:
+        family.check(target, Unguided())
+        family.attention_layers(model)
+    except (UnsupportedPipelineError, UnsupportedAttentionError) as error:
+        reason = str(error)
+    obstacles = (group.obstacle for group in groups if group.obstacle)
+    return Recognised(pipeline, denoiser, family.name, groups, (), reason or next(obstacles, ""))
 
 
-def _family_of(denoiser: str) -> Family | None:
-    return next((family for family in FAMILIES.values() if denoiser in family.denoisers), None)
+def _layers(family: Family, model: nn.Module) -> dict[str, nn.Module]:
+    """Return the layers to guide by name, {} where there is none."""
+    try:
+        return {path: layer for path, (layer, _) in family.attention_layers(model).items()}
+    except UnsupportedAttentionError:
+        return {}
 
 
-def _without_weights(denoiser: str, folder: Path) -> nn.Module | None:
-    """Build the denoiser from its configuration, with weights that hold no numbers; None if diffusers has it not."""
+def _families_with(denoiser: str) -> Iterator[str]:
+    return (family.name for family in FAMILIES.values() if denoiser in family.denoisers)
+
+
+def _stand_in(pipeline: str, model: nn.Module) -> Any:
+    """Make an object that families take for a pipeline of that class, with this denoiser and nothing else."""
+    import diffusers
+
+    host = getattr(diffusers, pipeline, object)
+    return object.__new__(type(pipeline, (host,), {"components": {"denoiser": model}}))
+
+
+def _without_weights(denoiser: str, config: Mapping[str, Any]) -> nn.Module | None:
+    """Build a denoiser from its configuration, with weights that hold no numbers; None if diffusers has it not."""
     import diffusers
 
     cls = getattr(diffusers, denoiser, None)
     if cls is None:
         return None
     with torch.device("meta"):
-        return cls.from_config(_json(folder / "config.json"))
+        return cls.from_config(dict(config))
 
 
 def _grouped(layers: Mapping[str, Any]) -> Iterator[Layers]:

@@ -14,7 +14,7 @@ from vsf.context import GAP, contexts, own_tokens
 from vsf.emphasis import Characters
 from vsf.encode import Negative, NegativeRows, Share
 from vsf.errors import KnobError, LayoutError, PromptError, UnsupportedAttentionError, UnsupportedPipelineError
-from vsf.families.refused import PIPELINES, refuse_shared_scales
+from vsf.families.refused import refuse_shared_scales, why_not
 from vsf.grid import Grid
 from vsf.guidance import Guidance
 from vsf.hooks import Override
@@ -103,6 +103,10 @@ class Family(ABC):
     """The denoiser's argument that carries the text tokens, (batch, tokens, channels)."""
     text_mask: ClassVar[str] = ""
     """The argument that tells which text tokens are real, (batch, tokens), where there is one."""
+    text_lengths: ClassVar[str] = ""
+    """The argument that tells how many text tokens of each row are real, (batch,), where there is one instead."""
+    encoder_sees_padding: ClassVar[bool] = False
+    """Whether words are read differently in a text that is filled up, although a mask tells them from what fills it."""
     conditions: ClassVar[tuple[str, ...]] = ("encoder_hidden_states",)
     """All arguments that follow from the prompt: what a second call needs for another prompt."""
     guidance: ClassVar[Literal["batch", "batch, conditional first", "calls"]] = "calls"
@@ -156,6 +160,11 @@ class Family(ABC):
         Each text is encoded on its own, because a batch would bring padding back, or `within` its context. Raises
         PromptError for anything else, and KnobError where it is not known which tokens are the negative's.
         """
+        if "ModularPipeline" in class_names(pipe):
+            raise PromptError(
+                f"{type(pipe).__name__} reads prompts in blocks of its own: encode with an ordinary pipeline of the "
+                "same parts, negative = vsf.encode(ordinary, texts), then guide(pipe, negative=negative)"
+            )
         alone = isinstance(negatives, str) or not isinstance(negatives, Sequence)
         wanted = [_weights(own) for own in ([negatives] if alone else negatives)]
         places = contexts(within, len(wanted))
@@ -204,15 +213,10 @@ class Family(ABC):
         """Raise KnobError or UnsupportedPipelineError for what this family cannot do."""
         if getattr(method, "layout", "paper") == "reference" and not self.has_reference_layout:
             raise KnobError(f'layout="reference" exists for sd3 only, not for {self.name}; use layout="paper"')
-        if reason := PIPELINES.get(type(target).__name__):
+        if reason := why_not(type(target)):
             raise UnsupportedPipelineError(f"{type(target).__name__} cannot be guided: {reason}")
         for denoiser in self.denoisers_of(target):
             refuse_shared_scales(denoiser)
-        if hasattr(type(target), "do_perturbed_attention_guidance"):
-            raise UnsupportedPipelineError(
-                f"{type(target).__name__} swaps its attention processors during a run and cannot be guided; "
-                "use the pipeline without perturbed attention"
-            )
 
     def conditional_rows(self, pipe: Any, arguments: Mapping[str, Any]) -> list[bool]:
         """Tell for each row of a denoiser call whether it stands for the positive prompt.

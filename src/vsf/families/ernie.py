@@ -23,7 +23,7 @@ class Ernie(Beside):
     """
 
     name, denoisers, guidance = "ernie", ("ErnieImageTransformer2DModel",), "batch"
-    text, text_mask, conditions = "text_bth", "", ("text_bth", "text_lens")
+    text, text_mask, text_lengths, conditions = "text_bth", "", "text_lens", ("text_bth", "text_lens")
     blocks, roles = ("layers",), ((r"layers\.\d+\.self_attention", Role("joint")),)
 
     def encode(self, pipe: Any, text: str) -> Encoded:

@@ -5,10 +5,8 @@ from typing import Any
 import torch
 
 from vsf.encode import Templated
-from vsf.errors import UnsupportedPipelineError
 from vsf.families.base import Encoded, require_encoders
 from vsf.families.placed import Placed
-from vsf.guidance import Guidance
 from vsf.hooks import calls_swapped
 
 
@@ -22,15 +20,6 @@ class Flux2(Placed):
     name = "flux2"
     denoisers = ("Flux2Transformer2DModel",)
     counting = (3,)
-
-    def check(self, target: Any, method: Guidance) -> None:
-        """Refuse the pipeline that keeps keys of the reference images from its first step on."""
-        super().check(target, method)
-        if type(target).__name__ == "Flux2KleinKVPipeline":
-            raise UnsupportedPipelineError(
-                "Flux2KleinKVPipeline attends to keys of the reference images that it keeps from its first step, which "
-                "guidance cannot follow; use Flux2KleinPipeline, which gives the same pictures"
-            )
 
     def encode(self, pipe: Any, text: str) -> Encoded:
         """The chat as the pipeline writes it; a processor in the tokenizer's place has the tokenizer inside."""

@@ -16,6 +16,7 @@ class LtxVideo(MaskedText):
 
     name = "ltx"
     denoisers = ("LTXVideoTransformer3DModel",)
+    encoder_sees_padding = True
 
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Rows of T5."""

@@ -11,28 +11,64 @@ REFUSED: Mapping[str, str] = MappingProxyType(
     {
         "QwenImage21Transformer2DModel": "Qwen-Image-2.1 reads its text once, in the first step, token after token and "
         "with pictures between, and keeps its keys for the steps that follow",
+        "BriaFibo2Transformer2DModel": "Bria FIBO 2 presses its text into a fixed number of tokens before the image "
+        "sees it, among which a negative has none",
+        "Kandinsky6SRTransformer3DModel": "the upscaler of Kandinsky 6 takes no prompt",
+        "UNetControlNetXSModel": "ControlNet-XS reads the text in the U-Net and in the control at once, and diffusers "
+        "has given it up; use ControlNet",
     }
 )
 """By the denoiser's class name."""
 
 _THREE_ROWS = "it calls its U-Net on three rows for each picture, and two of them have no prompt"
 _WITH_A_PICTURE = "it reads a prompt only together with a picture, so that a negative has no text of its own"
+_IN_PARTS = "its prompt is three texts about a grid of pictures, and a negative is one; use FluxFillPipeline"
 _OWN_PROCESSORS = "it sets attention processors of its own during a run"
+_NO_PROMPT = "it takes no prompt"
+_ONE_LAYER = (
+    "its image tokens attend to the text and to each other in one layer, in which the text has no rows of its own"
+)
+_NO_WORDS = "its U-Net gets the prompt as the embedding of a picture, in which no words are left"
+_GIVEN_UP = "diffusers has given it up, and it was never run guided"
+_PERTURBED = "it swaps its attention processors during a run; use the pipeline without perturbed attention"
+
+_OF_A_KIND: Mapping[str, str] = {
+    _ONE_LAYER: "IF IFImg2Img IFInpainting IFSuperResolution IFImg2ImgSuperResolution IFInpaintingSuperResolution "
+    "Kandinsky KandinskyImg2Img KandinskyInpaint KandinskyCombined KandinskyImg2ImgCombined KandinskyInpaintCombined",
+    _NO_WORDS: "KandinskyV22 KandinskyV22Img2Img KandinskyV22Inpaint KandinskyV22Controlnet "
+    "KandinskyV22ControlnetImg2Img KandinskyV22Combined KandinskyV22Img2ImgCombined KandinskyV22InpaintCombined",
+    _NO_PROMPT: "MarigoldDepth MarigoldIntrinsics MarigoldNormals StableDiffusionImageVariation",
+    _THREE_ROWS: "StableDiffusionInstructPix2Pix StableDiffusionXLInstructPix2Pix",
+    _IN_PARTS: "VisualCloze VisualClozeGeneration",
+}
 
 PIPELINES: Mapping[str, str] = MappingProxyType(
     {
-        "StableDiffusionInstructPix2PixPipeline": _THREE_ROWS,
-        "StableDiffusionXLInstructPix2PixPipeline": _THREE_ROWS,
+        **{f"{name}Pipeline": reason for reason, names in _OF_A_KIND.items() for name in names.split()},
+        "BlipDiffusionControlNetPipeline": _WITH_A_PICTURE,
         "LEditsPPPipelineStableDiffusion": _OWN_PROCESSORS,
         "LEditsPPPipelineStableDiffusionXL": _OWN_PROCESSORS,
+        "Flux2KleinKVPipeline": "it attends to keys of the reference images that it keeps from its first step, which "
+        "guidance cannot follow; use Flux2KleinPipeline, which gives the same pictures",
         "HunyuanVideoImageToVideoPipeline": f"{_WITH_A_PICTURE}; SkyReels, FramePack and HunyuanVideo-1.5 make videos "
         "from pictures too",
         "Kandinsky5I2IPipeline": f"{_WITH_A_PICTURE}; the other Kandinsky 5 pipelines read it alone",
+        "LDMTextToImagePipeline": "it has no function that reads a prompt, with which a negative could be read too",
         "LongCatImageEditPipeline": f"{_WITH_A_PICTURE}; LongCatImagePipeline reads it alone",
         "ZImageOmniPipeline": "its sequence has several texts with pictures between; use the other Z-Image pipelines",
     }
 )
 """By the pipeline's class name, of those whose denoiser is guided in other pipelines."""
+
+
+def why_not(pipeline: type) -> str | None:
+    """Return why pipelines of a class cannot be guided although their denoiser can, None when they can."""
+    named = (PIPELINES[cls.__name__] for cls in pipeline.__mro__ if cls.__name__ in PIPELINES)
+    if reason := next(named, None):
+        return reason
+    if any(".pipelines.deprecated." in cls.__module__ for cls in pipeline.__mro__):
+        return _GIVEN_UP
+    return _PERTURBED if hasattr(pipeline, "do_perturbed_attention_guidance") else None
 
 
 def refuse_shared_scales(denoiser: nn.Module) -> None:

@@ -15,16 +15,17 @@ SUPPORT: Mapping[str, str] = MappingProxyType(
         "flux2": "Flux2 Flux2Klein Flux2KleinInpaint",
         "qwen_image": "QwenImage QwenImageImg2Img QwenImageInpaint QwenImageControlNet QwenImageControlNetInpaint "
         "QwenImageEdit QwenImageEditPlus QwenImageEditInpaint QwenImageLayered",
-        "chroma": "Chroma ChromaImg2Img",
+        "chroma": "Chroma ChromaImg2Img ChromaInpaint",
         "auraflow": "AuraFlow",
         "cogvideox": "CogVideoX CogVideoXImageToVideo CogVideoXVideoToVideo CogVideoXFunControl",
         "cogview4": "CogView4 CogView4Control",
         "krea2": "Krea2",
-        "wan": "Wan WanImageToVideo WanVideoToVideo WanVACE LucyEdit",
+        "wan": "Wan WanImageToVideo WanVideoToVideo WanVACE WanAnimate LucyEdit",
         "kolors": "Kolors KolorsImg2Img",
         "unet": "StableDiffusion StableDiffusionImg2Img StableDiffusionInpaint StableDiffusionControlNet "
         "StableDiffusionControlNetImg2Img StableDiffusionControlNetInpaint StableDiffusionAdapter "
-        "StableDiffusionUpscale StableDiffusionXL StableDiffusionXLImg2Img StableDiffusionXLInpaint "
+        "StableDiffusionUpscale StableDiffusionLatentUpscale StableDiffusionDepth2Img StableUnCLIP "
+        "StableUnCLIPImg2Img StableDiffusionXL StableDiffusionXLImg2Img StableDiffusionXLInpaint "
         "StableDiffusionXLControlNet StableDiffusionXLControlNetImg2Img StableDiffusionXLControlNetInpaint "
         "StableDiffusionXLControlNetUnion StableDiffusionXLControlNetUnionImg2Img "
         "StableDiffusionXLControlNetUnionInpaint StableDiffusionXLAdapter LatentConsistencyModel "
@@ -34,7 +35,7 @@ SUPPORT: Mapping[str, str] = MappingProxyType(
         "pixart": "PixArtAlpha PixArtSigma",
         "sana": "Sana SanaControlNet SanaSprint SanaSprintImg2Img",
         "kandinsky5": "Kandinsky5T2V Kandinsky5I2V Kandinsky5T2I",
-        "ltx2": "LTX2 LTX2ImageToVideo LTX2Condition LTX2InContext LTX2HDR LTX2DFR",
+        "ltx2": "LTX2 LTX2ImageToVideo LTX2Condition LTX2InContext LTX2HDR LTX2DFR LTX2DFRTemporalRefine",
         "z_image": "ZImage ZImageImg2Img ZImageInpaint ZImageControlNet ZImageControlNetInpaint",
         "lumina2": "Lumina2",
         "hunyuan_video": "HunyuanVideo HunyuanSkyreelsImageToVideo",
@@ -44,19 +45,22 @@ SUPPORT: Mapping[str, str] = MappingProxyType(
         "ovis": "OvisImage",
         "longcat": "LongCatImage",
         "bria": "Bria",
-        "fibo": "BriaFibo",
-        "skyreels_v2": "SkyReelsV2 SkyReelsV2ImageToVideo SkyReelsV2DiffusionForcing",
+        "fibo": "BriaFibo BriaFiboEdit",
+        "skyreels_v2": "SkyReelsV2 SkyReelsV2ImageToVideo SkyReelsV2DiffusionForcing "
+        "SkyReelsV2DiffusionForcingImageToVideo SkyReelsV2DiffusionForcingVideoToVideo",
         "chronoedit": "ChronoEdit",
         "ernie": "ErnieImage",
         "hidream": "HiDreamImage",
-        "sana_video": "SanaVideo",
+        "sana_video": "SanaVideo SanaImageToVideo",
         "kandinsky6": "Kandinsky6TI2VA",
-        "prx": "PRX",
+        "prx": "PRX PRXPixel",
     }
 )
 """By family, the pipelines of diffusers that the tests run, without the "Pipeline" at the end of their names."""
 
-SINCE: Mapping[str, str] = MappingProxyType({"LTX2DFRPipeline": "0.41", "Kandinsky6TI2VAPipeline": "0.42"})
+SINCE: Mapping[str, str] = MappingProxyType(
+    {"LTX2DFRPipeline": "0.41", "LTX2DFRTemporalRefinePipeline": "0.41", "Kandinsky6TI2VAPipeline": "0.42"}
+)
 """By class name, those of them that the oldest diffusers allowed lacks, and the release that brought them."""
 
 _TRAINED = {"sd3": "tiny random weights; the embedded models"}

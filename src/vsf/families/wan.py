@@ -15,14 +15,18 @@ from vsf.grid import Grid
 
 
 class Wan(Family):
-    """Wan 2.1 and 2.2, VACE included, with one denoiser or with two, for the noisy steps and for the others.
+    """Wan 2.1 and 2.2, VACE and Animate included, with one denoiser or two, for the noisy steps and for the others.
 
     The keys are [positive | negative]. The pipeline fills the positive up to 512 tokens with zeros, which are attended.
     Layers that attend to an image too (2.1, image to video) get [image | text] and count 512 back from the end.
     """
 
     name = "wan"
-    denoisers: ClassVar[tuple[str, ...]] = ("WanTransformer3DModel", "WanVACETransformer3DModel")
+    denoisers: ClassVar[tuple[str, ...]] = (
+        "WanTransformer3DModel",
+        "WanVACETransformer3DModel",
+        "WanAnimateTransformer3DModel",
+    )
     roles = ((r"(vace_)?blocks\.\d+\.attn2", Role("cross")),)
 
     def encode(self, pipe: Any, text: str) -> Encoded:

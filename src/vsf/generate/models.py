@@ -17,6 +17,7 @@ import torch
 from vsf import tiny
 from vsf.errors import RequestError, UnsupportedPipelineError
 from vsf.families import FAMILIES
+from vsf.families.refused import REFUSED, why_not
 from vsf.generate.request import Lora, Request
 
 WEIGHTS = {".safetensors", ".json", ".txt", ".model"}  # tensors; settings; vocabularies of tokenizers
@@ -177,10 +178,12 @@ def _download(hub_id: str, revision: str | None) -> Path:
 
 
 def _check_family(index: Mapping[str, Any]) -> None:
-    """Refuse, before any weights are read, a pipeline without a denoiser of any family, or newer than diffusers."""
+    """Refuse, before any weights are read, a pipeline that cannot be guided, or is newer than diffusers."""
     import diffusers
 
     parts = {entry[1] for entry in index.values() if isinstance(entry, list | tuple) and len(entry) == 2}
+    if reason := next((REFUSED[part] for part in parts & set(REFUSED)), None):
+        raise UnsupportedPipelineError(f"{index.get('_class_name', 'this model')} cannot be guided: {reason}")
     if not any(parts & set(family.denoisers) for family in FAMILIES.values()):
         raise UnsupportedPipelineError(
             f"no family recognises {index.get('_class_name', 'this model')}. Supported: {', '.join(FAMILIES)}. "
@@ -191,6 +194,8 @@ def _check_family(index: Mapping[str, Any]) -> None:
         raise UnsupportedPipelineError(
             f"diffusers {diffusers.__version__} has no {name}; install a release that has it."
         )
+    if isinstance(name, str) and (reason := why_not(getattr(diffusers, name))):
+        raise UnsupportedPipelineError(f"{name} cannot be guided: {reason}")
 
 
 def _check_folders(folder: Path, index: Mapping[str, Any]) -> None:
