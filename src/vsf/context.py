@@ -49,7 +49,7 @@ def contexts(within: str | Sequence[str] | None, prompts: int) -> list[str | Non
             f"within= is a text with one {GAP} where the negative prompt belongs, such as "
             f'"a red car with {GAP}", for all prompts or for each of the {prompts}; got {within!r}'
         )
-    return given
+    return [None if one is None else one.strip() for one in given]
 
 
 def own_tokens(

@@ -209,12 +209,14 @@ class Templated:
     """A stand-in for a language model's tokenizer's call, where a pipeline puts the prompt into a template or a chat.
 
     It leaves the padding out, and `without`, a piece of the template. `special` holds, after the first call, which
-    tokens are not the prompt's own: what comes from the template stands for no word of it.
+    tokens are not the prompt's own: what comes from the template stands for no word of it. `characters` holds, for each
+    token that is the prompt's own, which characters it stands for, start and stop.
     """
 
     def __init__(self, text: str, without: str = "") -> None:
         self.text, self.without = text.strip(), without
         self.special: Bool[Tensor, " tokens"] = torch.zeros(0, dtype=torch.bool)
+        self.characters: list[tuple[int, int]] = []
 
     def __call__(self, original: Callable[..., Any], tokenizer: Any, text: Any, *args: Any, **kwargs: Any) -> Any:
         """Tokenize one text as the pipeline asks, but for the padding."""
@@ -228,4 +230,5 @@ class Templated:
         if not len(self.special):
             begin, (start, stop) = whole.rfind(self.text), offsets.T
             self.special = (stop <= begin) | (start >= begin + len(self.text)) | (stop <= start)
+            self.characters = [(first - begin, last - begin) for first, last in offsets[~self.special].tolist()]
         return encoded

@@ -48,10 +48,14 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One prompt as its encoders made it: real tokens only, with their begin and end marks."""
+    """One prompt as its encoders made it: real tokens only, with their begin and end marks (`special`).
+
+    characters: of each other token, where `Family.characters` does not tell.
+    """
 
     embeddings: Float[Tensor, "tokens channels"]
     special: Bool[Tensor, " tokens"]
+    characters: Characters | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +138,8 @@ class Family(ABC):
         """
         del pipe, text
         raise KnobError(
-            f"words of the positive prompt cannot be weighed for {self.name} yet, nor negatives be read in a context, "
-            "because it is not known which tokens words become; leave (word:1.3) and within= out. "
-            "Weights of negatives, (word:-1.3), work"
+            f"words of a prompt cannot be weighed for {self.name} yet, nor be picked out of within=, because it is not "
+            "known which tokens they become; leave (word:1.3) or within= out. Weights of negatives, (word:-1.3), work"
         )
 
     def text_of(self, arguments: Mapping[str, Any]) -> Float[Tensor, "batch tokens channels"]:
@@ -188,7 +191,8 @@ class Family(ABC):
         if within is None:
             return self.encode(pipe, text)
         whole = within.replace(GAP, text)
-        encoded, characters = self.encode(pipe, whole), self.characters(pipe, whole)
+        encoded = self.encode(pipe, whole)
+        characters = self.characters(pipe, whole) if encoded.characters is None else encoded.characters
         kept = own_tokens(text, within, characters, encoded.special)
         return Encoded(encoded.embeddings[kept], encoded.special[kept])
 

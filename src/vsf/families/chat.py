@@ -22,4 +22,4 @@ def encode_chat(pipe: Any, text: str, encode: Callable[[], Float[Tensor, "tokens
     words = Templated(text)
     with torch.no_grad(), calls_swapped([(pipe.tokenizer, words)]):
         tokens = encode()
-    return Encoded(tokens, words.special[-len(tokens) :].to(tokens.device))
+    return Encoded(tokens, words.special[-len(tokens) :].to(tokens.device), words.characters)

@@ -31,4 +31,4 @@ class CogView4(Family):
 
         with torch.no_grad(), calls_swapped([(pipe.tokenizer, tokens), (pipe.text_encoder, read)]):
             embeddings, _ = pipe.encode_prompt(text, do_classifier_free_guidance=False)
-        return Encoded(embeddings[0], tokens.special.to(embeddings.device))
+        return Encoded(embeddings[0], tokens.special.to(embeddings.device), tokens.characters)

@@ -27,4 +27,4 @@ class Flux2(Placed):
         words = Templated(text)
         with torch.no_grad(), calls_swapped([(getattr(pipe.tokenizer, "tokenizer", pipe.tokenizer), words)]):
             embeddings, _ = pipe.encode_prompt(text)
-        return Encoded(embeddings[0], words.special.to(embeddings.device))
+        return Encoded(embeddings[0], words.special.to(embeddings.device), words.characters)

@@ -35,7 +35,7 @@ class Kandinsky5(Family):
             embeddings, *_ = pipe.encode_prompt(text)
         begin = pipe.prompt_template_encode_start_idx
         special = words.special[begin : begin + embeddings.shape[1]]
-        return Encoded(embeddings[0], special.to(embeddings.device))
+        return Encoded(embeddings[0], special.to(embeddings.device), words.characters)
 
     def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
         """The latents (batch, frames, height, width, channels) cut into patches."""

@@ -33,7 +33,7 @@ class Kandinsky6(Family):
         words, tokenizer = Templated(text), getattr(pipe.tokenizer, "tokenizer", pipe.tokenizer)
         with torch.no_grad(), calls_swapped([(tokenizer, words)]):
             embeddings, *_ = pipe.encode_prompt(text, do_classifier_free_guidance=False)
-        return Encoded(embeddings[0], words.special[-embeddings.shape[1] :].to(embeddings.device))
+        return Encoded(embeddings[0], words.special[-embeddings.shape[1] :].to(embeddings.device), words.characters)
 
     def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
         """The latents (batch, frames, height, width, channels) cut into patches; a first picture is the last frame."""

@@ -35,7 +35,7 @@ class QwenImage(Family):
         used = [pipe.tokenizer, getattr(getattr(pipe, "processor", None), "tokenizer", pipe.tokenizer)]
         with torch.no_grad(), calls_swapped((each, words) for each in {id(each): each for each in used}.values()):
             embeddings, _ = pipe.encode_prompt(text)
-        return Encoded(embeddings[0], words.special[-embeddings.shape[1] :].to(embeddings.device))
+        return Encoded(embeddings[0], words.special[-embeddings.shape[1] :].to(embeddings.device), words.characters)
 
     def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
         """The first shape is the picture's; Layered has one for every layer, and one of the condition at the end."""
