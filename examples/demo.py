@@ -9,11 +9,11 @@ from vsf.judges.scenes import describe
 
 PROMPT = "a red car on snow"
 NEGATIVE = "wheels"
-SEED = 5
-FLIP = {"scale": 2.0, "special_tokens": "strip"}
+SEED = 1
+FLIP = {"scale": 4.0, "orthogonal": True}
 PAIR = {
     "no guidance": Request(PROMPT, NEGATIVE, method="none", seed=SEED),
-    "value sign flip": Request(PROMPT, NEGATIVE, method="vsf", knobs=FLIP, seed=SEED),
+    "value sign flip": Request(PROMPT, NEGATIVE, within="subject", knobs=FLIP, schedule={"end": 0.75}, seed=SEED),
 }
 FILE = Path("out/demo.png")
 

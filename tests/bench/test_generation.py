@@ -13,6 +13,7 @@ from vsf import guide
 from vsf.bench import generation
 from vsf.bench.generation import Batch, Conditions, Drawing, draw, noise_seed
 from vsf.bench.plan import Setting
+from vsf.context import belonging
 from vsf.errors import RequestError
 
 SMALL = Conditions(model="random", size=(16, 16), batch=3)
@@ -40,6 +41,17 @@ def test_each_picture_is_what_the_pipeline_draws_alone_under_the_same_guidance(p
                 pair.prompt, num_inference_steps=2, guidance_scale=0.0, height=16, width=16, generator=generator
             )
         assert np.abs(np.asarray(call.images[0], int) - found).max() <= 1
+
+
+def test_a_negative_is_read_as_a_part_of_what_its_prompt_is_about(pipe):
+    inside = Setting(label="inside", method="vsf", knobs={"scale": 4.0}, within="subject")
+    outside = inside.model_copy(update={"within": ""})
+    found, other = (pixels(draw(pipe, batch(setting), SMALL)) for setting in (inside, outside))
+    pair, generator = PAIRS[0], torch.Generator().manual_seed(noise_seed(PAIRS[0].id, 0))
+    with guide(pipe, pair.negative, within=belonging(pair.prompt), method=inside.guidance()):
+        call = pipe(pair.prompt, num_inference_steps=2, guidance_scale=0.0, height=16, width=16, generator=generator)
+    assert np.abs(np.asarray(call.images[0], int) - found[0]).max() <= 1
+    assert any((one != another).any() for one, another in zip(found, other, strict=True))
 
 
 def test_pairs_and_seeds_start_from_other_noise_and_settings_from_the_same(pipe):

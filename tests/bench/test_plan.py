@@ -74,6 +74,11 @@ BAD = {
     "a list of text": ('settings = ["a"]', "settings.0"),
     "no TOML": ("[[settings", "cannot read the plan"),
     "guided twice": ('[[settings]]\nlabel = "a"\nnegative = "pipeline"\nguidance_scale = 4', 'only with method "none"'),
+    "no such context": ('[[settings]]\nlabel = "a"\nwithin = "car"', "settings.0.within"),
+    "an ablation in context": (
+        '[[settings]]\nlabel = "a"\nmethod = "vsf-padded"\nwithin = "subject"',
+        "within is for methods that read the negative by itself",
+    ),
     "pipeline without guidance": ('[[settings]]\nlabel = "a"\nmethod = "none"\nnegative = "pipeline"', "above 1"),
 }
 

@@ -63,10 +63,12 @@ def test_controls_survive_their_picture(tmp_path):
             {"wheels": 1.0, "lights": 0.5},
             schedule=vsf.Schedule(end=0.75, curve="cosine", layers="0-2"),
             mask=given,
+            within="a van with {}",
         )
         provenance.write(tmp_path / "a.png", PICTURE, provenance.describe(request, Model(_Pipe(), ORIGIN), PICTURE, 0))
         again = Request(**provenance.repeat(provenance.read(tmp_path / "a.png"), where))
         assert (again.wanted, again.schedule, again.mask) == (request.wanted, request.schedule, request.mask)
+        assert again.within == request.within
 
 
 def test_single_controls_are_replaced():

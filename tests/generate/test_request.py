@@ -19,6 +19,7 @@ from vsf.prompt import Emphasis
         ("prompt", "(wheels:-1)", "prompt is empty"),
         ("negative", None, "negative has to be text"),
         ("negative", ["wheels"], "or texts with their weights"),
+        ("within", 3, "within has to be text, got 3"),
         ("schedule", 0.5, "schedule has to be a vsf.Schedule, got 0.5"),
         ("schedule", {"stop": 0.5}, "a schedule has start, end, curve, layers, over, and no 'stop'"),
         ("mask", 3, "mask has to be a path, got 3"),
@@ -134,6 +135,16 @@ def test_negatives_of_prompt_and_field_are_taken_together():
     assert wanted == vsf.Prompt("a red car on snow", {"wheels": 2.0, "lights": 0.5})
     assert Request("a car", "wheels: all of them").wanted.negatives == {"wheels: all of them": 1.0}
     assert Request("a car", " ").wanted.negatives == {}
+
+
+def test_the_context_of_a_negative_is_a_text_or_the_subject_of_the_prompt():
+    assert Request("a car", "wheels").context is None
+    assert Request("a car", "wheels", within="a van with {}").context == "a van with {}"
+    assert Request("a (red:1.2) car on snow", "wheels", within="subject").context == "a red car with {}"
+    with pytest.raises(PromptError, match="where the negative prompt belongs"):
+        Request("a car", "wheels", within="a van")
+    with pytest.raises(RequestError, match="has no context"):
+        Request("a car", "wheels", within="subject", method="none", guidance_scale=4.0)
 
 
 def test_a_prompt_object_is_as_good_as_its_spelling():

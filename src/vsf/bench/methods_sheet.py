@@ -19,7 +19,7 @@ from vsf.bench.command import app_of, run
 from vsf.bench.crew import Crew
 from vsf.bench.figure import write
 from vsf.bench.sampling import Row, Setting, Shot, draw, mixed_shots, pipeline, sample
-from vsf.bench.search import NONE, QUALITY_LOSS, scored
+from vsf.bench.search import NONE, QUALITY_LOSS, WINDOW, scored
 from vsf.generate.models import hash_folder
 from vsf.generate.sheet import contact_sheet
 from vsf.judges.base import Question
@@ -37,6 +37,7 @@ STRENGTHS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "vsf orthogonal": [
         {"scale": scale, "orthogonal": True, "special_tokens": "strip"} for scale in (1.5, 2.5, 3.5, 5.0, 7.0)
     ],
+    "vsf in context": [{"scale": scale, "orthogonal": True} for scale in (2.0, 3.5, 5.0, 7.0, 10.0)],
     "nag": [
         {**vsf.NormalizedAttentionGuidance.PRESETS["nag"], "scale": scale} for scale in (4.0, 8.0, 12.0, 16.0, 20.0)
     ],
@@ -54,12 +55,17 @@ STRENGTHS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "cfg": [{"scale": scale} for scale in (1.5, 2.0, 3.0, 5.0, 8.0)],
 }
 """Knobs to try, by the label of a column, whose first word without "+" is the method."""
+WHERE: Mapping[str, Mapping[str, Any]] = {"vsf in context": {"schedule": WINDOW, "in_context": True}}
+"""What else some columns set."""
 
 
 def settings() -> dict[str, list[Setting]]:
     """The settings to try for each column."""
     return {
-        label: [Setting(f"{label} {_told(knobs)}", vsf.method(_method(label), **knobs)) for knobs in tried]
+        label: [
+            Setting(f"{label} {_told(knobs)}", vsf.method(_method(label), **knobs), **WHERE.get(label, {}))
+            for knobs in tried
+        ]
         for label, tried in STRENGTHS.items()
     }
 
