@@ -63,7 +63,8 @@ def test_a_random_model_falls_short_and_its_rows_are_written(small):
     figures = {figure["name"]: figure for figure in written["figures"]}
     assert figures["judge agrees with a careful look"]["held"] is None
     assert figures["pictures that the judge could not read"]["value"] == 1
-    assert figures["pictures that the judge could not read"]["held"] is False
+    assert figures["no guidance, 8 steps: object right"]["held"] is False
+    assert figures["no guidance, 8 steps: object right"]["value"] is None
     assert [path.name for path in out.parent.glob("figures*")] == ["figures.json"]
 
 
@@ -98,10 +99,43 @@ def test_the_settings_tested_are_those_that_the_search_chose(small, monkeypatch)
     assert {setting.name for setting in chosen} < settings
 
 
-def test_one_unreadable_picture_falls_short_because_no_score_counts_it():
+UNREADABLE = {"object": None, "part_gone": None, "colour": None, "background": None, "quality": None}
+
+
+def test_unreadable_pictures_are_counted():
     figure = tiny_figures.unreadable_figure({"none": [row()], "vsf": [row(quality=None)]})
-    assert (figure.value, figure.held) == (0.5, False)
-    assert tiny_figures.unreadable_figure({"none": [row()]}).held is True
+    assert (figure.value, figure.note) == (0.5, "1 of 2")
+
+
+@pytest.mark.parametrize(("unreadable", "held"), [(0, True), (3, True), (4, False)])
+def test_a_bound_has_to_hold_whatever_unreadable_pictures_had_shown(unreadable, held):
+    rows = [row()] * (100 - unreadable) + [row(**UNREADABLE)] * unreadable
+    figure = tiny_figures.share_figure("object", rows, "object", low=0.97)
+    assert (figure.value, figure.held) == (1.0, held)
+    assert figure.spread == (round(1 - unreadable / 100, 4), 1.0)
+
+
+def test_both_ends_of_a_range_have_to_hold_whatever_unreadable_pictures_had_shown():
+    rows = [row(part_gone=True)] * 26 + [row()] * 72 + [row(**UNREADABLE)] * 2
+    assert tiny_figures.share_figure("gone", rows, "part_gone", low=0.13, high=0.27).held is False
+    assert tiny_figures.share_figure("gone", rows[2:-1], "part_gone", low=0.13, high=0.27).held is True
+
+
+def test_an_unreadable_picture_of_a_prompt_that_names_a_part_may_lack_it():
+    telling = {"named": True, "object": True}
+    rows = [row(**telling), row(**UNREADABLE)]
+    rows = [replace(one, prompt="a red car with lights on snow") for one in rows]
+    figures = tiny_figures.unguided_figures({"none": rows, "none, 4 steps": rows})
+    (named,) = (figure for figure in figures if "named in the prompt" in figure.name)
+    assert (named.value, named.spread) == (1.0, (0.5, 1.0))
+
+
+def test_unreadable_pictures_of_the_chosen_setting_count_as_lost():
+    readable = [row(part_gone=True)] * 19
+    kept = tiny_figures.guided_figure({"none": [row()], "vsf": [*readable, row(**UNREADABLE)]}, "vsf", 0.95, 0.9)
+    assert (kept.value, kept.spread, kept.held) == (1.0, (0.95, 1.0), True)
+    lost = tiny_figures.guided_figure({"none": [row()], "vsf": [*readable, row(**UNREADABLE)]}, "vsf", 0.96, 0.9)
+    assert "does not keep" in lost.note
 
 
 def test_the_guided_figure_is_the_negative_score_of_the_chosen_setting():
@@ -125,7 +159,8 @@ def test_without_a_readable_picture_there_is_no_guided_figure():
 
 
 def test_the_fraction_of_named_parts_counts_only_prompts_that_name_one():
-    rows = {name: [row(named=True), row(named=None)] for name in ("none", "none, 4 steps")}
+    telling = replace(row(named=True), prompt="a red car with lights on snow")
+    rows = {name: [telling, row(named=None)] for name in ("none", "none, 4 steps")}
     figures = {figure.name: figure for figure in tiny_figures.unguided_figures(rows)}
     assert figures["no guidance: parts named in the prompt are drawn"].value == 1
     assert figures["no guidance: essential part not named is absent"].value == 0

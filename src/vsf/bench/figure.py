@@ -15,7 +15,9 @@ from typing import Any
 class Figure:
     """A value and where it has to lie, anywhere when it is there for comparison.
 
-    It is None when it was not measured; the note says why, or how it was.
+    It is None when it was not measured; the note says why, or how it was. `spread`: between which it would lie whatever
+    the pictures had shown that could not be scored. Its bounds have to hold for all of that: what is left out of a mean
+    must not flatter it.
     """
 
     name: str
@@ -23,11 +25,15 @@ class Figure:
     low: float = -math.inf
     high: float = math.inf
     note: str = ""
+    spread: tuple[float, float] | None = None
 
     @property
     def held(self) -> bool | None:
         """Whether the value lies within its bounds; None when there is no value, or no bound."""
-        return None if self.value is None or self.bound == "" else self.low <= self.value <= self.high
+        least, most = self.spread or (self.value, self.value)
+        if least is None or most is None or self.bound == "":
+            return None
+        return self.low <= least and most <= self.high
 
     @property
     def bound(self) -> str:
@@ -42,7 +48,7 @@ def table(figures: Iterable[Figure]) -> str:
     marks = {True: "ok", False: "FALLS SHORT", None: ""}
     lines = []
     for figure in figures:
-        mark = "not measured" if figure.value is None else marks[figure.held]
+        mark = "not measured" if figure.value is None and figure.spread is None else marks[figure.held]
         value = "–" if figure.value is None else f"{figure.value:.3f}"
         note = f"  ({figure.note})" if figure.note else ""
         lines.append(f"{figure.name:<62} {value:>6}  {figure.bound:>10}  {mark}{note}".rstrip())
@@ -64,5 +70,7 @@ def write(path: Path, figures: Iterable[Figure], **rest: Sequence[Mapping[str, A
 
 
 def _finite(fields: dict[str, Any]) -> dict[str, Any]:
-    """Without infinities, which JSON lacks: an open bound is null."""
-    return {name: None if isinstance(value, float) and math.isinf(value) else value for name, value in fields.items()}
+    """Without infinities, which JSON lacks: an open bound is null. A figure of scored rows alone has no spread."""
+    spread = {} if fields["spread"] is None else {"spread": fields["spread"]}
+    plain = {name: value for name, value in fields.items() if name != "spread"} | spread
+    return {name: None if isinstance(value, float) and math.isinf(value) else value for name, value in plain.items()}

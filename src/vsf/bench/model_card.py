@@ -67,7 +67,8 @@ def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
     """A figure's fields from JSON, where an open bound is null."""
     low, high = row["low"], row["high"]
     open_ends = {"low": -math.inf if low is None else low, "high": math.inf if high is None else high}
-    return {"name": row["name"], "value": row["value"], "note": row["note"], **open_ends}
+    spread = {"spread": tuple(row["spread"])} if "spread" in row else {}
+    return {"name": row["name"], "value": row["value"], "note": row["note"], **spread, **open_ends}
 
 
 def _row(figure: Figure) -> list[str]:

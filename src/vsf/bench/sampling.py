@@ -163,6 +163,15 @@ def share(rows: Sequence[Row], column: str) -> float | None:
     return round(sum(values) / len(values), 4) if values else None
 
 
+def spread(rows: Sequence[Row], column: str) -> tuple[float, float] | None:
+    """Between which the share would lie whatever the pictures had shown that could not be read; None without rows."""
+    known = [bool(value) for row in rows if (value := getattr(row, column)) is not None]
+    unread = sum(row.quality is None for row in rows)
+    if not (count := len(known) + unread):
+        return None
+    return round(sum(known) / count, 4), round((sum(known) + unread) / count, 4)
+
+
 def _row(setting: Setting, shot: Shot, reading: Reading) -> Row:
     pair = shot.pair
     row = partial(
