@@ -61,10 +61,10 @@ evidence: setup ## Repeat the benchmark on the embedded models: WORKERS=, EVIDEN
 	$(BIN)/vsf bench run --suite tiny-dev --prompts 100 $(DRAWN) --methods benchmarks/plans/tiny-rows.toml --out $(EVIDENCE)/dev
 	$(BIN)/vsf bench run --suite tiny-test --prompts 200 $(DRAWN) --methods $(EVIDENCE)/dev/frozen.json --out $(EVIDENCE)/test
 	$(BIN)/vsf bench run --suite tiny-test --prompts 200 $(DRAWN) --methods benchmarks/plans/tiny-rows.toml --out $(EVIDENCE)/test
-	$(BIN)/vsf bench run --suite tiny-test --prompts 500 $(DRAWN) --methods $(EVIDENCE)/dev/matched.json --out $(EVIDENCE)/test
+	$(BIN)/vsf bench run --suite tiny-test --prompts 1000 $(DRAWN) --methods $(EVIDENCE)/dev/matched.json --out $(EVIDENCE)/test
 	$(BIN)/vsf bench run --suite tiny-test --prompts 100 $(DRAWN) --methods benchmarks/plans/tiny-ablations.toml --out $(EVIDENCE)/ablations
 	for each in dev test ablations; do $(BIN)/vsf bench judge --workers $(WORKERS) --out $(EVIDENCE)/$$each || exit; done
-	$(BIN)/vsf bench report $(EVIDENCE)/test --dev $(EVIDENCE)/dev --reference "VSF in context"
+	$(BIN)/vsf bench report $(EVIDENCE)/test --dev $(EVIDENCE)/dev --reference "VSF in context, offset -0.5"
 	$(BIN)/vsf bench report $(EVIDENCE)/ablations
 
 check: setup ## Lint, format, types, import order
