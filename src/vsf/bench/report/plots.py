@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # then others as far from them as there is room.
 COLOURS = (
     *("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F3C8D", "#8A8A8A", "#6B4C2A"),
-    *("#A50026", "#1A2A80", "#7FB800", "#FF4FA3"),
+    *("#A50026", "#1A2A80", "#7FB800", "#FF4FA3", "#00B3B3", "#5B5BFF", "#FF8A80", "#2F4F4F", "#9C7A00", "#B388FF"),
 )
 GRID = 101
 _GAP = 0.045  # between labels, as a share of the height
