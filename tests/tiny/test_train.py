@@ -90,6 +90,13 @@ def test_a_warm_run_keeps_the_shipped_latents(tmp_path, monkeypatch):
     assert set(changed) <= {"config.json"}  # which names the diffusers that wrote it
 
 
+def test_a_warm_student_starts_from_the_shipped_teacher_and_learns_from_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(train.Trainer, "student", lambda self: self._frozen_teacher())
+    train.main(tmp_path, only="student", warm=True)
+    for name in ("tiny-base", "tiny"):
+        assert WEIGHTS not in different(tmp_path / name, tiny.folder("tiny-base"))
+
+
 def test_a_run_that_was_stopped_goes_on_as_the_uninterrupted_one(tmp_path, monkeypatch):
     whole = run(tmp_path / "whole")
     monkeypatch.setattr("vsf.tiny.loop.CHECKPOINT_EVERY", 2)
