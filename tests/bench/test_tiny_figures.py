@@ -63,6 +63,7 @@ def test_a_random_model_falls_short_and_its_rows_are_written(small):
     figures = {figure["name"]: figure for figure in written["figures"]}
     assert figures["judge agrees with a careful look"]["held"] is None
     assert figures["pictures that the judge could not read"]["value"] == 1
+    assert figures["pictures that the judge could not read"]["held"] is False
     assert figures["no guidance, 8 steps: object right"]["held"] is False
     assert figures["no guidance, 8 steps: object right"]["value"] is None
     assert [path.name for path in out.parent.glob("figures*")] == ["figures.json"]
@@ -102,9 +103,10 @@ def test_the_settings_tested_are_those_that_the_search_chose(small, monkeypatch)
 UNREADABLE = {"object": None, "part_gone": None, "colour": None, "background": None, "quality": None}
 
 
-def test_unreadable_pictures_are_counted():
+def test_one_unreadable_picture_falls_short_because_no_score_counts_it():
     figure = tiny_figures.unreadable_figure({"none": [row()], "vsf": [row(quality=None)]})
-    assert (figure.value, figure.note) == (0.5, "1 of 2")
+    assert (figure.value, figure.held, figure.note) == (0.5, False, "1 of 2")
+    assert tiny_figures.unreadable_figure({"none": [row()]}).held is True
 
 
 @pytest.mark.parametrize(("unreadable", "held"), [(0, True), (3, True), (4, False)])

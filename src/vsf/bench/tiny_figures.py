@@ -121,11 +121,11 @@ def main(
 
 
 def unreadable_figure(rows: Drawn) -> Figure:
-    """Unreadable pictures are left out of every score; each bound has to hold whatever they had shown."""
+    """Unreadable pictures are left out of every score, so not one is let pass in silence."""
     every = [row for group in rows.values() for row in group]
     unreadable = sum(row.quality is None for row in every)
     note = f"{unreadable} of {len(every)}"
-    return Figure("pictures that the judge could not read", unreadable / len(every), note=note)
+    return Figure("pictures that the judge could not read", unreadable / len(every), high=0.0, note=note)
 
 
 def unguided_figures(rows: Drawn) -> list[Figure]:
