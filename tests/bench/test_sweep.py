@@ -2,6 +2,7 @@
 
 import json
 import math
+from fractions import Fraction
 
 import pytest
 
@@ -126,7 +127,7 @@ def test_a_grid_over_what_is_no_number_or_out_of_range_is_refused():
 
 def point(strength, positive, negative):
     setting = VSF.model_copy(update={"label": f"{strength}", "strength": strength})
-    return Point(setting, positive, negative, 1.0)
+    return Point(setting, Fraction(str(positive)), Fraction(str(negative)), Fraction(1))
 
 
 def test_the_points_nearest_the_frontier_are_kept_in_order_of_strength():

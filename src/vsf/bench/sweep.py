@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from vsf import guidance
@@ -16,6 +16,7 @@ from vsf.bench.plan import Plan, Setting
 from vsf.bench.rows import Score, scored
 from vsf.bench.run import Engine, Task, Tick, run
 from vsf.bench.stats import tradeoff
+from vsf.bench.stats.tables import METRICS, column, exact_mean
 from vsf.errors import RequestError
 from vsf.judges.base import Judge
 
@@ -29,12 +30,12 @@ ROUND = 8  # settings of a method that are tried at a time, because workers and 
 
 @dataclass(frozen=True)
 class Point:
-    """What a setting scored: means over the images that have a score."""
+    """What a setting scored: exact means over the pairs, as in a report."""
 
     setting: Setting
-    positive: float
-    negative: float
-    quality: float
+    positive: Fraction
+    negative: Fraction
+    quality: Fraction
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def search(trying: Trying, starts: Sequence[Setting], trials: int, tick: Tick) -
             if (point := found.get(setting.label)) is None:
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             else:
-                study.tell(trial, [point.positive, point.negative, point.quality])
+                study.tell(trial, [float(score) for score in (point.positive, point.negative, point.quality)])
     best = [_named(start, trial.params) for start, study in studies for trial in study.best_trials]
     return trying.points(best, tick)
 
@@ -228,18 +229,15 @@ def _named(start: Setting, knobs: Mapping[str, Any]) -> Setting:
 
 
 def _point(setting: Setting, scores: Sequence[Score]) -> Point | None:
-    """The means over the images that have a score; None where none has."""
-    columns = {
-        name: [float(value) for score in scores if (value := getattr(score, name)) is not None]
-        for name in ("positive", "negative", "quality")
-    }
-    if not all(columns.values()):
-        return None
-    return Point(setting, **{name: fmean(values) for name, values in columns.items()})
+    """Average the images that have a score; None where none has."""
+    table = {(score.pair, score.seed): score for score in scores}
+    means = {metric: exact_mean(column(table, metric)) for metric in METRICS}
+    known = {metric: mean for metric, mean in means.items() if mean is not None}
+    return Point(setting, **known) if len(known) == len(METRICS) else None
 
 
-def _distance(point: Point, points: Sequence[Point]) -> float:
-    return max(0.0, *(min(other.positive - point.positive, other.negative - point.negative) for other in points))
+def _distance(point: Point, points: Sequence[Point]) -> Fraction:
+    return max(Fraction(), *(min(other.positive - point.positive, other.negative - point.negative) for other in points))
 
 
 def _silent(_done: int, _total: int) -> None:

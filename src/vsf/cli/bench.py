@@ -136,7 +136,8 @@ def sweep_command(**flags: Any) -> None:
         matched = [point for curve in nearest for point in sweep.keeping(curve, flags["kept"])]
         sweep.freeze(folder / sweep.MATCHED, matched)
     for point in [] if given.quiet else best:
-        scores = f"positive {point.positive:.3f}, negative {point.negative:.3f}, quality {point.quality:.3f}"
+        named = {"positive": point.positive, "negative": point.negative, "quality": point.quality}
+        scores = ", ".join(f"{name} {float(score):.3f}" for name, score in named.items())
         console.stdout.print(f"{point.setting.label}: {scores}", markup=False, highlight=False, soft_wrap=True)
     _say(given, f"{folder / sweep.FROZEN}: {len(best)} settings", {"plan": str(folder / sweep.FROZEN)})
 

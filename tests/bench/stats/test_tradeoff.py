@@ -11,12 +11,17 @@ from scored_rows import setting
 from vsf.bench.stats.tables import by_label
 from vsf.bench.stats.tradeoff import SHARES, Mixture, Point, band, blend, frontier, match, points, reached
 
-STEPS = [Point("a", 1.0, 0.2), Point("b", 0.9, 0.4), Point("c", 0.8, 0.3), Point("d", 0.5, 0.8)]
+
+def tenths(label, kept, negative):
+    return Point(label, Fraction(kept, 10), Fraction(negative, 10))
+
+
+STEPS = [tenths("a", 10, 2), tenths("b", 9, 4), tenths("c", 8, 3), tenths("d", 5, 8)]
 PLANES = st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10)), min_size=1, max_size=12)
 
 
 def plane(cells):
-    return [Point(str(index), kept / 10, negative / 10) for index, (kept, negative) in enumerate(cells)]
+    return [tenths(str(index), kept, negative) for index, (kept, negative) in enumerate(cells)]
 
 
 def test_a_frontier_leaves_out_what_is_beaten_in_both_scores():
@@ -52,17 +57,52 @@ def test_a_match_names_the_two_neighbours_and_their_shares():
     assert match(STEPS, 0.2) == Mixture(("d",))
 
 
+@given(st.sampled_from([50, 100, 200, 1000]), st.integers(1, 3), st.integers(1, SHARES - 1), st.data())
+@settings(deadline=None)
+def test_a_share_that_is_exactly_so_many_sixteenths_is_not_rounded_up(pairs, seeds, share, data):
+    """For images that were counted, and any bound in hundredths so many sixteenths of the way between two settings."""
+    images = pairs * seeds
+    distance = data.draw(st.integers(1, images // SHARES // 2)) * SHARES
+    bound = data.draw(st.sampled_from([step for step in range(1, 101) if (step * images) % 100 == 0]))
+    more = bound * images // 100 + distance * (SHARES - share) // SHARES
+    less = more - distance
+    if not 0 <= less < more <= images:
+        return
+    rows = [
+        *setting("a", [True] * more + [False] * (images - more), [False] * images, seeds=seeds),
+        *setting("b", [True] * less + [False] * (images - less), [True] * images, seeds=seeds),
+    ]
+    found = match(points(by_label(rows), ["a", "b"]), bound / 100)
+    assert found == Mixture(("a", "b"), Fraction(share, SHARES))
+
+
+def test_the_tie_of_the_evidence_is_a_half_and_not_nine_sixteenths():
+    """95 and 85 of 100 kept, matched at .9: as floats, (.9 - .85) / (.95 - .85) lies above 1/2."""
+    rows = [
+        *setting("a", [True] * 95 + [False] * 5, [False] * 100),
+        *setting("b", [True] * 85 + [False] * 15, [True] * 100),
+    ]
+    assert Fraction((0.9 - 0.85) / (0.95 - 0.85)) > Fraction(1, 2)
+    assert match(points(by_label(rows), ["a", "b"]), 0.9) == Mixture(("a", "b"), Fraction(1, 2))
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.3, 0.7, 0.9])
+def test_a_setting_that_keeps_just_what_was_asked_is_taken_alone(kept):
+    rows = setting("a", [True] * round(kept * 10) + [False] * round(10 - kept * 10), [True] * 10)
+    assert match(points(by_label(rows), ["a"]), kept) == Mixture(("a",))
+
+
 @given(PLANES, st.floats(0, 1))
 @settings(deadline=None)
 def test_a_match_keeps_what_was_asked_and_its_weights_are_sixteenths(cells, kept):
     found = match(plane(cells), kept)
     by_name = {point.label: point for point in plane(cells)}
     if found is None:
-        assert max(point.kept for point in by_name.values()) < kept
+        assert max(point.kept for point in by_name.values()) < Fraction(str(kept))
         return
     assert sum(found.weights.values()) == 1
     assert all(weight * SHARES == int(weight * SHARES) for weight in found.weights.values())
-    assert sum(weight * by_name[label].kept for label, weight in found.weights.items()) >= kept - 1e-12
+    assert sum(Fraction(weight) * by_name[label].kept for label, weight in found.weights.items()) >= Fraction(str(kept))
 
 
 def test_a_mixture_scores_the_weighted_mean_image_by_image_and_none_where_one_is_unscored():
@@ -81,8 +121,8 @@ def test_an_image_that_one_setting_of_a_mixture_lacks_is_unscored():
 
 def test_points_are_the_means_of_the_settings_that_have_scores():
     rows = [*setting("a", [True, False], [True, True], [0.5, 1.0]), *setting("b", [None], [None], [None])]
-    assert points(by_label(rows), ["a", "b"]) == [Point("a", 0.5, 1.0)]
-    assert points(by_label(rows), ["a"], "quality") == [Point("a", 0.75, 1.0)]
+    assert points(by_label(rows), ["a", "b"]) == [Point("a", Fraction(1, 2), Fraction(1))]
+    assert points(by_label(rows), ["a"], "quality") == [Point("a", Fraction(3, 4), Fraction(1))]
 
 
 def sweep(pairs=60):

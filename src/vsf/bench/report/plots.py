@@ -81,24 +81,28 @@ def _line(axes: Axes, tables: Mapping[str, Table], found: Sequence[Point], kept:
     if len(found) == 1:
         _cross(axes, tables[front[0].label], front[0], kept, colour)
         return
-    grid = np.linspace(front[-1].kept, front[0].kept, GRID).tolist()
+    grid = np.linspace(float(front[-1].kept), float(front[0].kept), GRID).tolist()
     area = band(tables, [point.label for point in front], kept, grid)
     axes.fill_betweenx(area.kept, area.low, area.high, color=colour, alpha=0.14, linewidth=0)
-    across, along = [point.negative for point in front], [point.kept for point in front]
-    axes.plot(across, along, color=colour, linewidth=1.8, marker="o", markersize=5)
+    axes.plot(*_coordinates(front), color=colour, linewidth=1.8, marker="o", markersize=5)
     beaten = [point for point in found if point not in front]
-    across, along = [point.negative for point in beaten], [point.kept for point in beaten]
-    axes.scatter(across, along, s=16, facecolors="none", edgecolors=colour, alpha=0.6)
+    axes.scatter(*_coordinates(beaten), s=16, facecolors="none", edgecolors=colour, alpha=0.6)
+
+
+def _coordinates(found: Sequence[Point]) -> tuple[list[float], list[float]]:
+    """Give the points to matplotlib, which draws floats: along x what is removed, along y what is kept."""
+    return [float(point.negative) for point in found], [float(point.kept) for point in found]
 
 
 def _cross(axes: Axes, table: Table, point: Point, kept: Metric, colour: str) -> None:
+    across, up = _coordinates([point])
     spans = {metric: interval(list(per_pair(column(table, metric)).values())) for metric in ("negative", kept)}
     for metric, span in spans.items():
         if span is not None:
             ends = [span.low, span.high]
-            along = (ends, [point.kept] * 2) if metric == "negative" else ([point.negative] * 2, ends)
+            along = (ends, up * 2) if metric == "negative" else (across * 2, ends)
             axes.plot(*along, color=colour, linewidth=1.2, alpha=0.5)
-    axes.plot([point.negative], [point.kept], color=colour, marker="D", markersize=6)
+    axes.plot(across, up, color=colour, marker="D", markersize=6)
 
 
 def _name(axes: Axes, ends: Sequence[tuple[str, Point, str]]) -> None:
@@ -107,12 +111,12 @@ def _name(axes: Axes, ends: Sequence[tuple[str, Point, str]]) -> None:
     ordered = sorted(ends, key=lambda end: end[1].kept)
     heights: list[float] = []
     for _, point, _ in ordered:
-        level = (point.kept - low) / (high - low)
+        level = (float(point.kept) - low) / (high - low)
         heights.append(max(level, heights[-1] + _GAP) if heights else level)
     for index, (name, point, colour) in enumerate(ordered):
         axes.annotate(
             name,
-            xy=(point.negative, point.kept),
+            xy=(float(point.negative), float(point.kept)),
             xytext=(1.015, min(heights[index], 1.0 - _GAP * (len(ordered) - 1 - index))),
             textcoords="axes fraction",
             color=colour,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from statistics import fmean
 from typing import Literal
 
@@ -42,6 +43,16 @@ def per_pair(values: Column) -> dict[str, float]:
         if value is not None:
             groups.setdefault(pair, []).append(value)
     return {pair: fmean(group) for pair, group in groups.items()}
+
+
+def exact_mean(values: Column) -> Fraction | None:
+    """Average the means of the pairs without rounding, so that a score can be compared with a bound; None if empty."""
+    groups: dict[str, list[Fraction]] = {}
+    for (pair, _), value in values.items():
+        if value is not None:
+            groups.setdefault(pair, []).append(Fraction(value))
+    means = [sum(group, Fraction()) / len(group) for group in groups.values()]
+    return sum(means, Fraction()) / len(means) if means else None
 
 
 def curve(label: str) -> str:

@@ -15,18 +15,22 @@ import numpy as np
 from jaxtyping import Float64
 
 from vsf.bench.stats.bootstrap import matrix, percentiles, resampled
-from vsf.bench.stats.tables import Column, Key, Metric, Table, column, per_pair
+from vsf.bench.stats.tables import Column, Key, Metric, Table, column, exact_mean
 
 SHARES = 16  # a mixture's weights are sixteenths, so that differences stay multiples of a fraction and p stays exact
 
 
 @dataclass(frozen=True)
 class Point:
-    """A setting on the plane: what is kept (positive score or quality), and the negative score."""
+    """A setting on the plane: what is kept (positive score or quality), and the negative score.
+
+    Both are exact means of counts: as floats, a share of exactly 1/2 can come out a little above it, and be rounded up to
+    the next sixteenth.
+    """
 
     label: str
-    kept: float
-    negative: float
+    kept: Fraction
+    negative: Fraction
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,10 @@ def points(tables: Mapping[str, Table], labels: Sequence[str], kept: Metric = "p
     """The settings that have scores of both kinds."""
     found = []
     for label in labels:
-        along, across = (per_pair(column(tables[label], metric)).values() for metric in (kept, "negative"))
-        if along and across:
-            found.append(Point(label, float(np.mean(list(along))), float(np.mean(list(across)))))
+        along = exact_mean(column(tables[label], kept))
+        across = exact_mean(column(tables[label], "negative"))
+        if along is not None and across is not None:
+            found.append(Point(label, along, across))
     return found
 
 
@@ -77,21 +82,23 @@ def reached(candidates: Sequence[Point], kept: float) -> float | None:
     if found is None:
         return None
     negatives = {point.label: point.negative for point in candidates}
-    return sum(weight * negatives[label] for label, weight in found.weights.items())
+    return sum(weight * float(negatives[label]) for label, weight in found.weights.items())
 
 
 def match(candidates: Sequence[Point], kept: float, shares: int | None = SHARES) -> Mixture | None:
     """The mixture on the frontier that keeps this much, or None when no setting does.
 
-    With `shares` its weight is rounded to the next whole share, towards keeping more.
+    With `shares` its weight is rounded to the next whole share, towards keeping more. `kept` is the decimal number that
+    it is written as: 0.9 is nine tenths.
     """
     front = frontier(candidates)
-    if not front or front[0].kept < kept:
+    bound = Fraction(str(kept))
+    if not front or front[0].kept < bound:
         return None
-    if front[-1].kept >= kept:
+    if front[-1].kept >= bound:
         return Mixture((front[-1].label,))
-    more, less = next((a, b) for a, b in pairwise(front) if a.kept >= kept > b.kept)
-    share = Fraction((kept - less.kept) / (more.kept - less.kept))
+    more, less = next((a, b) for a, b in pairwise(front) if a.kept >= bound > b.kept)
+    share = (bound - less.kept) / (more.kept - less.kept)
     if shares is not None:
         share = Fraction(-(-share * shares // 1), shares)
     return Mixture((more.label,)) if share == 1 else Mixture((more.label, less.label), share)
@@ -116,22 +123,25 @@ def band(tables: Mapping[str, Table], labels: Sequence[str], kept: Metric, grid:
         return Band(axis, *[np.full(len(axis), np.nan)] * 3)
     columns = [column(tables[label], metric) for metric in (kept, "negative") for label in usable]
     values = matrix(columns)
-    draws = np.array([_along(usable, means, grid) for means in resampled(values)])
-    line = np.array(_along(usable, np.nanmean(values, axis=0), grid))
+    draws = np.array([_along(means, grid) for means in resampled(values)])
+    line = _along(np.nanmean(values, axis=0), grid)
     rare = np.isnan(draws).mean(axis=0) > 0.5
     low, high = np.where(rare | np.isnan(line), np.nan, percentiles(np.where(rare, 0.0, draws)))
     return Band(axis, line, low, high)
 
 
-def _along(labels: Sequence[str], means: Float64[np.ndarray, " twice_settings"], grid: Sequence[float]) -> list[float]:
-    """The negative score at each point of the grid; the first half of the means is what is kept."""
+def _along(means: Float64[np.ndarray, " twice_settings"], grid: Sequence[float]) -> Float64[np.ndarray, " grid"]:
+    """Interpolate the frontier at each point of the grid; the first half of the means is what is kept."""
     kept, negative = np.split(means, 2)
-    found = [Point(*point) for point in zip(labels, kept, negative, strict=True) if not np.isnan(point[1:]).any()]
-    front = frontier(found)
-    if not front:
-        return [np.nan] * len(grid)
-    along, across = (np.array([getattr(point, name) for point in front[::-1]]) for name in ("kept", "negative"))
-    return [float(value) for value in np.interp(grid, along, across, right=np.nan)]
+    known = ~np.isnan(kept + negative)
+    kept, negative = kept[known], negative[known]
+    if not len(kept):
+        return np.full(len(grid), np.nan)
+    most_kept_first = np.lexsort((-negative, -kept))
+    kept, negative = kept[most_kept_first], negative[most_kept_first]
+    best_before = np.maximum.accumulate(np.concatenate(([-np.inf], negative[:-1])))
+    on_frontier = negative > best_before
+    return np.interp(grid, kept[on_frontier][::-1], negative[on_frontier][::-1], right=np.nan)
 
 
 def _weighted(columns: Mapping[str, Column], mixture: Mixture, key: Key) -> float | None:
