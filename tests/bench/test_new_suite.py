@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from vsf.bench import suites
+from vsf.bench.folder import locked
 from vsf.bench.new_suite import Author, extend
 from vsf.bench.suites import Pair
 from vsf.errors import RequestError
@@ -191,3 +192,19 @@ def test_a_key_that_the_model_repeats_is_not_written_down(endpoint, tmp_path):
 def test_no_pairs_at_all_cannot_be_asked_for(endpoint, tmp_path, count, batch):
     with pytest.raises(RequestError, match="at least 1"):
         extend(tmp_path / "a.jsonl", count, author(endpoint, batch=batch))
+
+
+def test_a_second_call_is_kept_out_of_a_file_that_is_being_written(endpoint, tmp_path):
+    """Both would count their ids on from the same line, and the suite could not be loaded any more."""
+    file = tmp_path / "mine.jsonl"
+    with locked(tmp_path / ".mine.jsonl.lock", "mine", "wait"), pytest.raises(RequestError, match="another run is at"):
+        extend(file, 1, author(endpoint))
+    endpoint.answers = [listed(case(0))]
+    assert len(extend(file, 1, author(endpoint))) == 1
+
+
+def test_openai_itself_is_not_asked_without_a_key(monkeypatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(RequestError, match=r"no API key for api\.openai\.com.*--key-env"):
+        Author("m")
+    Author("m", "http://localhost:8000/v1")

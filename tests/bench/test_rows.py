@@ -3,7 +3,7 @@
 import pytest
 
 from vsf.bench import journal
-from vsf.bench.rows import ROWS, VERDICTS, Row, Verdict, rows, scored, verdicts
+from vsf.bench.rows import ROWS, VERDICTS, Row, Verdict, counted_judge, rows, scored, verdicts
 from vsf.errors import RequestError
 
 
@@ -76,7 +76,7 @@ def test_of_two_versions_of_a_judge_the_newest_counts(tmp_path):
 def test_of_two_judges_one_has_to_be_named(tmp_path):
     journal.append(tmp_path / ROWS, [row()])
     journal.append(tmp_path / VERDICTS, [verdict(), verdict(judge="openai:m", positive=False)])
-    with pytest.raises(RequestError, match="judged by scenes, openai:m: say which"):
+    with pytest.raises(RequestError, match="judged by scenes, openai:m: say with --judge which"):
         scored(tmp_path)
     assert scored(tmp_path, "openai:m")[0].positive is False
     with pytest.raises(RequestError, match="not judged by local:x, but by scenes, openai:m"):
@@ -86,3 +86,18 @@ def test_of_two_judges_one_has_to_be_named(tmp_path):
 def test_a_folder_without_rows_says_what_to_do(tmp_path):
     with pytest.raises(RequestError, match=r"no rows.*vsf bench run"):
         scored(tmp_path)
+
+
+def test_a_judge_without_one_usable_verdict_does_not_stand_in_the_way_of_another(tmp_path):
+    journal.append(tmp_path / ROWS, [row()])
+    dead = verdict(judge="openai:m", positive=None, negative=None, quality=None, reason="no answer: x", final=False)
+    journal.append(tmp_path / VERDICTS, [dead, verdict()])
+    assert counted_judge(tmp_path) == "scenes"
+    assert [score.positive for score in scored(tmp_path)] == [True]
+    assert [score.positive for score in scored(tmp_path, "openai:m")] == [None]
+
+
+def test_a_judge_without_one_usable_verdict_counts_where_it_is_the_only_one(tmp_path):
+    journal.append(tmp_path / ROWS, [row()])
+    journal.append(tmp_path / VERDICTS, [verdict(positive=None, negative=None, quality=None, reason="refused: no")])
+    assert [score.reason for score in scored(tmp_path)] == ["refused: no"]

@@ -200,3 +200,13 @@ def test_several_calls_are_under_way_at_a_time_and_no_more_than_asked_for(cases)
         found = list(Threads(3).map(asked, [[case] for case in cases]))
     assert len(found) == 6
     assert endpoint.busiest == 3
+
+
+def test_openai_itself_is_not_asked_without_a_key(monkeypatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(RequestError, match=r"no API key for api\.openai\.com.*OPENAI_API_KEY.*--key-env.*--endpoint"):
+        OpenAIJudge("m")
+    OpenAIJudge("m", key="sk-1")
+    OpenAIJudge("m", "http://localhost:8000/v1")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:8000/v1")
+    OpenAIJudge("m")

@@ -51,6 +51,14 @@ class Manifest(BaseModel):
                     f"the rows here were drawn with {name} {value}, and now {asked} is asked for: "
                     "rows of both cannot be compared. Ask for the same, or give another --out."
                 )
+        # Runs of one suite draw its first so many pairs, so the pairs of one of them are among those of the other.
+        if not (self.pairs.keys() <= other.pairs.keys() or other.pairs.keys() <= self.pairs.keys()):
+            earlier = min(self.pairs.keys() - other.pairs.keys())
+            asked = min(other.pairs.keys() - self.pairs.keys())
+            raise RequestError(
+                f'the rows here belong to another suite: the pair "{earlier}" is not in the one asked for, whose '
+                f'"{asked}" is not here. Scores of both would be averaged together: give another --out.'
+            )
         for what in ("settings", "pairs", "revisions"):
             mine, others = getattr(self, what), getattr(other, what)
             if changed := [name for name in others if name in mine and mine[name] != others[name]]:
@@ -92,13 +100,24 @@ def pairs(folder: Path) -> list[Pair]:
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
     """Keep a second run out of a folder, until the block is left or the process is gone. Raises RequestError."""
+    with locked(folder / LOCK, str(folder), "wait for it, or give another --out"):
+        yield
+
+
+@contextmanager
+def locked(lock: Path, what: str, advice: str) -> Iterator[None]:
+    """Hold a lock file until the block is left or the process is gone.
+
+    Raises:
+        RequestError: another process holds it, or it cannot be written.
+    """
     from filelock import FileLock, Timeout
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / LOCK, timeout=0):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock, timeout=0):
             yield
     except Timeout as error:
-        raise RequestError(f'another run is at work in "{folder}"; wait for it, or give another --out.') from error
+        raise RequestError(f'another run is at work in "{what}"; {advice}.') from error
     except OSError as error:
-        raise RequestError(f'cannot work in "{folder}": {error.strerror or error}.') from error
+        raise RequestError(f'cannot work in "{what}": {error.strerror or error}.') from error

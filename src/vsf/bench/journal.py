@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
+from uuid import uuid4
 
 from pydantic import BaseModel, ValidationError
 
@@ -75,7 +77,7 @@ def is_packed(file: Path) -> bool:
 
 def write(file: Path, content: bytes) -> None:
     """Put a file on the disk: after a crash it is there in full or not at all. Raises RequestError."""
-    part = file.with_name(f"{file.name}.part")
+    part = file.with_name(f".{file.name}.{uuid4().hex}.part")  # of this call alone: others may write the same file
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as stream:
@@ -85,6 +87,8 @@ def write(file: Path, content: bytes) -> None:
         part.replace(file)
         _sync_folder(file.parent)
     except OSError as error:
+        with suppress(OSError):  # what could not be written may not be there to remove
+            part.unlink(missing_ok=True)
         raise RequestError(_cannot_write(file, error)) from error
 
 

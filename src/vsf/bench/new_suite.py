@@ -6,15 +6,20 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
 from vsf.bench import journal
+from vsf.bench.folder import locked
 from vsf.bench.likeness import Library, named
 from vsf.bench.suites import Entry, Pair
 from vsf.errors import RequestError
 from vsf.judges import completion
+from vsf.judges.openai import require_key
+
+if TYPE_CHECKING:
+    import openai
 
 LEAST_WORDS, MOST_WORDS = 20, 45
 _FRUITLESS = 5  # batches in a row without a single new pair, after which the model has nothing more to say
@@ -71,6 +76,10 @@ class Author:
     timeout: float = 120.0
     pause: float = 1.0
 
+    def __post_init__(self) -> None:
+        with self._client() as client:
+            require_key(client.base_url.host, self.key)
+
     def drafts(self, count: int, taken: Sequence[str]) -> list[_Draft]:
         """Up to `count` cases; those of an answer that is malformed, in whole or in part, are left out.
 
@@ -101,10 +110,7 @@ class Author:
         ) from None
 
     def _call(self, task: str) -> str:
-        import openai
-
-        client = openai.OpenAI(api_key=self.key or "none", base_url=self.endpoint, timeout=self.timeout, max_retries=0)
-        with client:
+        with self._client() as client:
             answer = client.chat.completions.create(
                 model=self.model,
                 messages=[{"role": "user", "content": task}],
@@ -113,6 +119,11 @@ class Author:
         choice = completion.choice(answer)
         written = (choice.message.content or "") if choice else ""
         return written.replace(self.key, "***") if self.key else written  # an endpoint may repeat what it was given
+
+    def _client(self) -> openai.OpenAI:
+        import openai
+
+        return openai.OpenAI(api_key=self.key or "none", base_url=self.endpoint, timeout=self.timeout, max_retries=0)
 
 
 def extend(
@@ -125,11 +136,20 @@ def extend(
     too long. `tick` is told how many pairs there are, and how many there will be.
 
     Raises:
-        RequestError: the endpoint refuses or cannot be reached, the model brings nothing new time after time, or the
-            file is damaged or cannot be written.
+        RequestError: the endpoint refuses or cannot be reached, the model brings nothing new time after time, another
+            call is at work on the file, or it is damaged or cannot be written.
     """
     if count < 1 or author.batch < 1:
         raise RequestError(f"count and batch have to be at least 1, got {count} and {author.batch}.")
+    # Ids are counted on from what the file holds, so two calls at once would give the same id twice.
+    with locked(file.with_name(f".{file.name}.lock"), str(file), "wait for it, or name another file"):
+        return _extended(file, count, author, against, tick)
+
+
+def _extended(
+    file: Path, count: int, author: Author, against: Sequence[Pair], tick: Callable[[int, int], None] | None
+) -> list[Pair]:
+    """Do the work of `extend` on a file that nobody else writes to."""
     pairs = [entry.pair(f"{file.stem}-{number:03d}") for number, entry in enumerate(journal.read(file, Entry), 1)]
     library, fruitless = Library([*against, *pairs]), 0
     while len(pairs) < count:
@@ -148,7 +168,6 @@ def extend(
                 f"{author.model} wrote no new pair in {_FRUITLESS} requests; {len(pairs)} of {count} are kept in "
                 f'"{file}". Ask again, or ask another model.'
             )
-        file.parent.mkdir(parents=True, exist_ok=True)
         journal.append(file, [Entry.model_validate(vars(pair)) for pair in found])
         pairs += found
     if tick is not None:

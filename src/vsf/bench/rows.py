@@ -70,6 +70,11 @@ class Verdict(BaseModel):
     cost: float | None = None
     final: bool = True
 
+    @property
+    def usable(self) -> bool:
+        """Whether it says anything about the image."""
+        return self.positive is not None
+
 
 @dataclass(frozen=True)
 class Score:
@@ -107,23 +112,42 @@ def scored(folder: Path, judge: str | None = None) -> list[Score]:
 def judged(folder: Path, judge: str | None = None) -> list[tuple[Row, Verdict | None]]:
     """Every row of a run and what one judge says about its image; None where it was not judged yet.
 
-    `judge` is its name, which may be left out where one judge alone was asked; its newest version counts.
+    `judge` is its name, which may be left out where one judge alone gave verdicts; its newest version counts.
 
     Raises:
         RequestError: there are no rows, several judges to choose from, or none of that name.
     """
-    drawn, given = rows(folder), verdicts(folder)
+    drawn = rows(folder)
     if not drawn:
         raise RequestError(f'there are no rows in "{folder}": run "vsf bench run --out {folder}" first.')
-    names = list(dict.fromkeys(verdict.judge for verdict in given))
-    if judge is None and len(names) > 1:
-        raise RequestError(f'"{folder}" was judged by {", ".join(names)}: say which one counts.')
-    if judge is not None and judge not in names:
-        raise RequestError(f'"{folder}" was not judged by {judge}, but by {", ".join(names) or "nobody yet"}.')
-    chosen = [verdict for verdict in given if verdict.judge == (judge or names[0])]
+    name = counted_judge(folder, judge)
+    chosen = [verdict for verdict in verdicts(folder) if verdict.judge == name]
     version = chosen[-1].judge_version if chosen else ""
     by_image = {(v.image_hash, v.pair): v for v in chosen if v.judge_version == version}
     return [(row, by_image.get((row.image_hash, row.pair))) for row in drawn]
+
+
+def counted_judge(folder: Path, judge: str | None = None) -> str | None:
+    """Choose the judge whose verdicts count: the one that is named, or else the only one that ever gave a verdict.
+
+    A judge without one usable verdict, such as one whose endpoint was dead, does not stand in the way of another. None
+    where nobody judged yet.
+
+    Raises:
+        RequestError: there are several to choose from, or none of that name.
+    """
+    given = verdicts(folder)
+    asked = list(dict.fromkeys(verdict.judge for verdict in given))
+    usable = list(dict.fromkeys(verdict.judge for verdict in given if verdict.usable))
+    candidates = usable or asked
+    if judge is not None:
+        if judge not in asked:
+            raise RequestError(f'"{folder}" was not judged by {judge}, but by {", ".join(asked) or "nobody yet"}.')
+        return judge
+    if len(candidates) > 1:
+        names = ", ".join(candidates)
+        raise RequestError(f'"{folder}" was judged by {names}: say with --judge which one counts.')
+    return candidates[0] if candidates else None
 
 
 def _subject(verdict: Verdict) -> tuple[Any, ...]:

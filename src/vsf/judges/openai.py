@@ -18,6 +18,7 @@ from vsf.judges import completion, wording
 from vsf.judges.base import Case, Verdict
 
 HOPELESS = 12  # failures in a row, before the first answer, after which an endpoint is given up
+PAID_HOST = "api.openai.com"  # where the client asks if it is told nothing else
 LONGEST_PAUSE = 300.0  # seconds; an endpoint that asks for a longer one is waited for no longer than this
 
 
@@ -49,6 +50,7 @@ class OpenAIJudge:
         self._client = openai.OpenAI(
             api_key=self.key or "none", base_url=self.endpoint, timeout=self.timeout, max_retries=0
         )
+        require_key(self._client.base_url.host, self.key)
         self._lock, self._failures, self._answered = threading.Lock(), 0, False
 
     def __call__(self, cases: Sequence[Case]) -> list[Verdict]:
@@ -162,6 +164,15 @@ class OpenAIJudge:
     def _without_key(self, text: str) -> str:
         """An endpoint may repeat the key that it was given."""
         return text.replace(self.key, "***") if self.key else text
+
+
+def require_key(host: str, key: str) -> None:
+    """Raise RequestError where OpenAI's own endpoint is to be asked without a key; others may need none."""
+    if host == PAID_HOST and not key:
+        raise RequestError(
+            f"no API key for {PAID_HOST}: put it into the environment variable OPENAI_API_KEY, name another variable "
+            "with --key-env, or name with --endpoint a server that needs no key."
+        )
 
 
 def _is_for_all(error: BaseException) -> bool:

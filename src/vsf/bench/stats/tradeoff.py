@@ -24,8 +24,8 @@ SHARES = 16  # a mixture's weights are sixteenths, so that differences stay mult
 class Point:
     """A setting on the plane: what is kept (positive score or quality), and the negative score.
 
-    Both are exact means of counts: as floats, a share of exactly 1/2 can come out a little above it, and be rounded up to
-    the next sixteenth.
+    Both are exact means of counts: as floats, a share of exactly 1/2 can come out a little above it, and be rounded up
+    to the next sixteenth.
     """
 
     label: str
