@@ -183,3 +183,19 @@ def test_a_clip_with_a_frame_that_is_unscored_is_unscored():
     verdict = stage.worst([GOOD, Verdict(None, None, None, "no answer: x", final=False)])
     assert (verdict.positive, verdict.negative, verdict.quality) == (None, None, None)
     assert (verdict.reason, verdict.final, verdict.tokens) == ("no answer: x", False, 10)
+
+
+def test_a_judge_that_gave_not_one_verdict_is_an_error_that_says_why(folder):
+    dead = [Verdict(None, None, None, "no answer: connection refused", final=False)] * 10
+    tally = ask(folder, Scripted(list(dead)))
+    with pytest.raises(RequestError, match=r"not one of 10 images got a verdict; the first: no answer: connection ref"):
+        tally.require_answer()
+    ask(folder, Scripted([*dead[:9], GOOD])).require_answer()
+
+
+def test_a_limit_asks_about_so_many_images_and_the_rest_comes_later(folder):
+    first, second = Scripted(), Scripted()
+    tally = stage.judge(folder, first, InProcess(), lambda done, total: None, 3)
+    assert (tally.images, len(first.asked)) == (3, 3)
+    assert ask(folder, second).images == 10
+    assert len(second.asked) == 7

@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 import pytest
 
 import judged_folder
-from vsf.bench import report
+from vsf.bench import journal, report
 from vsf.bench.report.content import Asked, gather
-from vsf.bench.rows import scored
+from vsf.bench.rows import VERDICTS, scored, verdicts
 from vsf.errors import RequestError
 
 CHANCES = {
@@ -120,7 +120,7 @@ def test_methods_are_compared_where_dev_prompts_kept_the_same_positive_score(fol
 
 def test_without_dev_rows_the_page_warns_that_matching_flatters(tmp_path):
     judged_folder.write(tmp_path / "run", CHANCES, PAIRS[:8])
-    page = report.build(tmp_path / "run")
+    page = report.build(tmp_path / "run").page
     assert page == tmp_path / "run" / "report.html"
     assert "That flatters every method" in Page(page.read_text()).text
     assert "flatters" in (tmp_path / "run" / "report.md").read_text()
@@ -129,7 +129,7 @@ def test_without_dev_rows_the_page_warns_that_matching_flatters(tmp_path):
 def test_prompts_and_reasons_that_hold_html_stay_text(tmp_path):
     evil = "<script>alert(1)</script> & \"a\" 'b' <b>"
     judged_folder.write(tmp_path, {"none": CHANCES["none"]}, [judged_folder.pair(0, prompt=evil)], reason=evil)
-    page = Page(report.build(tmp_path).read_text())
+    page = Page(report.build(tmp_path).page.read_text())
     assert "script" not in page.tags
     assert page.text.count(evil) >= 2
     assert page.open == []
@@ -146,7 +146,7 @@ def test_labels_with_bars_and_tags_leave_markdown_tables_whole(tmp_path):
 def test_a_label_that_looks_like_a_formula_stays_text(tmp_path):
     label = r"a $\frac$ b"
     judged_folder.write(tmp_path, {label: CHANCES["none"]}, PAIRS[:4])
-    assert label in Page(report.build(tmp_path).read_text()).text
+    assert label in Page(report.build(tmp_path).page.read_text()).text
 
 
 def test_groups_split_the_scores_by_kind(folders):
@@ -172,7 +172,7 @@ def test_groups_split_the_scores_by_object_too(folders, tmp_path):
     assert "By object" in text
     twins = [replace(pair, about={"object": f"thing {index % 2}"}) for index, pair in enumerate(PAIRS[:6])]
     judged_folder.write(tmp_path, {"none": CHANCES["none"]}, twins)
-    text = Page(report.build(tmp_path).read_text()).text
+    text = Page(report.build(tmp_path).page.read_text()).text
     assert "By kind" not in text
     lines = read_csv(tmp_path / "report" / "groups.csv")
     assert [(line["by"], line["group"], line["pairs"]) for line in lines] == [
@@ -209,7 +209,7 @@ def test_best_pictures_pass_and_worst_fail_and_chance_is_the_same_for_all(folder
 
 def test_large_pictures_are_made_small_before_they_go_into_the_page(tmp_path):
     judged_folder.write(tmp_path, {"none": CHANCES["none"]}, PAIRS[:1], side=600, seeds=1)
-    page = report.build(tmp_path)
+    page = report.build(tmp_path).page
     assert page.stat().st_size < 600_000
     assert any(address.startswith("data:image/jpeg") for address in Page(page.read_text()).addresses)
 
@@ -218,7 +218,7 @@ def test_rows_that_nobody_could_score_make_a_page_without_numbers(tmp_path):
     judged_folder.write(
         tmp_path, {"none": CHANCES["none"], "VSF scale=1": CHANCES["VSF scale=1"]}, PAIRS[:3], unscored=1.0
     )
-    text = Page(report.build(tmp_path).read_text()).text
+    text = Page(report.build(tmp_path).page.read_text()).text
     assert "12 of 12 images are unscored" in text
     assert "not reached" in text
     assert read_csv(tmp_path / "report" / "settings.csv")[0]["positive"] == ""
@@ -226,7 +226,7 @@ def test_rows_that_nobody_could_score_make_a_page_without_numbers(tmp_path):
 
 def test_cost_adds_up_tokens_and_dollars_of_all_verdicts(tmp_path):
     judged_folder.write(tmp_path, {"none": CHANCES["none"]}, PAIRS[:5])
-    text = Page(report.build(tmp_path).read_text()).text
+    text = Page(report.build(tmp_path).page.read_text()).text
     assert "10 verdicts, 1,000 tokens, $0.01" in text
 
 
@@ -264,7 +264,7 @@ def test_packed_rows_without_pictures_give_the_same_numbers(tmp_path):
     (bare / "manifest.json").write_bytes((tmp_path / "whole" / "manifest.json").read_bytes())
     for name in ("rows.jsonl", "verdicts.jsonl"):
         (bare / f"{name}.gz").write_bytes(gzip.compress((tmp_path / "whole" / name).read_bytes()))
-    whole, page = (report.build(folder) for folder in (tmp_path / "whole", bare))
+    whole, page = (report.build(folder).page for folder in (tmp_path / "whole", bare))
     assert "rows and verdicts alone" in Page(page.read_text()).text
     for file in sorted((whole.parent / "report").iterdir()):
         assert file.read_bytes() == (bare / "report" / file.name).read_bytes(), file.name
@@ -281,3 +281,44 @@ def test_a_picture_that_is_gone_is_named(tmp_path):
 def _content(folder):
     scores = scored(folder)
     return gather(scores, scores, {pair.id: pair for pair in PAIRS}, Asked(0.9, "", True))
+
+
+@pytest.mark.parametrize(
+    "blocked", ["report", "report.md", "report.html", "report/settings.csv", "report/quality-negative.svg"]
+)
+def test_a_place_that_cannot_be_written_is_named(tmp_path, blocked):
+    """A folder in the place of a file, or a file in that of a folder, stops even those who may write anywhere."""
+    judged_folder.write(tmp_path, {"none": CHANCES["none"]}, PAIRS[:2])
+    if blocked == "report":
+        (tmp_path / blocked).touch()
+    else:
+        (tmp_path / blocked).mkdir(parents=True)
+    with pytest.raises(RequestError, match="cannot write"):
+        report.build(tmp_path)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_report_may_go_elsewhere_and_leaves_the_folder_as_it_was(tmp_path):
+    judged_folder.write(tmp_path / "run", {"none": CHANCES["none"]}, PAIRS[:2])
+    before = sorted((tmp_path / "run").rglob("*"))
+    built = report.build(tmp_path / "run", out=tmp_path / "deep" / "out", images=True)
+    assert sorted((tmp_path / "run").rglob("*")) == before
+    assert built.page == tmp_path / "deep" / "out" / "report.html"
+    assert {file.name for file in (tmp_path / "deep" / "out").iterdir()} == {"report", "report.html", "report.md"}
+    assert (tmp_path / "deep" / "out" / "report" / "images.jsonl").is_file()
+
+
+def test_a_judge_that_never_answered_is_not_named_as_one_that_judged(tmp_path):
+    judged_folder.write(tmp_path, {"none": CHANCES["none"]}, PAIRS[:2])
+    dead = [verdict.model_copy(update={"judge": "dead", "positive": None}) for verdict in verdicts(tmp_path)]
+    journal.append(tmp_path / VERDICTS, dead)
+    page = report.build(tmp_path).page
+    assert "dead" not in Page(page.read_text()).text
+    assert "4 verdicts" in Page(page.read_text()).text
+
+
+def test_the_numbers_of_a_table_are_told_by_the_names_in_its_head(folders):
+    content = _content(folders / "test")
+    told = report.files.as_records(report.files.settings_table(content))
+    assert [line["label"] for line in told] == list(CHANCES)
+    assert told[0]["positive"] == content.settings[0].scores.positive.mean

@@ -19,7 +19,7 @@ def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     pairs = [judged_folder.pair(index, f"{EVIL} {index}") for index in range(12)]
     judged_folder.write(folder, CHANCES, pairs, reason=EVIL)
-    return report.build(folder).as_uri()
+    return report.build(folder).page.as_uri()
 
 
 @pytest.fixture(scope="module")

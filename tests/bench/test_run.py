@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -14,7 +15,7 @@ from vsf.bench.generation import Conditions
 from vsf.bench.plan import Setting
 from vsf.bench.rows import ROWS, rows
 from vsf.bench.run import Task
-from vsf.engines import InProcess
+from vsf.engines import InProcess, Processes
 from vsf.errors import RequestError
 
 TASK = Task([NONE, VSF], PAIRS, [0, 1], Conditions(batch=2))
@@ -170,3 +171,40 @@ def test_labels_and_ids_that_are_no_file_names_do_not_share_a_file(tmp_path):
 def test_two_runs_cannot_work_in_one_folder(tmp_path):
     with in_use(tmp_path), pytest.raises(RequestError, match="another run is at work"):
         draw(tmp_path)
+
+
+def other_suite(count):
+    return [replace(pair, id=f"other{index}") for index, pair in enumerate(PAIRS[:count])]
+
+
+@pytest.mark.parametrize("others", [other_suite(2), [PAIRS[0], *other_suite(1)]], ids=["disjoint", "overlapping"])
+def test_prompts_of_two_suites_are_not_pooled_in_one_folder(tmp_path, others):
+    draw(tmp_path, replace(TASK, pairs=PAIRS[:3]))
+    before = content(tmp_path)
+    for settings in (TASK.settings, [VSF.model_copy(update={"label": "new"})]):
+        with pytest.raises(
+            RequestError, match=r'another suite: the pair "p[01]" is not in the one asked for.*give another'
+        ):
+            draw(tmp_path, replace(TASK, pairs=others, settings=settings))
+    assert content(tmp_path) == before
+
+
+def test_more_or_fewer_prompts_of_one_suite_may_share_a_folder(tmp_path):
+    for count in (3, 5, 2):
+        draw(tmp_path, replace(TASK, pairs=PAIRS[:count]))
+    assert {row.pair for row in rows(tmp_path)} == {pair.id for pair in PAIRS}
+
+
+@pytest.mark.parametrize("engine", [InProcess(), Processes(2)], ids=["here", "two processes"])
+@pytest.mark.parametrize("limit", [1, 3, 4])
+def test_a_limit_draws_so_many_images_and_the_rest_comes_later_as_if_undisturbed(tmp_path, limit, engine):
+    draw(tmp_path / "whole")
+    for calls in (1, 2):
+        run.run(tmp_path / "bits", TASK, engine, lambda done, total: None, limit)
+        assert len(rows(tmp_path / "bits")) == calls * limit
+    assert run.run(tmp_path / "bits", TASK, InProcess(), lambda done, total: None) == 20
+    assert content(tmp_path / "bits") == content(tmp_path / "whole")
+
+
+def test_a_limit_beyond_what_is_left_draws_the_rest(tmp_path):
+    assert run.run(tmp_path, TASK, InProcess(), lambda done, total: None, 99) == 20

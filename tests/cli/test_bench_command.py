@@ -197,8 +197,87 @@ def test_a_judged_folder_is_reported(run, vsf, tmp_path):
     with fake.serving() as endpoint:
         ask(vsf, endpoint)
     code, out, _ = vsf("bench", "report", "out")
-    assert (code, out) == (0, "out/report.html\n")
+    assert code == 0
+    assert out.endswith("\nout/report.html\n")
+    table = {line.split("  ")[0]: line for line in out.splitlines()}
+    assert "1.000 [1.000, 1.000]" in table["none"]
+    assert "0.750 [0.750, 0.750]" in table["vsf:scale=2,offset=.5"]
+    assert "At a positive score of 0.9" in out
     assert "vsf:scale=2,offset=.5" in (tmp_path / "out" / "report.html").read_text()
+    code, out, _ = vsf("bench", "report", "out", "--out", "elsewhere", "--json")
+    document = json.loads(out)
+    assert (code, document["page"]) == (0, "elsewhere/report.html")
+    assert [line["label"] for line in document["settings"]] == ["none", "vsf:scale=2,offset=.5"]
+    assert document["settings"][0]["negative"] == 1.0
+    assert {"p_holm", "negative_low"} <= document["matched"][0].keys()
+
+
+def test_a_judge_that_nobody_reaches_is_an_error_and_does_not_stand_in_the_way_of_another(run, vsf, monkeypatch):
+    monkeypatch.setattr("vsf.judges.openai.OpenAIJudge.attempts", 1)
+    run("--prompts", 1)
+    with fake.serving(otherwise=fake.drops) as dead:
+        code, out, err = ask(vsf, dead)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: not one of 4 images got a verdict; the first: no answer: ")
+    with fake.serving() as endpoint:
+        settings = ("--judge", "openai", "--judge-model", "other", "--endpoint", endpoint.url)
+        assert vsf("bench", "judge", *settings, "--out", "out")[0] == 0
+    assert vsf("bench", "report", "out")[0] == 0
+    with fake.serving() as endpoint:
+        ask(vsf, endpoint)
+    code, _, err = vsf("bench", "report", "out")
+    assert code == 2
+    assert "was judged by openai:m, openai:other: say with --judge which one counts" in err
+
+
+KEYLESS = {
+    "judge": ("judge", "--judge", "openai", "--judge-model", "m", "--out", "out"),
+    "sweep": ("sweep", "--suite", "tiny-dev", "--judge", "openai", "--judge-model", "m", "--out", "dev"),
+    "new-suite": ("new-suite", "mine.jsonl", "--writer", "m"),
+}
+
+
+@pytest.mark.parametrize("words", KEYLESS.values(), ids=KEYLESS)
+def test_a_missing_key_is_named_before_anything_is_done(vsf, words, tmp_path, monkeypatch):
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "MY_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    code, out, err = vsf("bench", *words)
+    assert (code, out) == (2, "")
+    assert "no API key for api.openai.com" in err
+    code, _, err = vsf("bench", *words, "--key-env", "MY_KEY", "--endpoint", "http://localhost:1/v1")
+    assert code == 2
+    assert '--key-env names the environment variable "MY_KEY", which is not set' in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_tells_what_there_is_to_draw_and_to_pay_and_does_nothing(run, vsf, tmp_path):
+    told = run("--dry-run")[1]
+    assert told.startswith("12 images, 12 to draw; how long that takes")
+    assert not (tmp_path / "out").exists()
+    assert run("--limit", 3)[1].startswith("out: 3 of 12 images; the same command without --limit")
+    with fake.serving() as endpoint:
+        assert ask(vsf, endpoint, "--limit", 1)[1].startswith("out: 1 images judged")
+        told = ask(vsf, endpoint, "--dry-run")[1]
+        price = "about 2000 tokens, 0.0022 US dollars, at the price of those judged so far"
+        assert told == f"2 images for openai:m to judge: {price}\n"
+        assert len(endpoint.calls) == 1
+    drawing, judging = run("--dry-run")[1].splitlines()
+    assert re.fullmatch(r"12 images, 9 to draw: about \d+ s, at the pace of those that are there", drawing)
+    assert judging.startswith("9 images for openai:m to judge: about 9000 tokens")
+    assert len(rows(tmp_path / "out")) == 3
+    assert json.loads(run("--dry-run", "--json")[1])["drawing"]["missing"] == 9
+
+
+def test_prompts_of_another_suite_are_refused(run, vsf, folder, tmp_path):
+    run("--prompts", 1)
+    (tmp_path / "other.json").write_text(json.dumps(PAIRS))
+    fixed = ("--suite", "other.json", "--model", folder, "--size", 16, "--threads", 1, "--steps", 1)
+    for dry in ((), ("--dry-run",)):
+        code, _, err = vsf(
+            "bench", "run", *fixed, "--methods", "none", "--prompts", 1, "--seeds", 2, "--out", "out", *dry
+        )
+        assert code == 2
+        assert 'another suite: the pair "pairs-001" is not in the one asked for, whose "other-001" is not here' in err
 
 
 def test_a_model_writes_further_pairs(vsf, tmp_path):
@@ -244,6 +323,7 @@ BAD = {
     "unknown preset": (("run", "--methods", "vsf:preset=mild"), 'unknown preset "mild"'),
     "the same label twice": (("run", "--methods", "vsf,vsf"), "labels have to differ"),
     "no plan": (("run", "--methods", "none.toml"), "cannot read the plan"),
+    "no image at all": (("run", "--limit", "0"), "--limit has to be a whole number from 1"),
     "no seeds": (("run", "--seeds", "0"), "--seeds has to be a whole number from 1"),
     "unknown engine": (("run", "--engine", "slurm"), '--engine is local or ray, got "slurm"'),
     "unknown model": (("run", "--model", "tine"), 'unknown embedded model "tine"'),

@@ -24,12 +24,24 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True)
 class Tally:
-    """What a judge made of a folder: images asked about, those without a score by reason, tokens and US dollars."""
+    """What a judge made of a folder: images asked about, those without a score by reason, tokens and US dollars.
+
+    trouble: why the first of those without a score has none, in full; empty where all have one.
+    """
 
     images: int
     unscored: Counter[str]
     tokens: int | None
     cost: float | None
+    trouble: str = ""
+
+    def require_answer(self) -> None:
+        """Raise RequestError where images were asked about and not one got a verdict."""
+        if self.images and self.unscored.total() == self.images:
+            raise RequestError(
+                f"not one of {self.images} images got a verdict; the first: {self.trouble} "
+                "Put that right and give the same command again, or ask another --judge."
+            )
 
 
 @dataclass(frozen=True)
@@ -48,29 +60,44 @@ class Asking:
         return [_verdict(row, self.judge, worst([next(answers) for _ in frames])) for row, frames in images]
 
 
-def judge(folder: Path, judge: base.Judge, engine: Engine, tick: Tick) -> Tally:
+def judge(folder: Path, judge: base.Judge, engine: Engine, tick: Tick, limit: int | None = None) -> Tally:
     """Ask about the images that this judge, in this version, has not given a final verdict on.
 
-    Images that are equal to the last bit, and stand for the same pair, are asked about once.
+    Images that are equal to the last bit, and stand for the same pair, are asked about once. `limit` is the number of
+    images after which to stop; a later call goes on.
 
     Raises:
         RequestError: there are no rows, an image is lost, the disk is full, or the judge cannot work at all.
     """
-    if not rows(folder):
-        raise RequestError(f'there are no rows in "{folder}": run "vsf bench run --out {folder}" first.')
+    _images(folder)
     with in_use(folder):
-        images = {(row.image_hash, row.pair): row for row in rows(folder)}
-        given = {(v.image_hash, v.pair) for v in _of(verdicts(folder), judge) if v.final}
+        images = _images(folder)
+        left = outstanding(folder, judge)
+        done = len(images) - len(left)
         about = {pair.id: pair for pair in pairs(folder)}
-        todo = [(row, _cases(folder, row, about[row.pair])) for subject, row in images.items() if subject not in given]
-        done = len(images) - len(todo)
-        tick(done, len(images))
+        todo = [(row, _cases(folder, row, about[row.pair])) for row in left[:limit]]
+        goal = done + len(todo)
+        tick(done, goal)
         jobs = [todo[start : start + judge.batch] for start in range(0, len(todo), judge.batch)]
         for found in engine.map(Asking(judge), jobs):
             journal.append(folder / VERDICTS, found)
             done += len(found)
-            tick(done, len(images))
+            tick(done, goal)
         return tally(_of(verdicts(folder), judge))
+
+
+def outstanding(folder: Path, judge: base.Judge) -> list[Row]:
+    """List the images on which a judge has no final verdict. Raises RequestError where there are no rows."""
+    given = {(v.image_hash, v.pair) for v in _of(verdicts(folder), judge) if v.final}
+    return [row for subject, row in _images(folder).items() if subject not in given]
+
+
+def _images(folder: Path) -> dict[tuple[str, str], Row]:
+    """The rows of a folder, one for each image and pair. Raises RequestError where there are none."""
+    drawn = rows(folder)
+    if not drawn:
+        raise RequestError(f'there are no rows in "{folder}": run "vsf bench run --out {folder}" first.')
+    return {(row.image_hash, row.pair): row for row in drawn}
 
 
 def worst(answers: Sequence[base.Verdict]) -> base.Verdict:
@@ -96,8 +123,10 @@ def worst(answers: Sequence[base.Verdict]) -> base.Verdict:
 
 def tally(given: Sequence[Verdict]) -> Tally:
     """Count the verdicts of one judge."""
-    unscored = Counter(verdict.reason.partition(":")[0] for verdict in given if verdict.positive is None)
-    return Tally(len(given), unscored, _total(v.tokens for v in given), _total(v.cost for v in given))
+    reasons = [verdict.reason for verdict in given if not verdict.usable]
+    unscored = Counter(reason.partition(":")[0] for reason in reasons)
+    trouble = reasons[0].rstrip(".") + "." if reasons else ""
+    return Tally(len(given), unscored, _total(v.tokens for v in given), _total(v.cost for v in given), trouble)
 
 
 def _total(numbers: Iterable[Number | None]) -> Number | None:

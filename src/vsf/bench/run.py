@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from vsf.bench import journal
-from vsf.bench.folder import Manifest, in_use, pinned
+from vsf.bench.folder import Manifest, in_use, manifest, pinned
 from vsf.bench.generation import Batch, Conditions, Drawing, Drawn, identify, shown
 from vsf.bench.plan import Setting
 from vsf.bench.rows import IMAGES, ROWS, Row, rows
@@ -47,25 +47,68 @@ class Task:
     conditions: Conditions
 
 
-def run(folder: Path, task: Task, engine: Engine, tick: Tick) -> None:
+def run(folder: Path, task: Task, engine: Engine, tick: Tick, limit: int | None = None) -> int:
     """Draw what is not drawn yet. Each image is on the disk before its row, and a row before the next batch is taken.
 
     Batches do not depend on what is done already, so an interrupted run ends with the rows of an undisturbed one.
+
+    Args:
+        folder: of images and rows.
+        task: what to draw.
+        engine: where to draw.
+        tick: told how far it is.
+        limit: images after which to stop; a later run goes on. All if not given.
+
+    Returns:
+        How many images of the task there are now.
 
     Raises:
         RequestError: the folder holds rows of other conditions or is in use, the disk is full, or workers keep dying.
         VsfError: whatever loading the model or guiding it raises.
     """
-    models = {name: identify(name) for name in dict.fromkeys(_model(setting, task) for setting in task.settings)}
+    models = _models(task)
     with in_use(folder):
         pinned(folder, _manifest(task, models))
-        batches = list(_batches(task, models))
-        asked, done = {key for batch in batches for key in keys(batch)}, {row.key for row in rows(folder)}
-        tick(len(asked & done), len(asked))
-        missing = [batch for batch in batches if not done.issuperset(keys(batch))]
-        for drawn in engine.map(Drawing(task.conditions), missing):
-            done |= _keep(folder, drawn, done)
-            tick(len(asked & done), len(asked))
+        batches = [(batch, keys(batch)) for batch in _batches(task, models)]
+        asked = {key for _, names in batches for key in names}
+        done = {row.key for row in rows(folder)}
+        goal = len(asked) if limit is None else min(len(asked), len(asked & done) + limit)
+        tick(len(asked & done), goal)
+        for drawn in engine.map(Drawing(task.conditions), _missing(batches, done, limit)):
+            done |= _keep(folder, drawn, done, goal - len(asked & done))
+            tick(len(asked & done), goal)
+        return len(asked & done)
+
+
+def planned(folder: Path, task: Task) -> list[tuple[Batch, list[str]]]:
+    """Cut up the work of a task, with the keys of its images, and write nothing.
+
+    Raises:
+        RequestError: the folder holds rows of other conditions.
+    """
+    models = _models(task)
+    there = manifest(folder)
+    if there is not None:
+        there.joined(_manifest(task, models))
+    return [(batch, keys(batch)) for batch in _batches(task, models)]
+
+
+def _missing(batches: Sequence[tuple[Batch, list[str]]], done: set[str], limit: int | None) -> list[Batch]:
+    """Take the batches that lack an image, as many as bring `limit` images."""
+    missing: list[Batch] = []
+    images = 0
+    for batch, names in batches:
+        if limit is not None and images >= limit:
+            break
+        if lacking := set(names) - done:
+            missing.append(batch)
+            images += len(lacking)
+    return missing
+
+
+def _models(task: Task) -> dict[str, tuple[str, str]]:
+    """Identify every model of a task: its place and the revision of its weights, by the name that was given."""
+    return {name: identify(name) for name in dict.fromkeys(_model(setting, task) for setting in task.settings)}
 
 
 def _manifest(task: Task, models: Mapping[str, tuple[str, str]]) -> Manifest:
@@ -93,13 +136,13 @@ def keys(batch: Batch) -> list[str]:
     return [hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:24] for document in documents]
 
 
-def _keep(folder: Path, drawn: Drawn, done: set[str]) -> set[str]:
-    """Store the images of a batch that are new, then their rows; returns the keys of these."""
+def _keep(folder: Path, drawn: Drawn, done: set[str], room: int) -> set[str]:
+    """Store the first `room` images of a batch that are new, then their rows; returns the keys of these."""
     new = [
         (_row(drawn, index, key), content)
         for index, (key, content) in enumerate(zip(keys(drawn.batch), drawn.files, strict=True))
         if key not in done
-    ]
+    ][:room]
     for row, content in new:
         journal.write(folder / row.image, content)
     journal.append(folder / ROWS, [row for row, _ in new])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,14 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from vsf.cli import bench_forecast as forecast
 from vsf.cli import bench_inputs, console
 from vsf.cli.options import JSON, flag, takes
 from vsf.errors import RequestError
 
 if TYPE_CHECKING:
     from vsf.bench.judge import Tally
+    from vsf.bench.report.files import TextTable
     from vsf.bench.run import Tick
 
 app = typer.Typer(no_args_is_help=True, help="Compare methods on suites of prompts: draw, judge, search, report.")
@@ -42,9 +45,16 @@ DRAWING = [
     flag("workers", int, "Processes, or actors. (default 1 process, or all actors that the cluster has room for)"),
     flag("address", str, "Of the Ray cluster, as ray.init takes it.", default="auto"),
 ]
+LIMIT = flag("limit", int, "Stop after so many images; the same command goes on with the rest.")
+DRY_RUN = flag(
+    "dry_run",
+    bool,
+    "Only say how many images there are to do, and from those done so far how long or how dear that is.",
+    spelled="--dry-run",
+)
 ENDPOINT = [
     flag("endpoint", str, "Where the language model answers, such as http://localhost:8000/v1."),
-    flag("key_env", str, "The environment variable that holds the API key.", default="OPENAI_API_KEY"),
+    flag("key_env", str, "The environment variable that holds the API key.", default=bench_inputs.KEY_ENV),
 ]
 JUDGING = [
     flag(
@@ -63,30 +73,56 @@ JUDGING = [
 
 
 @app.command("run", epilog="Example: vsf bench run --suite tiny-dev --methods none,vsf --prompts 20 --out out/first")
-@takes([*DRAWING, OUT, JSON])
+@takes([*DRAWING, LIMIT, DRY_RUN, OUT, JSON])
 def run_command(**flags: Any) -> None:
     """Draw every pair of a suite with every setting, one row per image."""
+    from vsf.bench import estimate
     from vsf.bench.run import run
 
     given = bench_inputs.Given(flags)
     folder = given.folder()
     task = given.task(folder)
-    with progress("drawing", "images", quiet=given.quiet) as tick:
-        run(folder, task, given.engine(task.conditions), tick)
+    engine = given.engine(task.conditions)
+    if flags["dry_run"]:
+        drawing = estimate.drawing(folder, task, given["workers"] or 1)
+        judging = estimate.judging_of(folder, drawing.missing)
+        told = [forecast.drawing(drawing), *map(forecast.judging, judging)]
+        _say(given, "\n".join(told), {"drawing": asdict(drawing), "judging": [asdict(entry) for entry in judging]})
+        return
     images = len(task.settings) * len(task.pairs) * len(task.seeds)
-    _say(given, f"{folder}: {images} images", {"folder": str(folder), "images": images})
+    with progress("drawing", "images", quiet=given.quiet) as tick:
+        drawn = run(folder, task, engine, tick, given["limit"])
+    line = f"{folder}: {images} images"
+    if drawn < images:
+        line = f"{folder}: {drawn} of {images} images; the same command without --limit draws the rest"
+    _say(given, line, {"folder": str(folder), "images": drawn})
 
 
 @app.command("judge", epilog="Example: vsf bench judge --out out/first")
-@takes([*JUDGING, flag("workers", int, "Processes, for a judge that computes here.", default=1), OUT, JSON])
+@takes(
+    [
+        *JUDGING,
+        flag("workers", int, "Processes, for a judge that computes here.", default=1),
+        LIMIT,
+        DRY_RUN,
+        OUT,
+        JSON,
+    ]
+)
 def judge_command(**flags: Any) -> None:
-    """Ask a judge about every image of a folder that it has not judged yet."""
+    """Ask a judge about every image of a folder that it has not judged yet; exit 2 if not one got a verdict."""
+    from vsf.bench import estimate
     from vsf.bench.judge import judge
 
     given = bench_inputs.Given(flags)
     folder, asked = given.folder(), given.judge()
+    if flags["dry_run"]:
+        judging = estimate.judging(folder, asked)
+        _say(given, forecast.judging(judging), {"judging": [asdict(judging)]})
+        return
     with progress("judging", "images", quiet=given.quiet) as tick:
-        tally = judge(folder, asked, given.judging_engine(asked), tick)
+        tally = judge(folder, asked, given.judging_engine(asked), tick, given["limit"])
+    tally.require_answer()
     _say(given, f"{folder}: {_told(tally)}", {"folder": str(folder), **_counted(tally)})
 
 
@@ -149,6 +185,7 @@ def sweep_command(**flags: Any) -> None:
         flag(
             "dev", str, "A folder of the same settings on dev prompts, on which strengths are matched.", metavar="DIR"
         ),
+        flag("out", str, "Where the report goes; into the folder itself if not given.", metavar="DIR"),
         flag("judge", str, "Whose verdicts count, where there are several: a name such as openai:MODEL."),
         flag("kept", float, "The positive score at which methods are compared.", default=0.9),
         flag("reference", str, "The setting that the others are compared with; the first of vsf if not given."),
@@ -162,13 +199,21 @@ def sweep_command(**flags: Any) -> None:
     ]
 )
 def report_command(**flags: Any) -> None:
-    """Write a page with tables, curves and examples, and its numbers as CSV, Markdown and pictures."""
-    from vsf.bench.report import build
+    """Write a page with tables, curves and examples, and its numbers as CSV, Markdown and pictures; show the tables."""
+    from vsf.bench.report import build, files
 
     given = bench_inputs.Given(flags)
     wanted = {name: flags[name] for name in ("judge", "kept", "reference", "images") if flags[name] is not None}
-    page = build(Path(flags["folder"]), dev=Path(flags["dev"]) if flags["dev"] else None, **wanted)
-    _say(given, f"{page}", {"page": str(page)})
+    wanted |= {name: Path(flags[name]).expanduser() for name in ("dev", "out") if flags[name]}
+    report = build(Path(flags["folder"]).expanduser(), **wanted)
+    if not given.quiet:
+        for table in files.for_people(report.content):
+            _show(table)
+    numbers = {
+        "settings": files.as_records(files.settings_table(report.content)),
+        "matched": files.as_records(files.matched_table(report.content)),
+    }
+    _say(given, f"{report.page}", {"page": str(report.page), **numbers})
 
 
 @app.command("new-suite", epilog="Example: vsf bench new-suite mine.jsonl --count 50 --writer some-model")
@@ -220,6 +265,20 @@ def progress(doing: str, what: str, *, quiet: bool) -> Iterator[Tick]:
     ) as bar:
         task = bar.add_task(doing, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _show(table: TextTable) -> None:
+    """Print a table of a report; one that is empty is left out."""
+    from rich.table import Table
+
+    if not table.lines:
+        return
+    shown = Table(title=Text(table.title), title_justify="left", box=None, pad_edge=False)
+    for index, name in enumerate(table.head):
+        shown.add_column(Text(name), justify="right" if index else "left")
+    for line in table.lines:
+        shown.add_row(*map(Text, line))
+    console.stdout.print(shown)
 
 
 def _say(given: bench_inputs.Given, line: str, document: dict[str, Any]) -> None:

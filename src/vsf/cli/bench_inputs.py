@@ -34,13 +34,13 @@ DEFAULTS: dict[str, Any] = {
     "address": "auto",
     "judge": "scenes",
     "judge_device": "auto",
-    "key_env": "OPENAI_API_KEY",
     "concurrency": 8,
     "timeout": 90.0,
     "trials": 40,
     "knob": "scale",
     "keep": 6,
 }
+KEY_ENV = "OPENAI_API_KEY"
 LARGEST: dict[str, int] = {"steps": 1000, "seeds": 10_000, "batch": 1024, "threads": 1024, "concurrency": 256}
 LONGEST_WAIT = 86_400.0  # seconds
 
@@ -55,6 +55,7 @@ class Given:
             "steps",
             "seeds",
             "prompts",
+            "limit",
             "frames",
             "batch",
             "threads",
@@ -159,7 +160,7 @@ class Given:
         options = Options(
             model=self["judge_model"],
             endpoint=self["endpoint"],
-            key=os.environ.get(self["key_env"], ""),
+            key=self.key(),
             prices=_numbers("price", self["price"]) if self["price"] else None,
             cache=Path(self["out"]).expanduser() / "answers" if self["out"] else None,
             timeout=self["timeout"],
@@ -173,8 +174,19 @@ class Given:
 
         if not self["writer"]:
             raise RequestError("no model to write pairs: name one with --writer.")
-        key = os.environ.get(self["key_env"], "")
-        return Author(self["writer"], self["endpoint"], key, self["batch"])
+        return Author(self["writer"], self["endpoint"], self.key(), self["batch"])
+
+    def key(self) -> str:
+        """Read the API key from the environment; empty if there is none, since many endpoints need none.
+
+        Raises:
+            RequestError: --key-env names a variable that is not set.
+        """
+        name = self["key_env"]
+        key = os.environ.get(name or KEY_ENV, "")
+        if name and not key:
+            raise RequestError(f'--key-env names the environment variable "{name}", which is not set or empty.')
+        return key
 
     def curves(self, task: Task) -> list[list[Setting]]:
         """The strengths of each setting of a frontier. Raises RequestError and KnobError."""

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from vsf.bench import folder as folders
 from vsf.bench import rows as records
 from vsf.bench.report import examples, files, page, plots
-from vsf.bench.report.content import Asked, gather
+from vsf.bench.report.content import Asked, Content, gather
 
-__all__ = ["build"]
+__all__ = ["Report", "build"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A written report: its page, and what stands in it."""
+
+    page: Path
+    content: Content
 
 
 def build(
     folder: Path,
     *,
+    out: Path | None = None,
     dev: Path | None = None,
     judge: str | None = None,
     kept: float = 0.9,
     reference: str = "",
     images: bool = False,
-) -> Path:
-    """Write `report.html` and `report.md` into the folder, tables and pictures into its `report`, and return the page.
+) -> Report:
+    """Write `report.html` and `report.md` into a folder, and tables and pictures into `report` below it.
 
     Args:
         folder: rows and verdicts of a run on test prompts.
+        out: where the report goes; by default into the folder itself.
         dev: rows and verdicts of the same settings on dev prompts. Strengths are matched there; without it they are
             matched on the rows of the report itself, which flatters them, and the page says so.
         judge: whose verdicts count, where there are several.
@@ -34,17 +45,19 @@ def build(
 
     Raises:
         RequestError: no rows, several judges and none chosen, an unknown reference, a method without dev rows, or a
-            folder that cannot be read.
+            folder that cannot be read or written.
     """
+    out = folder if out is None else out
     asked = Asked(kept=kept, reference=reference, matched_on_dev=dev is not None)
     scores = records.scored(folder, judge)
+    judge = records.counted_judge(folder, judge)
     dev_scores = records.scored(dev, judge) if dev is not None else scores
     pairs = {pair.id: pair for pair in folders.pairs(folder)}
     content = gather(scores, dev_scores, pairs, asked)
     costs = files.costs(folder, scores, judge)
-    charts = plots.draw(content, folder / "report")
+    charts = plots.draw(content, out / "report")
     shown = examples.choose(content, pairs, folder)
-    files.write(content, costs, folder)
+    files.write(content, costs, out)
     if images:
-        files.write_images(records.judged(folder, judge), folder / "report" / "images.jsonl")
-    return page.write(folder / "report.html", content, costs, charts, shown)
+        files.write_images(records.judged(folder, judge), out / "report" / "images.jsonl")
+    return Report(page.write(out / "report.html", content, costs, charts, shown), content)

@@ -33,10 +33,19 @@ class Costs:
     dollars: float | None
 
 
+@dataclass(frozen=True)
+class TextTable:
+    """A table of texts under a title."""
+
+    title: str
+    head: Sequence[str]
+    lines: Sequence[Sequence[str]]
+
+
 def costs(folder: Path, scores: Sequence[Score], judge: str | None) -> Costs:
-    """Add up what the rows and the verdicts of a folder say. Raises RequestError for damaged files."""
+    """Add up what the rows and the verdicts of one judge say. Raises RequestError for damaged files."""
     drawn = records.rows(folder)
-    verdicts = [verdict for verdict in records.verdicts(folder) if judge in (None, verdict.judge)]
+    verdicts = [verdict for verdict in records.verdicts(folder) if verdict.judge == judge]
     tokens = [verdict.tokens for verdict in verdicts if verdict.tokens is not None]
     dollars = [verdict.cost for verdict in verdicts if verdict.cost is not None]
     return Costs(
@@ -105,34 +114,53 @@ def groups_table(content: Content) -> list[list[object]]:
     return lines
 
 
-def markdown(content: Content, spent: Costs) -> str:
-    """The two tables of a report as Markdown, and a line on where they are from."""
-    asked = content.asked
+def as_records(table: Sequence[Sequence[object]]) -> list[dict[str, object]]:
+    """Turn a table under a line of names into one mapping a line, for JSON."""
+    names, *lines = table
+    return [dict(zip(map(str, names), line, strict=True)) for line in lines]
+
+
+def for_people(content: Content) -> list[TextTable]:
+    """Lay out the two tables of a report: settings as they are, and methods where they keep the same."""
     fixed = [
         [
             setting.label,
             *map(shown, _intervals(setting.scores)),
             p_text(content.fixed.get(setting.label)),
-            setting.unscored,
+            str(setting.unscored),
         ]
         for setting in content.settings
         if setting.label in content.fixed
     ]
     matched = [[line.curve, *map(shown, _intervals(line.scores)), p_text(line.against)] for line in content.matched]
-    names = ["positive", "negative", "quality"]
+    where = "dev prompts" if content.asked.matched_on_dev else "these rows themselves, which flatters"
+    against_fixed = f"p against {content.fixed_reference or '–'}"
+    against_matched = f"p against {content.matched_reference or '–'}"
+    return [
+        TextTable("Settings as they are", ("setting", *METRICS, against_fixed, "unscored"), fixed),
+        TextTable(
+            f"At a positive score of {content.asked.kept:g}, matched on {where}",
+            ("method", *METRICS, against_matched),
+            matched,
+        ),
+    ]
+
+
+def markdown(content: Content, spent: Costs) -> str:
+    """The two tables of a report as Markdown, and a line on where they are from."""
+    fixed, matched = for_people(content)
     seeds = "1 seed" if content.seeds == 1 else f"{content.seeds} seeds"
-    where = "dev prompts" if asked.matched_on_dev else "these rows themselves, which flatters"
     return "\n".join(
         [
             f"{spent.images} images of {content.pairs} pairs from {seeds}; {', '.join(spent.models)}; "
             f"judged by {', '.join(spent.judges) or 'nobody yet'}. Means with 95 % bootstrap intervals over pairs; "
             "p: exact sign flips over pairs of the negative score, Holm-corrected.",
             "",
-            *_markdown_table(["setting", *names, f"p against {content.fixed_reference or '–'}", "unscored"], fixed),
+            *_markdown_table(fixed.head, fixed.lines),
             "",
-            f"At a positive score of {asked.kept:g}, matched on {where}:",
+            f"{matched.title}:",
             "",
-            *_markdown_table(["method", *names, f"p against {content.matched_reference or '–'}"], matched),
+            *_markdown_table(matched.head, matched.lines),
             "",
         ]
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vsf.bench import journal
 from vsf.bench.report.content import Content
 from vsf.bench.stats.bootstrap import interval
 from vsf.bench.stats.tables import Metric, Table, column, curves, per_pair
@@ -16,6 +18,7 @@ from vsf.bench.stats.tradeoff import Point, band, frontier, points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which most colour-blind readers can tell apart, without the yellow that white paper swallows;
 # then others as far from them as there is room.
@@ -37,12 +40,11 @@ class Chart:
 
 
 def draw(content: Content, folder: Path) -> list[Chart]:
-    """Draw positive against negative and quality against negative, as PNG and SVG."""
+    """Draw positive against negative and quality against negative, as PNG and SVG. Raises RequestError."""
     titles: dict[Metric, str] = {
         "positive": "Positive score against negative score",
         "quality": "Quality against negative score",
     }
-    folder.mkdir(parents=True, exist_ok=True)
     return [_chart(content.tables, metric, title, folder) for metric, title in titles.items()]
 
 
@@ -70,9 +72,15 @@ def _chart(tables: Mapping[str, Table], kept: Metric, title: str, folder: Path) 
         axes.margins(x=0.04, y=0.06)
         _name(axes, ends)
         chart = Chart(title, folder / f"{kept}-negative.png", folder / f"{kept}-negative.svg")
-        figure.savefig(chart.png)
-        figure.savefig(chart.svg, metadata={"Date": None})
+        journal.write(chart.png, _rendered(figure, "png"))
+        journal.write(chart.svg, _rendered(figure, "svg", metadata={"Date": None}))
     return chart
+
+
+def _rendered(figure: Figure, kind: str, **settings: Any) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, **settings)
+    return stream.getvalue()
 
 
 def _line(axes: Axes, tables: Mapping[str, Table], found: Sequence[Point], kept: Metric, colour: str) -> None:
