@@ -9,7 +9,7 @@ from vsf.judges.scenes import describe
 
 PROMPT = "a red car on snow"
 NEGATIVE = "wheels"
-# The first seed from 0 whose unguided picture has the part, by the judge and by eye: some cars have no wheels by chance.
+# The first seed from 0 whose unguided picture has the part, by the judge and by eye; some cars come without wheels.
 SEED = 1
 FLIP = {"scale": 4.0, "orthogonal": True}
 PAIR = {
