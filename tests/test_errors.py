@@ -14,6 +14,7 @@ BUILTINS = {
     "NotGuidedError": RuntimeError,
     "PromptError": ValueError,
     "RequestError": ValueError,
+    "MissingExtraError": ModuleNotFoundError,
 }
 
 

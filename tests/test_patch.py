@@ -487,10 +487,26 @@ def test_another_number_of_negatives_than_prompts_is_refused(pipe, negatives, pr
         tiny.call(pipe, prompt)
 
 
-def test_one_of_the_two_ways_to_give_a_negative_is_needed(pipe):
-    for arguments in ({}, {"negative_prompt": "wheels", "negative": vsf.encode(pipe, "wheels")}):
-        with pytest.raises(vsf.PromptError, match="either negative_prompt"), vsf.guide(pipe, **arguments):
-            pass
+def test_a_negative_is_given_in_one_of_two_ways(pipe):
+    both = {"negative_prompt": "wheels", "negative": vsf.encode(pipe, "wheels")}
+    with pytest.raises(vsf.PromptError, match="either negative_prompt"), vsf.guide(pipe, **both):
+        pass
+
+
+@pytest.mark.parametrize("method", ["vsf", "nag", "cfg"])
+def test_none_is_no_negative_prompt_as_everywhere_in_diffusers(pipe, method):
+    plain = tiny.call(pipe)
+    for negatives in ({}, {"negative_prompt": None}, {"negative_prompt": [None]}):
+        with vsf.guide(pipe, method=method, **negatives) as report:
+            assert torch.equal(tiny.call(pipe), plain)
+        assert report.steps == 0
+    with vsf.guide(pipe, ["wheels", None]):
+        one, other = tiny.call(pipe, ["a red car"] * 2, guidance_scale=0.0)
+    assert not torch.equal(one, other)
+    assert vsf.encode(pipe, None).lengths == (0,)
+    vsf.attach(pipe, method=method)
+    assert torch.equal(tiny.call(pipe, negative_prompt=None), plain)
+    vsf.detach(pipe)
 
 
 def test_a_bare_tensor_is_refused_as_it_may_be_padded(pipe):

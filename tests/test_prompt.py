@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vsf.errors import PromptError
-from vsf.prompt import Emphasis, Prompt, read_prompts
+from vsf.guidance import ValueSignFlip, knobs
+from vsf.prompt import LARGEST_WEIGHT, Emphasis, Prompt, read_prompts
 
-WEIGHTS = st.floats(0, 1e6)
+WEIGHTS = st.floats(0, 2)  # three of which multiply or add up to no more than what is allowed
 AWKWARD = st.text(alphabet="ab ,:()[]\\-.1\n", max_size=12)
 
 
@@ -60,8 +61,11 @@ def test_brackets_multiply_the_weights_of_what_they_hold(written, emphasised):
         ("trailing \\", "trailing \\", []),
         ("a smile :) and 1) one", "a smile :) and 1) one", []),
         ("a (16:9 format)", "a 16:9 format", [("16:9 format", 1.1)]),
-        ("a (car:)", "a car:", [("car:", 1.1)]),
-        ("a (car:red)", "a car:red", [("car:red", 1.1)]),
+        ("a (16:9 or 4:3 format)", "a 16:9 or 4:3 format", [("16:9 or 4:3 format", 1.1)]),
+        ("a (note: no wheels)", "a note: no wheels", [("note: no wheels", 1.1)]),
+        (r"a \(car:red\)", "a (car:red)", []),
+        ("a car (a car)", "a car a car", [("a car", 1.1)]),
+        ("a smile (:D)", "a smile :D", [(":D", 1.1)]),
         ("at 10:30:1.5)", "at 10:30:1.5)", []),
         ("(at 10:30:1.5)", "at 10:30", [("at 10:30", 1.5)]),
         ("a [red] car", "a [red] car", []),
@@ -154,15 +158,24 @@ def test_overlapping_emphases_multiply_and_equal_neighbours_join():
         ("a () car", r'^at character 3 of the prompt, "\(\) car": these brackets hold no text'),
         ("a (:1.3)", "^at character 3 .* these brackets hold no text"),
         ("a ( :-1.3)", "^at character 3 .* these brackets hold no text"),
-        ("a (red:1,3)", r'^at character 7 of the prompt, ":1,3\)": "1,3" is no weight; write a number such as 1\.3$'),
+        ("a (red:1,3)", r'^at character 7 of the prompt, ":1,3\)": "1,3" is no weight; write a number such as 1\.3, '),
+        ("a (wheels:abc)", r'^at character 10 of the prompt, ":abc\)": "abc" is no weight; write a number .*"\\\(" and'),
+        ("a (wheels: abc )", '^at character 10 .*: "abc" is no weight'),
+        ("a (wheels:-abc)", '"-abc" is no weight'),
+        ("a (wheels:)", r'^at character 10 of the prompt, ":\)": a weight is missing; write a number'),
+        ("a ((red) car:abc)", '^at character 13 .*: "abc" is no weight'),
+        ("a (red:10.1)", '"10.1" is no weight; write a number up to 10'),
+        ("a (red:1e9)", '"1e9" is no weight; write a number up to 10'),
+        ("a (red:-inf)", '"-inf" is no weight; write a number up to 10'),
         ("a (red:1.3.1)", '"1.3.1" is no weight'),
         ("a (red:--1)", '"--1" is no weight'),
-        ("a (red:nan)", '"nan" is no weight; write a finite number'),
-        ("a (red:-1e999)", '"-1e999" is no weight; write a finite number'),
+        ("a (red:nan)", '"nan" is no weight; write a number up to 10'),
+        ("a (red:-1e999)", '"-1e999" is no weight; write a number up to 10'),
         ("a (red (x:2) car:-1)", r"^at character 3 .* a negative holds no brackets of its own"),
         ("a (red (x:-2) car:-1)", "a negative holds no brackets of its own"),
-        ("a ((red:1e300):1e300)", "product of nested weights has to be a finite number"),
-        ("a ((red:-1e300):1e300)", 'weight of the negative "red" has to be a finite number'),
+        ("a ((red:4):4)", "product of nested weights has to be a number from 0 to 10, got 16"),
+        ("a ((red:-4):4)", 'weight of the negative "red" has to be a number from 0 to 10, got 16'),
+        ("a (x:-6) (x:-6)", 'weight of the negative "x" has to be a number from 0 to 10, got 12'),
     ],
 )
 def test_malformed_brackets_are_refused_with_the_place_and_what_to_do(written, message):
@@ -170,12 +183,18 @@ def test_malformed_brackets_are_refused_with_the_place_and_what_to_do(written, m
         Prompt.parse(written)
 
 
-@pytest.mark.parametrize("weight", [-1, nan, inf, "1", True, None, 10**400])
-def test_a_weight_that_is_no_finite_number_from_0_up_is_refused(weight):
-    with pytest.raises(PromptError, match='weight of the negative "x" has to be a finite number, 0 or more, got'):
+@pytest.mark.parametrize("weight", [-1, nan, inf, "1", True, None, 10**400, 1e9, 10.01])
+def test_a_weight_out_of_the_bounds_of_a_scale_is_refused(weight):
+    with pytest.raises(PromptError, match='weight of the negative "x" has to be a number from 0 to 10, got'):
         Prompt.parse("a", {"x": weight})
-    with pytest.raises(PromptError, match='weight of "red" has to be a finite number, 0 or more, got'):
+    with pytest.raises(PromptError, match='weight of "red" has to be a number from 0 to 10, got'):
         Prompt("a red car", {}, (Emphasis(2, 5, weight),))
+
+
+def test_the_bounds_of_a_weight_are_those_of_a_scale():
+    (scale,) = [knob for knob in knobs(ValueSignFlip) if knob.name == "scale"]
+    assert (scale.low, scale.high) == (0, LARGEST_WEIGHT)
+    assert Prompt("a", {"x": 10}, (Emphasis(0, 1, 10),)) == Prompt.parse("(a:10) (x:-10)")
 
 
 @pytest.mark.parametrize(
@@ -220,7 +239,7 @@ def test_any_text_is_read_or_refused_and_stays_the_same_when_written_again(writt
 
 TREES = st.recursive(
     st.text(alphabet="ab :,", min_size=1, max_size=4),
-    lambda inner: st.tuples(st.lists(inner, min_size=1, max_size=3), st.sampled_from([0.0, 0.5, 1.0, 2.0])),
+    lambda inner: st.tuples(st.lists(inner, min_size=1, max_size=3), st.sampled_from([0.0, 0.5, 1.0, 1.25])),
     max_leaves=6,
 )
 
@@ -275,8 +294,8 @@ def test_a_prompt_file_holds_one_prompt_per_line(tmp_path):
         ('{"prompt": "a", "negative_prompt": "x"}', 'unknown field "negative_prompt". Known: prompt, negative'),
         ('{"prompt": "a", "negative": 3}', '"negative" has to be text, a list of texts or {text: weight}, got 3'),
         ('{"prompt": "a", "negative": [3]}', "a negative has to be text, got 3"),
-        ('{"prompt": "a", "negative": {"x": -1}}', 'weight of the negative "x" has to be a finite number'),
-        ('{"prompt": "a", "negative": {"x": NaN}}', 'weight of the negative "x" has to be a finite number'),
+        ('{"prompt": "a", "negative": {"x": -1}}', 'weight of the negative "x" has to be a number from'),
+        ('{"prompt": "a", "negative": {"x": NaN}}', 'weight of the negative "x" has to be a number from'),
     ],
 )
 def test_a_line_that_is_no_prompt_is_refused_by_file_and_line(tmp_path, line, message):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         AlreadyGuidedError,
         KnobError,
         LayoutError,
+        MissingExtraError,
         NotGuidedError,
         PromptError,
         RequestError,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
         ValueSignFlip,
         method,
     )
-    from vsf.patch import attach, detach, encode, guide
+    from vsf.patch import attach, detach, encode, guide, unread
     from vsf.prompt import Prompt
     from vsf.schedule import Schedule
 
@@ -44,6 +45,7 @@ __all__ = [
     "Guidance",
     "KnobError",
     "LayoutError",
+    "MissingExtraError",
     "Negative",
     "NegativeAwaySteerAttention",
     "NegativeInPrompt",
@@ -69,6 +71,7 @@ __all__ = [
     "generate",
     "guide",
     "method",
+    "unread",
 ]
 
 _HOMES = ("errors", "prompt", "schedule", "encode", "guidance", "patch", "generate")  # the quickest to import first
@@ -101,4 +104,4 @@ if not TYPE_CHECKING:  # a type checker that saw these would take any name for a
         return globals()[name]
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        return [*__all__]

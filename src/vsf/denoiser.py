@@ -89,7 +89,7 @@ class GuidedDenoiser:
         text = family.text_of(arguments)
         if session.takes_turns and session.splits_calls and self.branches.is_unconditional(arguments, text):
             return original(module, *args, **kwargs)
-        strength = session.strength()
+        strength = session.strength(arguments)
         if strength == 0:
             session.report.skipped += 1
             return original(module, *args, **kwargs)

@@ -1,9 +1,8 @@
 """Negative prompts as text embeddings without padding, and the tokenizer call that leaves the padding out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from math import inf
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +10,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from vsf.errors import PromptError
+from vsf.prompt import LARGEST_WEIGHT
 from vsf.spans import Span
 
 
@@ -78,6 +78,7 @@ class Negative:
     special: per prompt and token, whether it is a begin or end mark; None when that is not known.
     shares: per prompt, (tokens, weight) of each of its negatives; by default one, of weight 1.
     texts: per prompt, what its negatives said; empty when that is not known.
+    options: of the pipeline's `encode_prompt`, such as clip_skip, that they were read with; None when not known.
     Raises PromptError for entries of another shape. Embeddings that hold padding come in through `from_padded`.
     """
 
@@ -85,6 +86,7 @@ class Negative:
     special: tuple[Bool[Tensor, " _"], ...] | None = None
     shares: tuple[tuple[Share, ...], ...] = ()
     texts: tuple[tuple[str, ...], ...] = ()
+    options: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not self.embeddings:
@@ -103,8 +105,10 @@ class Negative:
             raise PromptError(
                 f"`shares` have to add up to the tokens of each prompt, {self.lengths}; got {self.shares}"
             )
-        if not all(0 < share.weight < inf for shares in self.shares for share in shares):
-            raise PromptError(f"weights are above 0 and finite (leave out what weighs 0), got {self.shares}")
+        if not all(0 < share.weight <= LARGEST_WEIGHT for shares in self.shares for share in shares):
+            raise PromptError(
+                f"weights are above 0 and at most {LARGEST_WEIGHT:g} (leave out what weighs 0), got {self.shares}"
+            )
 
     @classmethod
     def from_padded(
@@ -146,7 +150,7 @@ class Negative:
             tuple(Share(len(part) - int(part.sum()), share.weight) for part, share in zip(parts, own, strict=True))
             for own, parts in zip(self.shares, map(_split, self.special, self.shares), strict=True)
         )
-        return Negative(words, tuple(marks[~marks] for marks in self.special), shares, self.texts)
+        return Negative(words, tuple(marks[~marks] for marks in self.special), shares, self.texts, self.options)
 
     def rows(
         self, owners: Sequence[int | None], like: Float[Tensor, "batch _ channels"], multiple: int = 1
@@ -202,6 +206,28 @@ class Unpadded:
         kwargs |= {"padding": "longest"} if self.length is None else {"max_length": self.length}
         encoded = original(tokenizer, *args, **kwargs, return_special_tokens_mask=True)
         self.special = encoded.pop("special_tokens_mask").bool()
+        return encoded
+
+
+class Padded:
+    """A stand-in for a tokenizer's call that leaves its padding, and notes which tokens are what.
+
+    For encoders in which no token sees those behind it, so that padding can be cut off when they are done. `special`
+    holds, after the call, which tokens are begin, end or padding, and `length` how many are no padding.
+    """
+
+    def __init__(self) -> None:
+        self.special: Bool[Tensor, "batch tokens"] = torch.zeros(1, 0, dtype=torch.bool)
+        self.length = 0
+
+    def __call__(self, original: Callable[..., Any], tokenizer: object, *args: Any, **kwargs: Any) -> Any:
+        """Tokenize as the pipeline asks; calls that it makes only to count tokens are not noted."""
+        if kwargs.get("padding") != "max_length":
+            return original(tokenizer, *args, **kwargs)
+        kwargs |= {"return_special_tokens_mask": True, "return_attention_mask": True}
+        encoded = original(tokenizer, *args, **kwargs)
+        self.special = encoded.pop("special_tokens_mask").bool()
+        self.length = int(encoded["attention_mask"].sum(1).max())
         return encoded
 
 

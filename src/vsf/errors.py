@@ -42,3 +42,7 @@ class PromptError(VsfError, ValueError):
 
 class RequestError(VsfError, ValueError):
     """A request to generate cannot be met: size, file, output and the like."""
+
+
+class MissingExtraError(VsfError, ModuleNotFoundError):
+    """A package is not installed that an extra of this distribution brings."""

@@ -11,6 +11,8 @@ from vsf.encode import Negative
 from vsf.errors import KnobError, NotGuidedError, PromptError, UnknownNameError
 from vsf.families import find_family
 from vsf.families.base import Negatives
+from vsf.families.reading import chosen_options, encoding_options, read_with
+from vsf.families.unread import Unread
 from vsf.guidance import Guidance
 from vsf.guidance import method as make_method
 from vsf.hooks import owner_of
@@ -30,12 +32,14 @@ def guide(
     method: str | Guidance = "vsf",
     schedule: Schedule | None = None,
     mask: Any = None,
+    **options: Any,
 ) -> Iterator[Report]:
     """Guide every call of a diffusers pipeline inside the block away from a negative prompt.
 
     pipe: a pipeline of a supported family. Its own `negative_prompt=` argument stays with classifier-free guidance.
         Also a denoiser on its own, together with `negative`; then every batch row is guided.
-    negative_prompt: one text for all prompts, or one per prompt; "" leaves its images as they are, to the last bit.
+    negative_prompt: one text for all prompts, or one per prompt; "" leaves its images as they are, to the last bit,
+        and so does None, which is none here as everywhere in diffusers.
         Instead of a text also several with their weights, {"wheels": 1.0, "lights": 0.5}; they do not see each other,
         weight w adds ln w to the negative's logits, and 0 leaves it out. A `vsf.Prompt`, or one per prompt, brings
         its negatives and the weights of its own words; the pipeline is then called with `prompt.positive`.
@@ -46,19 +50,23 @@ def guide(
     schedule: in which steps and layers, and how strongly, such as `vsf.Schedule(end=0.75)`; everywhere by default.
     mask: where in the picture: a tensor (height, width) of numbers from 0 to 1, a PIL image (white = 1), or a box
         (left, top, right, bottom) in fractions.
+    options: how the negative prompt is read, where the pipeline is called with the same: `clip_skip`, `lora_scale`
+        (what the call takes as `cross_attention_kwargs={"scale": ...}`), and what else its `encode_prompt` has to
+        say about that. A call that reads its prompt otherwise ends in a PromptError.
 
     Yields the Report. Raises UnsupportedPipelineError, UnsupportedAttentionError, AlreadyGuidedError, PromptError and
     KnobError before anything runs, NotGuidedError when a run turns out not to have been guided.
     """
     session = Session(pipe, *_settings(method, schedule, mask))
-    if (negative_prompt is None) == (negative is None):
+    if negative_prompt is not None and negative is not None:
         raise PromptError("give either negative_prompt=, texts, or negative=, the result of vsf.encode")
-    if within is not None and negative is not None:
-        raise PromptError("negative= is encoded already: give within= to vsf.encode")
-    if negative is None:
-        session.take(cast(Negatives, negative_prompt), within)
-    else:
+    if negative is not None and (within is not None or options):
+        name = "within" if within is not None else next(iter(options))
+        raise PromptError(f"negative= is encoded already: give {name}= to vsf.encode")
+    if negative is not None:
         session.use(negative)
+    elif negative_prompt is not None:
+        session.take(cast(Negatives, negative_prompt), within, chosen_options(pipe, options))
     try:
         session.install()
         yield session.report
@@ -72,7 +80,8 @@ def attach(pipe: Any, *, method: str | Guidance = "vsf", schedule: Schedule | No
     The argument takes texts as `guide` does, or a Negative from `vsf.encode`, and is added where a pipeline has none;
     `prompt=` also takes a `vsf.Prompt`, or one per prompt, with the negatives in it.
     Under classifier-free guidance the unconditional rows are those of the empty prompt. Other negative arguments
-    (`negative_prompt_2`, embeddings) are refused with a PromptError. A pipeline that is attached already goes on with
+    (`negative_prompt_2`, embeddings) are refused with a PromptError. The negative is read as the call reads its prompt,
+    with the same `clip_skip` and weight of LoRAs. A pipeline that is attached already goes on with
     the method, schedule and mask given now; compiled code is kept.
 
     Returns the Report, which each run adds to. Raises as `guide` does.
@@ -98,19 +107,41 @@ def detach(pipe: Any) -> None:
 
 
 def encode(
-    pipe: Any, negatives: Negatives | Sequence[Negatives], within: str | Sequence[str] | None = None
+    pipe: Any,
+    negatives: Negatives | Sequence[Negatives],
+    within: str | Sequence[str] | None = None,
+    **options: Any,
 ) -> Negative:
     """Encode negative prompts with the pipeline's own encoders, without padding; "" becomes no token at all.
 
-    negatives: one text or mapping from text to weight, for all prompts, or one per prompt. within: as `guide` takes it.
+    negatives: one text or mapping from text to weight, for all prompts, or one per prompt. within and options, such as
+    `clip_skip`: as `guide` takes them.
 
-    Raises PromptError when the encoders are gone, UnsupportedPipelineError for an unknown pipeline, KnobError for
-    `within` where the family does not tell which tokens words become.
+    Raises PromptError when the encoders are gone or prompts of this pipeline are read without such an option,
+    UnsupportedPipelineError for an unknown pipeline, KnobError for `within` where the family does not tell which tokens
+    words become.
     """
     family = find_family(pipe)
     if isinstance(pipe, nn.Module):
         raise PromptError("a denoiser cannot encode texts: pass negative=vsf.encode(pipe, texts) of its pipeline")
-    return family.encode_all(pipe, negatives, within)
+    return family.encode_all(pipe, negatives, within, chosen_options(pipe, options))
+
+
+def unread(pipe: Any, texts: str | Prompt | Sequence[str]) -> list[Unread]:
+    """Return what a pipeline would not read of some texts: words beyond its limit, or unknown to its tokenizers.
+
+    texts: one, several, or a `vsf.Prompt`, which stands for its positive text and its negatives. Texts that are read
+    as a whole are left out, so that an empty list means that nothing is lost. Each entry has the `text`, the part that
+    is `cut` off and the `unknown` words, and as a `str` says so. The encoders run once for each text.
+
+    Raises PromptError when the encoders are gone, UnsupportedPipelineError for an unknown pipeline.
+    """
+    family = find_family(pipe)
+    written = [texts.positive, *texts.negatives] if isinstance(texts, Prompt) else texts
+    several = [written] if isinstance(written, str) else written
+    with read_with(pipe, encoding_options(pipe, {})):
+        found = [family.unread(pipe, text) for text in several if text.strip()]
+    return [entry for entry in found if entry]
 
 
 def _settings(method: str | Guidance, schedule: Schedule | None, mask: Any) -> tuple[Guidance, Schedule, Region | None]:

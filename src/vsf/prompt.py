@@ -2,11 +2,10 @@
 
 import json
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
-from math import copysign, isfinite
+from math import copysign
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,19 @@ from vsf.errors import PromptError
 BRACKET = 1.1
 """What one pair of brackets without a number multiplies a weight by, in A1111 and in ComfyUI."""
 
+LARGEST_WEIGHT = 10.0
+"""What a weight may be at most, as the scale of a method may."""
+
 _TOKEN = re.compile(
     r"\\(?P<escaped>[()\[\]\\])"
     r"|(?P<open>\()"
     r"|(?P<close>(?::(?P<tail>[^():\\]*))?\))"
     r"|(?P<text>[^():\\]+|[:\\])"
 )
+
+
+_NUMERIC = " +-.,0123456789"
+"""Characters of numbers, well or badly written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +50,8 @@ class Prompt:
 
     Args:
         positive: what to draw; may be empty.
-        negatives: weight of each text to leave out, finite and at least 0.
-        emphasis: weights of parts of the positive text, finite and at least 0.
+        negatives: weight of each text to leave out, 0 to 10.
+        emphasis: weights of parts of the positive text, 0 to 10.
 
     Raises:
         PromptError: a weight, a range or a type is not as described.
@@ -79,12 +85,13 @@ class Prompt:
         it leaves two spaces, a space before a comma or two commas, one goes.
 
         `\(` `\)` `\[` `\]` `\\` stand for the character. Text are, as in both hosts: any other backslash, a `)` that
-        closes nothing (smileys), and a colon that no number follows, such as `(16:9 format)`. Text is also what only
+        closes nothing (smileys), and a colon that several words follow, such as `(16:9 format)`. Text is also what only
         one of them reads: `[` `]` (A1111: a weight of 1/1.1; write `(hat:0.9)`) and the word BREAK.
 
         Raises:
             PromptError: a `(` that is never closed (A1111 weighs the rest, ComfyUI keeps the bracket), brackets without
-                text, a weight that is misspelt (`1,3`) or not finite, or brackets inside a negative. It says where.
+                text, a single word or nothing where a weight belongs (`(hat:big)`, `(hat:1,3)`, `(hat:)`), a weight
+                beyond 10, or brackets inside a negative. It says where.
         """
         chars: list[tuple[str, float]] = []
         gaps: set[int] = set()
@@ -172,6 +179,11 @@ class _Group:
     pieces: list[tuple[str, float]] = field(default_factory=list)
     nested: bool = False
 
+    @property
+    def holds_words(self) -> bool:
+        """Whether there is something that can have a weight; in `(:D)` there is not."""
+        return any(text.strip() for text, _ in self.pieces)
+
     def weighted(self, weight: float, written: str) -> list[tuple[str, float]]:
         """Return the pieces with their weights multiplied; a negative is one piece."""
         text = "".join(text for text, _ in self.pieces)
@@ -194,7 +206,7 @@ def _pieces(written: str) -> list[tuple[str, float]]:
             open_groups.append(_Group(at=token.start()))
         elif token["close"] and len(open_groups) > 1:
             group = open_groups.pop()
-            weight = _weight(token["tail"], written, token.start())
+            weight = _weight(token["tail"], written, token.start(), of_words=group.holds_words)
             if weight is None:
                 group.pieces.append((token[0][:-1], 1.0))
             open_groups[-1].pieces += group.weighted(BRACKET if weight is None else weight, written)
@@ -205,17 +217,26 @@ def _pieces(written: str) -> list[tuple[str, float]]:
     return whole.pieces
 
 
-def _weight(tail: str | None, written: str, at: int) -> float | None:
-    """Read what stands between the last colon and the closing bracket; None where that is no number but text."""
+def _weight(tail: str | None, written: str, at: int, *, of_words: bool) -> float | None:
+    """Read what stands between the last colon and the closing bracket; None where it is no weight but text."""
+    if tail is None:
+        return None
     try:
-        weight = float(tail or "")
+        weight = float(tail)
     except ValueError:
-        if not tail or tail.strip(" +-.,0123456789") or not re.search("[0-9]", tail):
+        is_prose = len(tail.split()) > 1 and tail.strip(_NUMERIC)
+        if is_prose or not of_words:
             return None
-        raise _fault(written, at, f'"{tail}" is no weight; write a number such as 1.3') from None
-    if not isfinite(weight):
-        raise _fault(written, at, f'"{tail}" is no weight; write a finite number such as 1.3')
+        raise _fault(written, at, _no_weight(tail)) from None
+    if not abs(weight) <= LARGEST_WEIGHT:
+        raise _fault(written, at, f'"{tail}" is no weight; write a number up to {LARGEST_WEIGHT:g}')
     return weight
+
+
+def _no_weight(tail: str) -> str:
+    found = f'"{tail.strip()}" is no weight' if tail.strip() else "a weight is missing"
+    text = r'write a number such as 1.3, -1 to leave the words out, or "\(" and "\)" for brackets that are text'
+    return f"{found}; {text}"
 
 
 def _left_over(text: str, gap: int) -> tuple[int, int]:
@@ -260,8 +281,8 @@ def _added_up(negatives: Iterable[tuple[str, float]]) -> dict[str, float]:
 def _checked(weight: Any, what: str) -> float:
     """Return a weight as a float without a sign, so that -0 is 0."""
     number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    if not number or not 0 <= weight <= sys.float_info.max:
-        raise PromptError(f"{what} has to be a finite number, 0 or more, got {weight!r}")
+    if not number or not 0 <= weight <= LARGEST_WEIGHT:
+        raise PromptError(f"{what} has to be a number from 0 to {LARGEST_WEIGHT:g}, got {weight!r}")
     return abs(float(weight))
 
 

@@ -21,6 +21,8 @@ from vsf.errors import (
 )
 from vsf.families import find_family
 from vsf.families.base import Negatives, class_names, halves
+from vsf.families.reading import check_read_alike, encoding_options, read_with
+from vsf.families.steps import check_step_count
 from vsf.guidance import AUTO, Guidance, Unguided, model_calls
 from vsf.hooks import owner_of, swap_class
 from vsf.pace import Pace
@@ -52,6 +54,7 @@ class Session:
         self._prompts: int | None = None
         self._samples = 0
         self._running = False
+        self._first_timestep: Any = None
         self._calls_before = 0
         self.is_catching = False
         self.second: dict[str, Any] = {}
@@ -96,18 +99,20 @@ class Session:
         self,
         given: Prompt | Sequence[Prompt] | Negatives | Sequence[Negatives],
         within: str | Sequence[str] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Encode what was written for what is run next. Raises PromptError and KnobError."""
+        """Encode what was written for what is run next, read with these options. Raises PromptError and KnobError."""
         if self.pipe is None:
             raise PromptError("a denoiser cannot encode texts: pass negative=vsf.encode(pipe, texts) of its pipeline")
         if within is not None and model_calls(self.method) == 2:
             raise KnobError(f'method "{self.method.name}" reads the negative as a prompt: write its context into it')
         prompts = _prompts(given)
         if prompts is None:
-            self.use(self.family.encode_all(self.pipe, cast(Negatives, given), within))
+            self.use(self.family.encode_all(self.pipe, cast(Negatives, given), within, options))
             return
-        wording = Wording.of(prompts, partial(self.family.characters, self.pipe))
-        self.use(self.family.encode_all(self.pipe, [prompt.negatives for prompt in prompts], within))
+        with read_with(self.pipe, options or {}):
+            wording = Wording.of(prompts, partial(self.family.characters, self.pipe))
+        self.use(self.family.encode_all(self.pipe, [prompt.negatives for prompt in prompts], within, options))
         self.wording = wording
 
     def use(self, negative: Negative) -> None:
@@ -143,6 +148,7 @@ class Session:
         arguments = named(original, args, kwargs)
         calls = self.report.steps + self.report.skipped
         self._calls_before, self._running, start = self.report.calls, True, perf_counter()
+        self._first_timestep = None
         for denoiser in self.denoisers:
             denoiser.branches.begin()
         if self.pace is not None:
@@ -154,6 +160,9 @@ class Session:
                 self.report.tokens = ()
                 self._take_argument(arguments)
             self._count_prompts(arguments)
+            check_step_count(pipe, arguments)
+            if self._negative is not None and model_calls(self.method) == 1:
+                check_read_alike(pipe, self._negative, arguments)
             if self.active() is not None and model_calls(self.method) == 2:
                 self.second = self._second(original, pipe, arguments)
             output = original(pipe, **arguments)
@@ -196,16 +205,17 @@ class Session:
                     "Leave it out, or detach and use vsf.guide, which leaves the pipeline's own arguments as they are"
                 )
         given, prompts = arguments.pop("negative_prompt", None), _prompts(arguments.get("prompt"))
+        options = encoding_options(self.pipe, arguments)
         if prompts is not None:
             if given is not None:
                 raise PromptError("a vsf.Prompt holds its negatives: leave negative_prompt= out")
-            self.take(prompts)
+            self.take(prompts, options=options)
             texts = [prompt.positive for prompt in prompts]
             arguments["prompt"] = texts[0] if isinstance(arguments["prompt"], Prompt) else texts
         elif isinstance(given, Negative):
             self.use(given)
         elif given is not None:
-            self.take(given)
+            self.take(given, options=options)
 
     def _count_prompts(self, arguments: Mapping[str, Any]) -> None:
         """Note how many prompts the pipeline is called with. Raises PromptError when the negatives do not match."""
@@ -219,11 +229,15 @@ class Session:
         if self.wording is not None:
             self.wording.check(prompt)
 
-    def strength(self) -> float:
-        """Return how strongly the method acts on a denoiser call made now. Raises KnobError."""
+    def strength(self, arguments: Mapping[str, Any]) -> float:
+        """Return how strongly the method acts on a denoiser call with these arguments. Raises KnobError."""
         if not self._follows_steps:
             return 1.0
-        return self.schedule.strength(self.family.fraction_done(self.pipe, self.schedule.over))
+        timestep = arguments.get("timestep")
+        if self._first_timestep is None:
+            self._first_timestep = timestep
+        done = self.family.fraction_done(self.pipe, self.schedule.over, timestep, self._first_timestep)
+        return self.schedule.strength(done)
 
     @property
     def takes_turns(self) -> bool:

@@ -1,6 +1,7 @@
 """What a model family has to say about itself, and the answers that most of them share."""
 
 import re
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,10 @@ from vsf.context import GAP, contexts, own_tokens
 from vsf.emphasis import Characters
 from vsf.encode import Negative, NegativeRows, Share
 from vsf.errors import KnobError, LayoutError, PromptError, UnsupportedAttentionError, UnsupportedPipelineError
+from vsf.families.reading import encoding_options, read_with
 from vsf.families.refused import refuse_shared_scales, why_not
+from vsf.families.steps import fraction_done
+from vsf.families.unread import Unread, UnreadWarning, listening
 from vsf.grid import Grid
 from vsf.guidance import Guidance
 from vsf.hooks import Override
@@ -156,12 +160,17 @@ class Family(ABC):
         return ()
 
     def encode_all(
-        self, pipe: Any, negatives: Negatives | Sequence[Negatives], within: str | Sequence[str] | None = None
+        self,
+        pipe: Any,
+        negatives: Negatives | Sequence[Negatives],
+        within: str | Sequence[str] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Negative:
         """Encode the negatives of one prompt, a text or {text: weight}, or of each; "" and {} have no token.
 
-        Each text is encoded on its own, because a batch would bring padding back, or `within` its context. Raises
-        PromptError for anything else, and KnobError where it is not known which tokens are the negative's.
+        Each text is encoded on its own, because a batch would bring padding back, or `within` its context. The
+        pipeline reads them with `options`, those of a call without arguments if left out. Raises PromptError for
+        anything else, and KnobError where it is not known which tokens are the negative's.
         """
         if "ModularPipeline" in class_names(pipe):
             raise PromptError(
@@ -172,7 +181,9 @@ class Family(ABC):
         wanted = [_weights(own) for own in ([negatives] if alone else negatives)]
         places = contexts(within, len(wanted))
         asked = [[(text, place) for text in own] for own, place in zip(wanted, places, strict=True)]
-        encoded = {one: self._encode_in(pipe, *one) for own in asked for one in own}
+        options = encoding_options(pipe, {}) if options is None else options
+        with read_with(pipe, options):
+            encoded = {one: self._encode_in(pipe, *one) for own in asked for one in own}
         width = next((one.embeddings.shape[1] for one in encoded.values()), 0)
         nothing = Encoded(torch.zeros(0, width), torch.zeros(0, dtype=torch.bool))
         found = [[encoded[one] for one in own] or [nothing] for own in asked]
@@ -185,13 +196,30 @@ class Family(ABC):
             tuple(torch.cat([one.special for one in entries]) for entries in found),
             tuple(own or (Share(0),) for own in shares),
             tuple(tuple(own) for own in wanted),
+            options,
         )
 
+    def unread(self, pipe: Any, text: str) -> Unread:
+        """Return the words of a prompt, not a blank one, that its encoders do not get to read."""
+        with listening(pipe, text) as listener:
+            self.encode(pipe, text)
+        return listener.unread
+
     def _encode_in(self, pipe: Any, text: str, within: str | None) -> Encoded:
+        """Encode one negative, alone or in its context; warn of words that are not read.
+
+        Raises PromptError when none of the negative's words is.
+        """
+        whole = text if within is None else within.replace(GAP, text)
+        with listening(pipe, whole) as listener:
+            encoded = self.encode(pipe, whole)
+        unread = listener.unread
+        if set(text.split()) <= set(unread.unknown):
+            raise PromptError(f"nothing is left of this negative prompt: {unread}; use other words")
+        if unread:
+            warnings.warn(str(unread), UnreadWarning, stacklevel=4)
         if within is None:
-            return self.encode(pipe, text)
-        whole = within.replace(GAP, text)
-        encoded = self.encode(pipe, whole)
+            return encoded
         characters = self.characters(pipe, whole) if encoded.characters is None else encoded.characters
         kept = own_tokens(text, within, characters, encoded.special)
         return Encoded(encoded.embeddings[kept], encoded.special[kept])
@@ -244,23 +272,12 @@ class Family(ABC):
         spans = (Span("positive", text.shape[1]), *negative.spans)
         return Injection({**arguments, **changed}, (spans,), negative.valid(added), negative.weights)
 
-    def fraction_done(self, pipe: Any, over: Axis) -> float:
-        """Tell which fraction of a run's steps, or of its noise, is done, 0 in the first step.
+    def fraction_done(self, pipe: Any, over: Axis, timestep: Any = None, first: Any = None) -> float:
+        """Tell which fraction of a run's steps, or of its noise, is done before a denoiser call, 0 in the first step.
 
-        Raises KnobError if it cannot be told.
+        `timestep` is the call's, `first` that of the run's first call. Raises KnobError if it cannot be told.
         """
-        scheduler = pipe.scheduler
-        if not hasattr(scheduler, "step_index") or (over == "sigma" and not hasattr(scheduler, "sigmas")):
-            what = "how much noise is left" if over == "sigma" else "at which step it is"
-            raise KnobError(
-                f"{type(scheduler).__name__} does not tell {what}, "
-                "so start, end and curve of a schedule cannot be followed; use another scheduler, or leave them out"
-            )
-        begin = getattr(scheduler, "begin_index", None) or 0
-        step = begin if scheduler.step_index is None else scheduler.step_index
-        if over == "sigma":
-            return float(1 - scheduler.sigmas[step] / scheduler.sigmas[begin])
-        return float((step - begin) / (len(scheduler.timesteps) - begin))
+        return fraction_done(pipe, over, timestep, first)
 
 
 def require_encoders(pipe: Any, *names: str) -> None:
@@ -273,7 +290,9 @@ def require_encoders(pipe: Any, *names: str) -> None:
 
 
 def _weights(negatives: object) -> Mapping[str, float]:
-    """Return the weight of each negative of one prompt."""
+    """Return the weight of each negative of one prompt; None is none."""
+    if negatives is None:
+        return {}
     if isinstance(negatives, str):
         return {negatives: 1.0} if negatives.strip() else {}
     if isinstance(negatives, Mapping):

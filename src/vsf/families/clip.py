@@ -15,10 +15,10 @@ def encode_clip(pipe: Any, text: str) -> Encoded:
     """Return rows of CLIP, or of both side by side. Raises PromptError when an encoder is gone."""
     numbers = _numbers(pipe)
     require_encoders(pipe, *(f"{part}{number}" for part in ("tokenizer", "text_encoder") for number in numbers))
-    clips = PairedClips([getattr(pipe, f"tokenizer{number}") for number in numbers], text)
+    clips = PairedClips([getattr(pipe, f"tokenizer{number}") for number in numbers])
     with torch.no_grad(), calls_swapped(clips.swaps):
         embeddings, *_ = pipe.encode_prompt(text, **_options(pipe))
-    return Encoded(embeddings[0], clips.special[0].to(embeddings.device))
+    return Encoded(clips.without_padding(embeddings[0]), clips.special.to(embeddings.device))
 
 
 def characters_of_clip(pipe: Any, text: str) -> Characters:

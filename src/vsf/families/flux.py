@@ -4,10 +4,11 @@ from typing import Any
 
 import torch
 
-from vsf.emphasis import Characters, characters_of
+from vsf.emphasis import Characters
 from vsf.encode import Unpadded
 from vsf.families.base import Encoded, require_encoders
 from vsf.families.placed import Placed
+from vsf.families.plain import characters_converted
 from vsf.hooks import calls_swapped
 
 
@@ -32,4 +33,4 @@ class Flux(Placed):
 
     def characters(self, pipe: Any, text: str) -> Characters:
         """T5's tokens, as many as there may be."""
-        return characters_of(pipe.tokenizer_2, text, 512)
+        return characters_converted(pipe, text, pipe.tokenizer_2, 512)

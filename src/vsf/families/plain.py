@@ -1,6 +1,8 @@
 """Prompts that a pipeline hands to one tokenizer as they are."""
 
 import inspect
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +12,9 @@ from vsf.encode import Unpadded
 from vsf.errors import KnobError
 from vsf.families.base import Encoded, require_encoders
 from vsf.hooks import calls_swapped
+
+_VECTOR = re.compile(r" (?P<word>\S+)_\d+")
+"""How diffusers writes the further vectors of a textual inversion behind its name."""
 
 
 class _Read(Exception):  # noqa: N818 - a signal, not an error
@@ -57,9 +62,43 @@ def characters_read(pipe: Any, text: str, length: int, number: str = "", **optio
             pipe.encode_prompt(text, **{"do_classifier_free_guidance": False, **options})
     except _Read as caught:
         read = caught.text
-    if len(read) != len(text) or read.lower() != text.lower():
+    origins = _origins(text, read)
+    if origins is None:
         raise KnobError(
             f"words of {text!r} cannot be weighed, because {type(pipe).__name__} makes {read!r} of it first; "
             "write it so, or leave (word:1.3) out"
         )
-    return characters_of(tokenizer, read, length)
+    return _traced_back(characters_of(tokenizer, read, length), origins)
+
+
+def characters_converted(pipe: Any, text: str, tokenizer: Any, length: int) -> Characters:
+    """Tell the same for a tokenizer that reads prompts as they are, but for textual inversions of several vectors."""
+    read = pipe.maybe_convert_prompt(text, tokenizer) if hasattr(pipe, "maybe_convert_prompt") else text
+    origins = _origins(text, read)
+    assert origins is not None, f"{text!r} became {read!r}"
+    return _traced_back(characters_of(tokenizer, read, length), origins)
+
+
+def _origins(text: str, read: str) -> list[int] | None:
+    """Tell for each character that a tokenizer read which character of the prompt it comes from; None if unknown.
+
+    Capital letters may have become small ones. A textual inversion of several vectors stands once in the prompt,
+    "style", and is read as "style style_1 style_2": all of it comes from the last character of the word.
+    """
+    origins: list[int] = []
+    at = 0  # in the prompt, where `len(origins)` is in what was read
+    while len(origins) < len(read):
+        vector = _VECTOR.match(read, len(origins))
+        if vector and text[:at].endswith(vector["word"]) and not text.startswith(vector[0], at):
+            origins += [at - 1] * len(vector[0])
+        elif read[len(origins)].lower() == text[at : at + 1].lower():
+            origins.append(at)
+            at += 1
+        else:
+            return None
+    return origins if at == len(text) else None
+
+
+def _traced_back(characters: Characters, origins: Sequence[int]) -> Characters:
+    """Give the characters of a text that was read as characters of the prompt that it was made from."""
+    return [(origins[start], origins[stop - 1] + 1) if stop > start else (0, 0) for start, stop in characters]

@@ -33,14 +33,14 @@ class StableDiffusion3(Family):
         Without T5 the pipeline fills up with rows of zeros; they are no words, and a negative has none of them.
         """
         require_encoders(pipe, "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
-        clips = PairedClips([pipe.tokenizer, pipe.tokenizer_2], text, pipe.tokenizer_max_length)
+        clips = PairedClips([pipe.tokenizer, pipe.tokenizer_2])
         swaps, t5, options = [*clips.swaps], Unpadded(), {"max_sequence_length": 0}
         if pipe.text_encoder_3 is not None:
             swaps, options = [*swaps, (pipe.tokenizer_3, t5)], {}
         with torch.no_grad(), calls_swapped(swaps):
             embeddings, *_ = pipe.encode_prompt(text, None, None, do_classifier_free_guidance=False, **options)
-        special = torch.cat([clips.special, t5.special], 1)
-        return Encoded(embeddings[0], special[0].to(embeddings.device))
+        special = torch.cat([clips.special, t5.special[0]])
+        return Encoded(clips.without_padding(embeddings[0]), special.to(embeddings.device))
 
     def characters(self, pipe: Any, text: str) -> Characters:
         """The CLIPs' tokens, then those of T5 as many as there may be; without T5 there is filling alone."""

@@ -13,11 +13,11 @@ class SkyReelsV2(Wan):
     name = "skyreels_v2"
     denoisers = ("SkyReelsV2Transformer3DModel",)
 
-    def fraction_done(self, pipe: Any, over: Axis) -> float:
+    def fraction_done(self, pipe: Any, over: Axis, timestep: Any = None, first: Any = None) -> float:
         """Raise KnobError under diffusion forcing, where frames are not equally far."""
         if "DiffusionForcing" in type(pipe).__name__:
             raise KnobError(
                 f"{type(pipe).__name__} denoises some frames of a video before others, so that there is no step they "
                 "share: leave out start, end and curve"
             )
-        return super().fraction_done(pipe, over)
+        return super().fraction_done(pipe, over, timestep, first)

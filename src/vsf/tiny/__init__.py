@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vsf.extras import needs_extra
 from vsf.registry import Registry
 
 if TYPE_CHECKING:
@@ -30,15 +31,23 @@ def folder(name: str = "tiny") -> Path:
 
 
 def load(name: str = "tiny") -> StableDiffusion3Pipeline:
-    """An embedded model as a pipeline in float32 on the CPU."""
+    """Load an embedded model as a pipeline in float32 on the CPU.
+
+    Raises:
+        UnknownNameError: no embedded model has this name.
+        MissingExtraError: diffusers or transformers is not installed.
+    """
     return read(folder(name))
 
 
 def read(path: Path) -> StableDiffusion3Pipeline:
     """A saved pipeline of the embedded kind in float32: SD3 without its third encoder, which diffusers wants named."""
     import torch
-    from diffusers import StableDiffusion3Pipeline
-    from diffusers.utils import logging
+
+    with needs_extra("diffusers"):
+        import transformers  # noqa: F401 - without it diffusers' pipelines are there, but only raise
+        from diffusers import StableDiffusion3Pipeline
+        from diffusers.utils import logging
 
     absent = {"text_encoder_3": None, "tokenizer_3": None}
     verbosity = logging.get_verbosity()
