@@ -263,7 +263,7 @@ def test_a_scheduler_that_does_not_tell_its_step_is_refused(pipe):
         patch.setattr(pipe, "scheduler", Mute())
         with pytest.raises(vsf.KnobError, match="Mute does not tell at which step it is"):
             vsf.families.find_family(pipe).fraction_done(pipe, "steps")
-        with pytest.raises(vsf.KnobError, match="Mute does not tell how much noise is left"):
+        with pytest.raises(vsf.KnobError, match="Mute does not tell at which step it is"):
             vsf.families.find_family(pipe).fraction_done(pipe, "sigma")
 
 

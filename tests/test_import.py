@@ -26,6 +26,17 @@ print(callable(vsf.generate), callable(vsf.encode), vsf.encode is vsf.patch.enco
 """
 
 
+WITHOUT = """
+import sys
+sys.modules[{package!r}] = None
+import vsf.tiny
+try:
+    vsf.tiny.load()
+except vsf.MissingExtraError as error:
+    print(error)
+"""
+
+
 def printed(script):
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return run.stdout.splitlines()
@@ -52,7 +63,12 @@ def test_no_function_is_hidden_behind_the_module_of_its_name(imports):
 
 def test_every_public_name_is_there_and_is_no_module():
     assert [name for name in vsf.__all__ if isinstance(getattr(vsf, name), ModuleType)] == []
-    assert set(vsf.__all__) <= set(dir(vsf))
+
+
+def test_only_public_names_are_listed():
+    assert dir(vsf) == sorted(vsf.__all__)
+    used = "import vsf; vsf.guide, vsf.generate, vsf.Prompt, vsf.guidance; import vsf.tiny; print(*dir(vsf))"
+    assert printed(used)[0].split() == sorted(vsf.__all__)
 
 
 def test_a_public_name_is_what_its_module_has():
@@ -60,7 +76,7 @@ def test_a_public_name_is_what_its_module_has():
         "vsf.errors": ("VsfError", "KnobError"),
         "vsf.encode": ("Negative", "Share"),
         "vsf.guidance": ("method", "ValueSignFlip", "Guidance"),
-        "vsf.patch": ("guide", "attach", "detach", "encode"),
+        "vsf.patch": ("guide", "attach", "detach", "encode", "unread"),
         "vsf.generate": ("Request", "generate"),
         "vsf.prompt": ("Prompt",),
         "vsf.schedule": ("Schedule",),
@@ -77,3 +93,9 @@ def test_modules_need_no_import_of_their_own():
 def test_an_unknown_name_is_an_attribute_error(name):
     with pytest.raises(AttributeError, match=f"module 'vsf' has no attribute '{name}'"):
         getattr(vsf, name)
+
+
+@pytest.mark.parametrize("package", ["diffusers", "transformers"])
+def test_the_embedded_model_without_its_extra_says_which_one_it_needs(package):
+    message = f"{package} is not installed; this needs: pip install 'vsf-guidance[diffusers]'"
+    assert printed(WITHOUT.format(package=package)) == [message]

@@ -159,7 +159,10 @@ def test_overlapping_emphases_multiply_and_equal_neighbours_join():
         ("a (:1.3)", "^at character 3 .* these brackets hold no text"),
         ("a ( :-1.3)", "^at character 3 .* these brackets hold no text"),
         ("a (red:1,3)", r'^at character 7 of the prompt, ":1,3\)": "1,3" is no weight; write a number such as 1\.3, '),
-        ("a (wheels:abc)", r'^at character 10 of the prompt, ":abc\)": "abc" is no weight; write a number .*"\\\(" and'),
+        (
+            "a (wheels:abc)",
+            r'^at character 10 of the prompt, ":abc\)": "abc" is no weight; write a number .*"\\\(" and',
+        ),
         ("a (wheels: abc )", '^at character 10 .*: "abc" is no weight'),
         ("a (wheels:-abc)", '"-abc" is no weight'),
         ("a (wheels:)", r'^at character 10 of the prompt, ":\)": a weight is missing; write a number'),

@@ -170,7 +170,7 @@ def test_bad_controls_are_one_clear_line_and_exit_code_2(draw, tmp_path, words, 
     [
         ("negative = 3", "a negative prompt has to be text, got 3"),
         ("negative = [3]", "a negative prompt has to be text, got 3"),
-        ('negative = {wheels = "much"}', "has to be a finite number"),
+        ('negative = {wheels = "much"}', "has to be a number from 0 to 10"),
         ('end = "late"', "end is a number from 0 to 1, got 'late'"),
         ("layers = 3", "layers are indices from 0"),
         ('mask = [0, 0, "a", 1]', "a box (left, top, right, bottom)"),

@@ -53,7 +53,7 @@ def test_what_is_written_is_read(written, read):
         ("(wheels:-1)", 'write "(wheels:1)"'),
         ("(wheels:1,3)", "is no weight"),
         ("(wheels", "never closed"),
-        ("(wheels:inf)", "write a finite number"),
+        ("(wheels:inf)", "write a number up to 10"),
         (["wheels", 3], "has to be text, got 3"),
         (3, "has to be text, got 3"),
     ],

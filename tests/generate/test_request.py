@@ -113,8 +113,8 @@ def test_every_device_that_is_promised_is_allowed(device):
     ("fields", "error", "words"),
     [
         ({"prompt": "a (red car"}, PromptError, "never closed"),
-        ({"negative": {"wheels": -1.0}}, PromptError, "0 or more"),
-        ({"negative": {"wheels": "much"}}, PromptError, "finite number"),
+        ({"negative": {"wheels": -1.0}}, PromptError, "from 0 to 10"),
+        ({"negative": {"wheels": "much"}}, PromptError, "a number from 0 to 10"),
         ({"preset": "best"}, UnknownNameError, 'unknown preset "best". Known: quality, strong'),
         ({"schedule": {"start": 0.8, "end": 0.2}}, KnobError, "start has to lie at or before end"),
         ({"schedule": {"end": 2}}, KnobError, "end is a number from 0 to 1, got 2"),

@@ -10,7 +10,7 @@ from vsf.encode import NegativeRows, Unpadded
 from vsf.families.base import Encoded, Family, Injection, Role, require_encoders
 from vsf.families.paired_clips import PairedClips
 from vsf.families.reference_layout import inject_twice
-from vsf.hooks import calls_swapped
+from vsf.hooks import Override, calls_swapped
 
 
 class StableDiffusion3(Family):
@@ -34,9 +34,12 @@ class StableDiffusion3(Family):
         """
         require_encoders(pipe, "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
         clips = PairedClips([pipe.tokenizer, pipe.tokenizer_2])
-        swaps, t5, options = [*clips.swaps], Unpadded(), {"max_sequence_length": 0}
+        t5 = Unpadded()
+        swaps: list[tuple[Any, Override]] = [*clips.swaps]
+        options = {"max_sequence_length": 0}
         if pipe.text_encoder_3 is not None:
-            swaps, options = [*swaps, (pipe.tokenizer_3, t5)], {}
+            swaps.append((pipe.tokenizer_3, t5))
+            options = {}
         with torch.no_grad(), calls_swapped(swaps):
             embeddings, *_ = pipe.encode_prompt(text, None, None, do_classifier_free_guidance=False, **options)
         special = torch.cat([clips.special, t5.special[0]])

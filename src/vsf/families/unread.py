@@ -51,8 +51,8 @@ class Listener:
     def __call__(self, original: Any, tokenizer: Any, *args: Any, **kwargs: Any) -> Any:
         """Tokenize as asked; calls without a limit are made to count tokens, and are not noted."""
         if kwargs.get("truncation"):
-            given = args[0] if args else kwargs.get("text")
-            (whole,) = given if isinstance(given, list | tuple) else [given]
+            given = args[0] if args else kwargs["text"]
+            (whole,) = [given] if isinstance(given, str) else given
             self._note(original, tokenizer, whole, kwargs)
         return original(tokenizer, *args, **kwargs)
 
@@ -83,12 +83,16 @@ class Listener:
 @contextmanager
 def listening(pipe: Any, text: str) -> Iterator[Listener]:
     """Listen to all tokenizers of a pipeline while it reads a text in a block."""
-    parts = [part for name, part in pipe.components.items() if name.startswith(("tokenizer", "processor"))]
-    readers = [getattr(part, "tokenizer", part) for part in parts]
-    tokenizers = {id(each): each for each in readers if hasattr(each, "unk_token_id")}
     listener = Listener(text)
-    with calls_swapped((each, listener) for each in tokenizers.values()):
+    with calls_swapped((tokenizer, listener) for tokenizer in _tokenizers(pipe)):
         yield listener
+
+
+def _tokenizers(pipe: Any) -> list[Any]:
+    """Return a pipeline's tokenizers, each once, those inside of processors among them."""
+    parts = [part for name, part in pipe.components.items() if name.startswith(("tokenizer", "processor"))]
+    readers = [part if hasattr(part, "unk_token_id") else getattr(part, "tokenizer", None) for part in parts]
+    return list({id(reader): reader for reader in readers if reader is not None}.values())
 
 
 def _is_unknown(original: Any, tokenizer: Any, word: str) -> bool:
