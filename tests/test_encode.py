@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import vsf
-from vsf.encode import NegativeRows, Templated, Unpadded
+from vsf.encode import NegativeRows, Padded, Templated, Unpadded
 
 LIKE = torch.zeros(4, 9, 3, dtype=torch.float64)
 
@@ -132,6 +132,26 @@ def test_other_calls_pass_as_they_are():
     got = unpadded(tokenize, object(), "a", padding="longest")
     assert "return_special_tokens_mask" not in got
     assert unpadded.special.numel() == 0
+
+
+def test_a_padded_call_can_be_left_as_it_is_and_tells_how_many_tokens_are_real():
+    def padded(tokenizer, text, **kwargs):
+        marks, mask = torch.tensor([[1, 0, 1, 1, 1]]), torch.tensor([[1, 1, 1, 0, 0]])
+        return {"special_tokens_mask": marks, "attention_mask": mask, **kwargs}
+
+    noted = Padded()
+    got = noted(padded, object(), "a", padding="max_length", max_length=5)
+    assert (got["padding"], got["max_length"]) == ("max_length", 5)
+    assert "special_tokens_mask" not in got
+    assert (noted.length, noted.special.int().tolist()) == (3, [[1, 0, 1, 1, 1]])
+    noted(tokenize, object(), "a b c", padding="longest")
+    assert noted.length == 3
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, 10.5, float("inf"), float("nan")])
+def test_a_share_out_of_the_bounds_of_a_weight_is_refused(weight):
+    with pytest.raises(vsf.PromptError, match="weights are above 0 and at most 10"):
+        vsf.Negative((torch.zeros(2, 3),), shares=((vsf.Share(2, weight),),))
 
 
 def by_letters(tokenizer, text, **kwargs):

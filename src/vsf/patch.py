@@ -11,7 +11,7 @@ from vsf.encode import Negative
 from vsf.errors import KnobError, NotGuidedError, PromptError, UnknownNameError
 from vsf.families import find_family
 from vsf.families.base import Negatives
-from vsf.families.reading import chosen_options, encoding_options, read_with
+from vsf.families.reading import chosen_options
 from vsf.families.unread import Unread
 from vsf.guidance import Guidance
 from vsf.guidance import method as make_method
@@ -121,10 +121,7 @@ def encode(
     UnsupportedPipelineError for an unknown pipeline, KnobError for `within` where the family does not tell which tokens
     words become.
     """
-    family = find_family(pipe)
-    if isinstance(pipe, nn.Module):
-        raise PromptError("a denoiser cannot encode texts: pass negative=vsf.encode(pipe, texts) of its pipeline")
-    return family.encode_all(pipe, negatives, within, chosen_options(pipe, options))
+    return find_family(pipe).encode_all(pipe, negatives, within, chosen_options(pipe, options))
 
 
 def unread(pipe: Any, texts: str | Prompt | Sequence[str]) -> list[Unread]:
@@ -134,14 +131,14 @@ def unread(pipe: Any, texts: str | Prompt | Sequence[str]) -> list[Unread]:
     as a whole are left out, so that an empty list means that nothing is lost. Each entry has the `text`, the part that
     is `cut` off and the `unknown` words, and as a `str` says so. The encoders run once for each text.
 
-    Raises PromptError when the encoders are gone, UnsupportedPipelineError for an unknown pipeline.
+    Raises PromptError for what encodes no texts, such as a pipeline whose encoders are gone, UnsupportedPipelineError
+    for an unknown pipeline.
     """
     family = find_family(pipe)
     written = [texts.positive, *texts.negatives] if isinstance(texts, Prompt) else texts
     several = [written] if isinstance(written, str) else written
-    with read_with(pipe, encoding_options(pipe, {})):
-        found = [family.unread(pipe, text) for text in several if text.strip()]
-    return [entry for entry in found if entry]
+    entries = [family.unread(pipe, text) for text in several if text.strip()]
+    return [entry for entry in entries if entry]
 
 
 def _settings(method: str | Guidance, schedule: Schedule | None, mask: Any) -> tuple[Guidance, Schedule, Region | None]:

@@ -21,7 +21,7 @@ from vsf.errors import (
 )
 from vsf.families import find_family
 from vsf.families.base import Negatives, class_names, halves
-from vsf.families.reading import check_read_alike, encoding_options, read_with
+from vsf.families.reading import check_read_alike, encoding_options, tokenized_with
 from vsf.families.steps import check_step_count
 from vsf.guidance import AUTO, Guidance, Unguided, model_calls
 from vsf.hooks import owner_of, swap_class
@@ -110,7 +110,7 @@ class Session:
         if prompts is None:
             self.use(self.family.encode_all(self.pipe, cast(Negatives, given), within, options))
             return
-        with read_with(self.pipe, options or {}):
+        with tokenized_with(self.pipe, options or {}):
             wording = Wording.of(prompts, partial(self.family.characters, self.pipe))
         self.use(self.family.encode_all(self.pipe, [prompt.negatives for prompt in prompts], within, options))
         self.wording = wording

@@ -194,6 +194,23 @@ def test_options_belong_to_texts():
         vsf.guide(pipe, negative=negative, clip_skip=1).__enter__()
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_weighing_words_and_contexts_leave_loras_as_heavy_as_they_were(name):
+    kind, (arguments, options) = KINDS[name], options_of(name)
+    pipe = kind.with_lora()
+    layers = [module for module in getattr(pipe, kind.encoder).modules() if hasattr(module, "scale_layer")]
+    before = [dict(layer.scaling) for layer in layers]
+    vsf.encode(pipe, "wheels", within="a red car with {}", **options)
+    with vsf.guide(pipe, vsf.Prompt.parse("a (red:2) car (wheels:-1)"), **options):
+        pass
+    vsf.attach(pipe)
+    call(pipe, vsf.Prompt.parse("a (red:2) car (wheels:-1)"), **{**kind.settings, **arguments})
+    vsf.detach(pipe)
+    assert len(layers) > 2
+    for layer, scaling in zip(layers, before, strict=True):
+        assert layer.scaling == pytest.approx(scaling)
+
+
 def test_reading_leaves_nothing_behind():
     pipe = KINDS["sd3"].with_lora()
     host = type(pipe)

@@ -112,3 +112,12 @@ def test_listening_leaves_nothing_behind(little):
     hosts = type(little.tokenizer), type(little)
     vsf.unread(little, LONG)
     assert (type(little.tokenizer), type(little)) == hosts
+
+
+def test_what_encodes_no_texts_is_refused(little):
+    with pytest.raises(vsf.PromptError, match="a denoiser cannot encode texts"):
+        vsf.unread(little.transformer, "a red car")
+    freed = tiny_wan.pipeline()
+    freed.text_encoder = None
+    with pytest.raises(vsf.PromptError, match="text encoders are gone"):
+        vsf.unread(freed, "a red car")

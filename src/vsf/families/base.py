@@ -15,7 +15,7 @@ from vsf.context import GAP, contexts, own_tokens
 from vsf.emphasis import Characters
 from vsf.encode import Negative, NegativeRows, Share
 from vsf.errors import KnobError, LayoutError, PromptError, UnsupportedAttentionError, UnsupportedPipelineError
-from vsf.families.reading import encoding_options, read_with
+from vsf.families.reading import encoding_options, read_with, tokenized_with
 from vsf.families.refused import refuse_shared_scales, why_not
 from vsf.families.steps import fraction_done
 from vsf.families.unread import Unread, UnreadWarning, listening
@@ -172,18 +172,13 @@ class Family(ABC):
         pipeline reads them with `options`, those of a call without arguments if left out. Raises PromptError for
         anything else, and KnobError where it is not known which tokens are the negative's.
         """
-        if "ModularPipeline" in class_names(pipe):
-            raise PromptError(
-                f"{type(pipe).__name__} reads prompts in blocks of its own: encode with an ordinary pipeline of the "
-                "same parts, negative = vsf.encode(ordinary, texts), then guide(pipe, negative=negative)"
-            )
+        require_encode_prompt(pipe)
         alone = isinstance(negatives, str) or not isinstance(negatives, Sequence)
         wanted = [_weights(own) for own in ([negatives] if alone else negatives)]
         places = contexts(within, len(wanted))
         asked = [[(text, place) for text in own] for own, place in zip(wanted, places, strict=True)]
         options = encoding_options(pipe, {}) if options is None else options
-        with read_with(pipe, options):
-            encoded = {one: self._encode_in(pipe, *one) for own in asked for one in own}
+        encoded = {one: self._encode_in(pipe, *one, options) for own in asked for one in own}
         width = next((one.embeddings.shape[1] for one in encoded.values()), 0)
         nothing = Encoded(torch.zeros(0, width), torch.zeros(0, dtype=torch.bool))
         found = [[encoded[one] for one in own] or [nothing] for own in asked]
@@ -200,18 +195,19 @@ class Family(ABC):
         )
 
     def unread(self, pipe: Any, text: str) -> Unread:
-        """Return the words of a prompt, not a blank one, that its encoders do not get to read."""
-        with listening(pipe, text) as listener:
+        """Return the words of a prompt, not a blank one, that its encoders do not get to read. Raises PromptError."""
+        require_encode_prompt(pipe)
+        with read_with(pipe, encoding_options(pipe, {})), listening(pipe, text) as listener:
             self.encode(pipe, text)
         return listener.unread
 
-    def _encode_in(self, pipe: Any, text: str, within: str | None) -> Encoded:
+    def _encode_in(self, pipe: Any, text: str, within: str | None, options: Mapping[str, Any]) -> Encoded:
         """Encode one negative, alone or in its context; warn of words that are not read.
 
         Raises PromptError when none of the negative's words is.
         """
         whole = text if within is None else within.replace(GAP, text)
-        with listening(pipe, whole) as listener:
+        with read_with(pipe, options), listening(pipe, whole) as listener:
             encoded = self.encode(pipe, whole)
         unread = listener.unread
         if set(text.split()) <= set(unread.unknown):
@@ -220,7 +216,10 @@ class Family(ABC):
             warnings.warn(str(unread), UnreadWarning, stacklevel=4)
         if within is None:
             return encoded
-        characters = self.characters(pipe, whole) if encoded.characters is None else encoded.characters
+        characters = encoded.characters
+        if characters is None:
+            with tokenized_with(pipe, options):
+                characters = self.characters(pipe, whole)
         kept = own_tokens(text, within, characters, encoded.special)
         return Encoded(encoded.embeddings[kept], encoded.special[kept])
 
@@ -278,6 +277,17 @@ class Family(ABC):
         `timestep` is the call's, `first` that of the run's first call. Raises KnobError if it cannot be told.
         """
         return fraction_done(pipe, over, timestep, first)
+
+
+def require_encode_prompt(pipe: Any) -> None:
+    """Raise PromptError for what encodes no prompts: modular pipelines and denoisers."""
+    if isinstance(pipe, nn.Module):
+        raise PromptError("a denoiser cannot encode texts: pass negative=vsf.encode(pipe, texts) of its pipeline")
+    if "ModularPipeline" in class_names(pipe):
+        raise PromptError(
+            f"{type(pipe).__name__} reads prompts in blocks of its own: encode with an ordinary pipeline of the "
+            "same parts, negative = vsf.encode(ordinary, texts), then guide(pipe, negative=negative)"
+        )
 
 
 def require_encoders(pipe: Any, *names: str) -> None:

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -62,21 +61,25 @@ def characters_read(pipe: Any, text: str, length: int, number: str = "", **optio
             pipe.encode_prompt(text, **{"do_classifier_free_guidance": False, **options})
     except _Read as caught:
         read = caught.text
+    return _characters(pipe, tokenizer, text, read, length)
+
+
+def characters_converted(pipe: Any, text: str, tokenizer: Any, length: int) -> Characters:
+    """Tell the same for a tokenizer that reads prompts as they are, but for textual inversions of several vectors."""
+    read = pipe.maybe_convert_prompt(text, tokenizer) if hasattr(pipe, "maybe_convert_prompt") else text
+    return _characters(pipe, tokenizer, text, read, length)
+
+
+def _characters(pipe: Any, tokenizer: Any, text: str, read: str, length: int) -> Characters:
+    """Tell which characters of a prompt each token stands for, given what the tokenizer read. Raises KnobError."""
     origins = _origins(text, read)
     if origins is None:
         raise KnobError(
             f"words of {text!r} cannot be weighed, because {type(pipe).__name__} makes {read!r} of it first; "
             "write it so, or leave (word:1.3) out"
         )
-    return _traced_back(characters_of(tokenizer, read, length), origins)
-
-
-def characters_converted(pipe: Any, text: str, tokenizer: Any, length: int) -> Characters:
-    """Tell the same for a tokenizer that reads prompts as they are, but for textual inversions of several vectors."""
-    read = pipe.maybe_convert_prompt(text, tokenizer) if hasattr(pipe, "maybe_convert_prompt") else text
-    origins = _origins(text, read)
-    assert origins is not None, f"{text!r} became {read!r}"
-    return _traced_back(characters_of(tokenizer, read, length), origins)
+    characters = characters_of(tokenizer, read, length)
+    return [(origins[start], origins[stop - 1] + 1) if stop > start else (0, 0) for start, stop in characters]
 
 
 def _origins(text: str, read: str) -> list[int] | None:
@@ -97,8 +100,3 @@ def _origins(text: str, read: str) -> list[int] | None:
         else:
             return None
     return origins if at == len(text) else None
-
-
-def _traced_back(characters: Characters, origins: Sequence[int]) -> Characters:
-    """Give the characters of a text that was read as characters of the prompt that it was made from."""
-    return [(origins[start], origins[stop - 1] + 1) if stop > start else (0, 0) for start, stop in characters]

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from vsf.encode import Negative
@@ -11,6 +11,9 @@ from vsf.hooks import owner_of, swap_class
 
 _AS_GIVEN = ("clip_skip", "text_encoder_out_layers", "clean_caption", "skip_text_cleaning")
 """Arguments that calls hand on to `encode_prompt` under the same name, and that change how the same words are read."""
+
+_CLEANING = ("clean_caption", "skip_text_cleaning")
+"""Those of them that change the text before a tokenizer reads it; the others concern the encoders alone."""
 
 _SCALE = "lora_scale"
 """The weight of LoRAs in the text encoders, which calls take out of `cross_attention_kwargs={"scale": ...}`."""
@@ -77,6 +80,14 @@ def read_with(pipe: Any, options: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         undo()
+
+
+def tokenized_with(pipe: Any, options: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """Do the same with the options that decide which tokens a text becomes.
+
+    For calls of `encode_prompt` that are cut short there: it weighs LoRAs first, and takes that back only at its end.
+    """
+    return read_with(pipe, {name: value for name, value in options.items() if name in _CLEANING})
 
 
 def _option_names(pipe: Any) -> list[str]:
