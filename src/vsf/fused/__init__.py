@@ -9,7 +9,6 @@ nothing anew. A row without a visible negative key, with strength 0 or, for `fli
 the last bit.
 """
 
-import os
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -21,6 +20,8 @@ from vsf.fused.kernels import guide
 Number = float | Tensor
 """A number, a tensor without axes, or one value per batch row."""
 
+DEVICES = {"cuda"}
+"""Where Triton compiles to. Its interpreter also runs on the CPU, slowly: good for tests."""
 MAX_CHANNELS = 256
 
 
@@ -45,7 +46,7 @@ class Rows(NamedTuple):
     strength: m in out = Z⁺ + m·(guided − Z⁺); a number, or a tensor that broadcasts to (batch, rows).
     softmax_scale: of the logits; None = 1/√channels.
     into: where the result goes, of the shape of `out`. Writing into a part of a wider buffer saves a concatenation.
-    guided: (start, stop) of the rows that the method acts on; the others are handed on as they came. None = all.
+    guided: (start, stop) of the rows that the method acts on; None = all. The others get Z⁺.
     """
 
     query: Float[Tensor, "batch heads rows channels"]
@@ -86,14 +87,13 @@ class Observed(NamedTuple):
 def supports(*tensors: Tensor) -> bool:
     """Whether the kernel takes these queries, keys, values and outputs: (batch, heads, tokens, channels).
 
-    On a GPU (on the CPU under Triton's interpreter), in half or single precision, with no more than 256 channels, which
-    stand side by side in memory.
+    On a GPU, in half or single precision, with no more than 256 channels, which stand side by side in memory.
     """
-    device = tensors[0].device.type
-    return (device == "cuda" or (device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1")) and all(
-        tensor.dtype in (torch.float16, torch.bfloat16, torch.float32)
-        and tensor.shape[-1] <= MAX_CHANNELS
-        and tensor.stride(-1) == 1
+    return all(
+        tensor.device.type in DEVICES
+        and tensor.dtype in (torch.float16, torch.bfloat16, torch.float32)
+        and tensor.shape[3] <= MAX_CHANNELS
+        and tensor.stride(3) == 1
         for tensor in tensors
     )
 
