@@ -1,7 +1,7 @@
 """One checkout of vsf at work for the speed benchmark, in a process of its own. Commands and answers are JSON lines.
 
-Works with whatever `vsf` is on the path, through its public names, so that an older checkout can be timed beside a newer
-one on the same machine: while one answers, the other waits.
+Works with whatever `vsf` is on the path, through its public names, so that an older checkout can be timed beside a
+newer one on the same machine: while one answers, the other waits.
 """
 
 import contextlib

@@ -434,8 +434,6 @@ def test_it_says_which_tensors_it_takes(monkeypatch):
 def test_compilers_for_gpus_accept_it_and_other_numbers_compile_nothing_anew():
     """In a process of its own: where the interpreter is on, nothing is compiled."""
     script = Path(__file__).with_name("compile_for_gpus.py")
-    environment = {"TRITON_INTERPRET": "0"}
-    done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, env={**_environment(), **environment}
-    )
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "TRITON_INTERPRET": "0"}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
