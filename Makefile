@@ -8,6 +8,7 @@ JUDGE ?= llama-4-maverick
 OUT ?= runs/paper
 EVIDENCE ?= runs/evidence
 WORKERS ?= 2
+SECONDS ?= 3600
 SLOW ?= benchmarks/results/slow.txt
 DRAWN = --seeds 1 --workers $(WORKERS) --threads 1
 
@@ -56,6 +57,9 @@ bench-paper: setup ## Repeat the paper's table: MODEL=, JUDGE=, PRICE=, OUT= (do
 	$(BIN)/vsf bench judge --judge openai --judge-model $(JUDGE) $(if $(PRICE),--price $(PRICE)) --out $(OUT)
 	$(BIN)/vsf bench report $(OUT)
 
+bench-speed: setup ## Time guidance on this machine: AGAINST= (the src folder of another checkout), SECONDS=
+	$(BIN)/python benchmarks/speed.py --seconds $(SECONDS) $(if $(AGAINST),--against $(AGAINST))
+
 evidence: setup ## Repeat the benchmark on the embedded models: WORKERS=, EVIDENCE= (a folder)
 	$(BIN)/vsf bench sweep --suite tiny-dev --prompts 100 $(DRAWN) --methods benchmarks/plans/tiny-curves.toml --frontier 20 --keep 6 --kept 0.9 --out $(EVIDENCE)/dev
 	$(BIN)/vsf bench run --suite tiny-dev --prompts 100 $(DRAWN) --methods benchmarks/plans/tiny-rows.toml --out $(EVIDENCE)/dev
@@ -73,4 +77,4 @@ check: setup ## Lint, format, types, import order
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: help setup demo test test-slow test-families test-diffusers suites bench-paper evidence check
+.PHONY: help setup demo test test-slow test-families test-diffusers suites bench-paper bench-speed evidence check

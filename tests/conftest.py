@@ -10,6 +10,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is first imported
 torch.set_num_threads(1)
 # Examples come slowly where a machine is busy; that says nothing about the code.
 settings.register_profile("tests", suppress_health_check=[HealthCheck.too_slow])
