@@ -17,7 +17,7 @@ from vsf.hooks import owner_of
 from vsf.prompt import Prompt
 from vsf.region import Region
 from vsf.schedule import Schedule
-from vsf.session import Session
+from vsf.session import Session, encoded
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def guide(
         session.install()
         yield session.report
     finally:
-        session.undo.close()
+        session.uninstall()
 
 
 def attach(pipe: Any, *, method: str | Guidance = "vsf", schedule: Schedule | None = None, mask: Any = None) -> Report:
@@ -94,7 +94,7 @@ def detach(pipe: Any) -> None:
     session = owner_of(pipe)
     if session is None or not session.takes_argument:
         raise NotGuidedError(f"this {type(pipe).__name__} is not attached: vsf.attach(pipe) comes first")
-    session.undo.close()
+    session.uninstall()
 
 
 def encode(
@@ -110,7 +110,7 @@ def encode(
     family = find_family(pipe)
     if isinstance(pipe, nn.Module):
         raise PromptError("a denoiser cannot encode texts: pass negative=vsf.encode(pipe, texts) of its pipeline")
-    return family.encode_all(pipe, negatives, within)
+    return encoded(family, pipe, negatives, within)
 
 
 def _settings(method: str | Guidance, schedule: Schedule | None, mask: Any) -> tuple[Guidance, Schedule, Region | None]:
