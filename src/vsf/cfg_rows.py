@@ -22,7 +22,7 @@ class CfgRows:
         self._family, self._pipe = family, pipe
         prompts = None if arguments is None else _prompts(arguments)
         self.prompts = None if prompts is None else len(prompts)
-        self._given = prompts
+        self._given = [] if prompts is None else list(prompts)
         copies = [] if arguments is None else [arguments.get(f"num_{what}_per_prompt") for what in ("images", "videos")]
         self._pictures = (self.prompts or 0) * next((number for number in copies if number), 1)
         self._texts: list[Tensor] = []
@@ -72,7 +72,7 @@ class CfgRows:
 
     def _told_apart(self, texts: list[Tensor]) -> list[int]:
         prompts, rows = self.prompts or 1, len(texts)
-        if not _all_differ(self._given or ()):
+        if not _all_differ(self._given):
             return _in_order(rows, prompts, self._pictures)
         here: list[Tensor] = []
         numbers = _numbered(texts, here)
@@ -100,9 +100,9 @@ def _holds_embeddings(name: str) -> bool:
     return name.startswith("prompt_embeds") and not name.endswith(("mask", "llama3"))
 
 
-def _all_differ(prompts: Sequence[Any]) -> bool:
+def _all_differ(prompts: list[Any]) -> bool:
     if all(isinstance(prompt, Tensor) for prompt in prompts):
-        return len(prompts) == 1 + max(_numbered(list(prompts), []))
+        return len(prompts) == 1 + max(_numbered(prompts, []))
     return len(prompts) == len({str(prompt) for prompt in prompts})
 
 

@@ -11,8 +11,8 @@ Override = Callable[..., Any]
 """Called as override(original, self, *args, **kwargs), where `original` is the plain function it stands for."""
 
 ENCODING = threading.RLock()
-"""Held while a guided pipeline reads prompts. Pipelines share encoders, and how a tokenizer pads is a state of it, so that
-two threads that tokenize at once may get each other's padding."""
+"""Held while a guided pipeline reads prompts: pipelines share encoders, and how a tokenizer pads is a state of it, so
+that two threads that tokenize at once may get each other's padding."""
 
 _SWAPPING = threading.RLock()
 _OWNER = "_vsf_owner"

@@ -38,10 +38,11 @@ class Session:
     def __init__(self, target: Any, method: Guidance, schedule: Schedule, region: Region | None) -> None:
         self.family = find_family(target)
         self.target, self.pipe = target, None if isinstance(target, nn.Module) else target
+        self.settings = self._checked(method, schedule, region)
         models = self.family.denoisers_of(target)
         self._require_unguided(models)
         self.denoisers = [GuidedDenoiser.of(model, self.family) for model in models]
-        self.settings = self._checked(method, schedule, region)
+        self._require_layers(schedule)
         layers = tuple(dict.fromkeys(name for denoiser in self.denoisers for name in denoiser.layers))
         self.report = Report(method=repr(method), family=self.family.name, layers=layers)
         self.takes_argument = False
@@ -53,7 +54,9 @@ class Session:
 
     def change(self, method: Guidance, schedule: Schedule, region: Region | None) -> None:
         """Go on with another method, schedule and region; nothing is installed anew. Raises KnobError."""
-        self.settings = self._checked(method, schedule, region)
+        settings = self._checked(method, schedule, region)
+        self._require_layers(schedule)
+        self.settings = settings
         self.report.method = repr(method)
 
     def _checked(self, method: Guidance, schedule: Schedule, region: Region | None) -> Settings:
@@ -68,9 +71,12 @@ class Session:
             Pace(method)
         if self.pipe is None and settings.follows_steps:
             raise KnobError("a denoiser on its own has no steps: guide the pipeline, or leave out start, end and curve")
+        return settings
+
+    def _require_layers(self, schedule: Schedule) -> None:
+        """Raise KnobError for layers of a schedule that are not there."""
         for denoiser in self.denoisers:
             denoiser.idle_layers(schedule)
-        return settings
 
     def install(self) -> None:
         """Stand in for the calls of the denoisers and the pipeline, until `uninstall`.
@@ -213,11 +219,12 @@ class Session:
         held = list(getattr(self.pipe, "components", {}).items())
         for denoiser in self.denoisers:
             if not any(part is denoiser.module for _, part in held):
-                replaced = [name for name, part in held if _is_or_wraps(part, self.family)]
+                names = [name for name, part in held if _is_or_wraps(part, self.family)]
+                replaced = " or ".join(f"pipe.{name}" for name in names) or "the denoiser"
                 raise NotGuidedError(
-                    f"pipe.{' or pipe.'.join(replaced) or 'transformer'} was replaced after the pipeline was guided, so "
-                    "that it would run without calling the denoiser that is guided. Replace it first (with "
-                    "torch.compile(...) for one), then call vsf.attach or enter guide()"
+                    f"{replaced} was replaced after the pipeline was guided, so that it would run without calling the "
+                    "denoiser that is guided. Replace it first (with torch.compile(...) for one), then call vsf.attach "
+                    "or enter guide()"
                 )
 
     def _take_argument(self, arguments: dict[str, Any], positional: Sequence[str]) -> Texts:

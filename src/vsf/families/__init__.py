@@ -108,8 +108,8 @@ def _wrapper(target: Any) -> str | None:
         for inner in modules:
             if known & set(class_names(inner)):
                 return (
-                    f"{name} is a {class_names(part)[0]} around a {class_names(inner)[0]}, which has to be there itself: "
-                    f"unwrap it first. Of a PeftModel, {name} = {name}.get_base_model() keeps the adapter's layers"
+                    f"{name} is a {class_names(part)[0]} around a {class_names(inner)[0]}, which has to be there "
+                    f"itself: unwrap it first ({name}.get_base_model() of a PeftModel, which keeps the adapter's layers)"
                 )
     return None
 
