@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from vsf import UnsupportedAttentionError
-from vsf.hooks import Twins, calls_swapped, owner_of, swap_class
+from vsf.hooks import calls_swapped, owner_of, swap_class
+from vsf.twins import Twins
 
 # One-off subclasses -----------------------------------------------------------------------------------------------
 

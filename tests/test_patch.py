@@ -520,11 +520,11 @@ def test_a_method_is_a_name_or_an_instance(pipe, method):
         pass
 
 
-def test_a_run_in_which_no_attention_was_guided_is_an_error(pipe):
+def test_a_layer_that_attends_another_way_is_an_error_that_names_it(pipe):
     with vsf.guide(pipe, "wheels"):
         for block in pipe.transformer.transformer_blocks:
             block.attn.processor = Halving()
-        with pytest.raises(vsf.NotGuidedError, match="no attention call of the denoiser was guided"):
+        with pytest.raises(vsf.NotGuidedError, match=r"transformer_blocks\.0\.attn ran and was not guided"):
             tiny.call(pipe)
 
 

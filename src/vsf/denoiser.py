@@ -1,154 +1,261 @@
-"""One denoiser at work under guidance: what its calls and its attention layers do instead of their own."""
+"""One denoiser under guidance: what its calls and its attention layers do instead of their own."""
 
-from __future__ import annotations
-
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from vsf.errors import KnobError, UnsupportedAttentionError
-from vsf.families.base import Injection, Role
-from vsf.families.branches import Branches
+from vsf.arguments import Arguments
+from vsf.errors import AlreadyGuidedError, KnobError, UnsupportedAttentionError
+from vsf.families.base import Family, Injection, Role
+from vsf.flights import Flights
 from vsf.grid import Grid
 from vsf.guidance import Control, Guidance, HostCall, Observation, guided_attention, knobs, model_calls
-from vsf.hooks import Attend, Twins, swap_class
+from vsf.hooks import Swap, owner_of
+from vsf.layers import GuidedLayer
+from vsf.run import Run
+from vsf.schedule import Schedule
 from vsf.twice import Caught, mixed, strength_on
-
-if TYPE_CHECKING:
-    from vsf.session import Session
-
+from vsf.twins import Twins, require_attention
 
 COMPILED_MULTIPLE = 16
 """Compiled code is made anew for every length of the negatives, so they are filled up to multiples of this."""
 
+FindRun = Callable[[], Run | None]
+"""Returns the run that makes the denoiser call in progress, None where the call is to be left alone."""
+
+_denoisers: weakref.WeakKeyDictionary[nn.Module, dict[Family, "GuidedDenoiser"]] = weakref.WeakKeyDictionary()
+_making = threading.Lock()
+
 
 class GuidedDenoiser:
-    """One denoiser of a session: its calls get the negatives, its attention layers the method."""
+    """What stands in for the calls of one denoiser, and of its parts, while it is guided.
 
-    def __init__(self, module: nn.Module, session: Session) -> None:
-        self.module, self.session = module, session
-        self.inner: nn.Module = getattr(module, "_orig_mod", module)
-        self.layers = session.family.attention_layers(self.inner)
-        self.idle = self._idle()
-        self.twins = Twins(self._attends())
-        self.branches = Branches()
+    It is made once for a model and put onto it again by every `guide` and `attach`, so that compiled code meets the
+    same classes and functions as before. It keeps neither the model nor a pipeline alive, and lives as long as the
+    model. What belongs to one denoiser call (`run` and all below it) is there during that call alone.
+    """
+
+    def __init__(self, module: nn.Module, family: Family) -> None:
+        self.family = family
+        self._module = weakref.ref(module)
+        self._find_run: weakref.WeakMethod[FindRun] | None = None
+        methods = {"__call__": self.call}
+        if hasattr(type(module), "cache_context"):
+            methods["cache_context"] = self.cache_context
+        self._swap = Swap(methods, owner=self)
+        self._parts: weakref.WeakKeyDictionary[object, Swap] = weakref.WeakKeyDictionary()
+        self._twins: dict[bool, Twins] = {}
+        self._flights = Flights()
+        self._thread: int | None = None
+        self._run: Run | None = None
         self.injection: Injection | None = None
         self.owners: list[int | None] = []
         self.unguided: tuple[int, ...] = ()
         self.grid = Grid(1, 1)
-        self.method: Guidance = session.method
+        self.method: Guidance
         self.strength: float | Tensor = 1.0
         self.emphasis: tuple[Tensor | None, ...] | None = None
+        self.idle: frozenset[str] = frozenset()
         self._spread: dict[int, Tensor] = {}
 
-    def follow_schedule(self) -> None:
-        """Take the session's choice of layers, which has changed."""
-        if self.idle != (idle := self._idle()):
-            self.idle = idle
-            self.twins = Twins(self._attends())
+    @classmethod
+    def of(cls, module: nn.Module, family: Family) -> "GuidedDenoiser":
+        """Return the one that this model has. Raises UnsupportedAttentionError for layers that cannot be guided."""
+        with _making:
+            known = _denoisers.setdefault(module, {})
+            if family not in known:
+                known[family] = cls(module, family)
+        known[family].check()
+        return known[family]
 
-    def install(self, undo: ExitStack) -> None:
-        """Swap the classes of the denoiser, and of the parts that its family wants changed."""
-        for part, methods in self.session.family.overrides(self.inner, lambda: self.injection):
-            undo.callback(swap_class(part, methods))
-        methods = {"__call__": self.call}
-        if self.session.takes_turns and hasattr(type(self.module), "cache_context"):
-            methods["cache_context"] = self.branches.cache_context
-        undo.callback(swap_class(self.module, methods, owner=self.session))
+    @property
+    def run(self) -> Run:
+        """The run that makes the denoiser call in progress."""
+        assert self._run is not None
+        return self._run
 
-    def _idle(self) -> set[str]:
+    @property
+    def module(self) -> nn.Module:
+        """The denoiser, as the pipeline holds it."""
+        module = self._module()
+        assert module is not None
+        return module
+
+    @property
+    def inner(self) -> nn.Module:
+        """The denoiser itself, where torch.compile has wrapped it."""
+        module = self.module
+        return getattr(module, "_orig_mod", module)
+
+    def check(self) -> None:
+        """Look at the attention layers that there are now. Raises UnsupportedAttentionError."""
+        layers = self.family.attention_layers(self.inner)
+        for name, (module, _) in layers.items():
+            require_attention(name, module)
+        modules = [module for module, _ in layers.values()]
+        if self._twins and [module for module, _ in self._twins[True].layers()] == modules:
+            return
+        alike = {role: GuidedLayer(self, None, role) for _, role in layers.values()}
+        named = {name: (module, GuidedLayer(self, name, role)) for name, (module, role) in layers.items()}
+        self._twins = {
+            True: Twins(named, GuidedLayer.around),
+            False: Twins({name: (module, alike[role]) for name, (module, role) in layers.items()}),
+        }
+        self.layers = tuple(layers)
+
+    def idle_layers(self, schedule: Schedule) -> frozenset[str]:
         """Return the layers in which the schedule leaves the method off. Raises KnobError for layers not there."""
         count = len(self.layers)
-        return {name for at, name in enumerate(self.layers) if not self.session.schedule.acts_on(at, count)}
+        return frozenset(name for at, name in enumerate(self.layers) if not schedule.acts_on(at, count))
 
-    def _attends(self) -> dict[str, tuple[nn.Module, Attend]]:
-        """Give each layer an attention that knows its name, or where that is not needed in compiled code, one for all.
+    def install(self, undo: ExitStack, find_run: FindRun) -> None:
+        """Stand in for the calls of the denoiser, and of the parts that its family wants changed.
 
-        Layers with an attention of their own are compiled one by one.
+        Raises AlreadyGuidedError.
         """
-        named = bool(self.idle) or not self._is_compiled()
-        keys = {name: (name if named else None, role) for name, (_, role) in self.layers.items()}
-        attend = {key: partial(self.attend, *key) for key in keys.values()}
-        return {name: (module, attend[keys[name]]) for name, (module, _) in self.layers.items()}
+        module = self.module
+        if owner_of(module) is not None:
+            raise already_guided(module)
+        for part, overrides in self.family.overrides(self.inner, self.running):
+            swap = self._parts.setdefault(part, Swap(overrides))
+            swap.put_on(part)
+            undo.callback(swap.take_off, part)
+        self._find_run = weakref.WeakMethod(find_run)
+        self._swap.put_on(module)
+        undo.callback(self._take_off, module)
+
+    def _take_off(self, module: nn.Module) -> None:
+        self._swap.take_off(module)
+        self._find_run = None
+        for twins in self._twins.values():
+            twins.forget()
+
+    def running(self) -> Injection | None:
+        """Return the injection of the guided denoiser call that this thread makes.
+
+        A call that another thread makes meanwhile, and began before this one, meets layers that stand in for the
+        model's own; this is how they tell. Compiled code cannot, so that there no two calls may meet at all.
+        """
+        if torch.compiler.is_compiling() or self._thread == threading.get_ident():
+            return self.injection
+        return None
+
+    def cache_context(
+        self, original: Callable[..., Any], module: object, name: str, **step: Any
+    ) -> AbstractContextManager[None]:
+        """Stand in for the denoiser's own `cache_context`, listening to the name."""
+        run = self._run_of_call()
+        if run is None or not run.rows.takes_turns:
+            return original(module, name, **step)
+        return run.branches_of(self).cache_context(original, module, name, **step)
+
+    def _run_of_call(self) -> Run | None:
+        find_run = None if self._find_run is None else self._find_run()
+        return None if find_run is None else find_run()
 
     def call(self, original: Any, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Stand in for the denoiser's `__call__`."""
-        session = self.session
-        negative, family = session.active(), session.family
-        if negative is None:
-            return original(module, *args, **kwargs)
-        arguments = named(type(self.inner).forward, args, kwargs)
-        if session.is_catching:
-            raise Caught(arguments)
-        text = family.text_of(arguments)
-        if session.takes_turns and session.splits_calls and self.branches.is_unconditional(arguments, text):
-            return original(module, *args, **kwargs)
-        strength = session.strength(arguments)
-        if strength == 0:
-            session.report.skipped += 1
-            return original(module, *args, **kwargs)
+        run = self._run_of_call()
+        arguments = None
+        if run is not None and run.acts:
+            arguments = Arguments.of(type(self.inner).forward, args, kwargs)
+        if run is None or arguments is None or (strength := self._strength_of(run, arguments.values)) == 0:
+            with self._flights.unguided(self._is_compiled):
+                return original(module, *args, **kwargs)
         if torch.is_grad_enabled() and getattr(self.inner, "gradient_checkpointing", False):
             raise UnsupportedAttentionError(
                 "gradient checkpointing would recompute the attention unguided: call disable_gradient_checkpointing()"
             )
-        conditional = session.conditional_rows(arguments)
-        self.owners = session.owners(conditional, len(negative))
-        self.grid = family.grid(self.inner, arguments)
-        session.report.begin_step(self.grid)
-        call = partial(original, module)
-        if model_calls(session.method) == 2:
-            return self._called_twice(call, arguments, conditional, strength)
-        return self._guided(call, arguments, conditional, strength)
+        call = partial(arguments.call, partial(original, module))
+        with self._flights.guided(self._is_compiled()), self._during(run):
+            conditional = run.rows.conditional(arguments.values)
+            self.owners = run.rows.owners(arguments.values, conditional, len(run.negative))
+            self.grid = self.family.grid(self.inner, arguments.values)
+            run.report.begin_step(self.grid)
+            if model_calls(run.settings.method) == 2:
+                return self._called_twice(call, arguments.values, conditional, strength)
+            return self._guided(call, arguments.values, conditional, strength)
+
+    def _strength_of(self, run: Run, arguments: Mapping[str, Any]) -> float:
+        """Return how strongly the method acts on a denoiser call, 0 for calls without the positive prompt."""
+        if run.is_catching:
+            raise Caught(arguments)
+        text = self.family.text_of(arguments)
+        splits = run.rows.takes_turns and run.rows.splits_calls
+        if splits and run.branches_of(self).is_unconditional(arguments, text):
+            return 0.0
+        strength = run.strength(arguments)
+        run.report.skipped += strength == 0
+        return strength
+
+    @contextmanager
+    def _during(self, run: Run) -> Iterator[None]:
+        """Hold what belongs to one denoiser call for as long as it lasts."""
+        self._run, self._thread = run, threading.get_ident()
+        self.idle = self.idle_layers(run.settings.schedule)
+        try:
+            yield
+        finally:
+            self._run = self.injection = self.emphasis = self._thread = None
+            self._spread.clear()
 
     def _guided(
         self, call: Callable[..., Any], arguments: Mapping[str, Any], conditional: Sequence[bool], strength: float
     ) -> Any:
         """Make the call with the negatives in its text and the method in its attention layers."""
-        session, compiled = self.session, self._is_compiled()
-        negative, text = session.negative, session.family.text_of(arguments)
-        rows = negative.rows(self.owners, like=text, multiple=COMPILED_MULTIPLE if compiled else 1)
+        run, settings, compiled = self.run, self.run.settings, self._is_compiled()
+        text = self.family.text_of(arguments)
+        rows = run.negative.rows(self.owners, like=text, multiple=COMPILED_MULTIPLE if compiled else 1)
         # Numbers are baked into compiled code, tensors are not.
         self.strength = torch.tensor(strength, device=text.device) if compiled else strength
-        self.method = session.method if session.pace is None else session.pace.method(len(text), text.device)
+        self.method = settings.method if run.pace is None else run.pace.method(len(text), text.device)
         self.method = with_tensors(self.method, text.device) if compiled else self.method
         self.unguided = tuple(row for row, length in enumerate(rows.lengths) if not length)
-        self._spread.clear()
-        layout = getattr(session.method, "layout", "paper")
-        self.injection = session.family.inject(self.inner, arguments, rows, layout)
-        self.emphasis = self._emphasis(conditional, text)
-        try:
-            with self.twins.in_place():
-                output = call(**self.injection.arguments)
-        finally:
-            self.injection = None
-        session.finished_step(compiled=compiled)
+        layout = getattr(settings.method, "layout", "paper")
+        self.injection = self.family.inject(self.inner, arguments, rows, layout)
+        self.emphasis = self._emphasis(arguments, conditional, text)
+        # Compiled code is made for every layer anew where they have an attention of their own.
+        named = bool(self.idle) or not compiled
+        with self._twins[named].in_place(), nullcontext() if compiled else self._listening():
+            output = call(self.injection.arguments)
+        run.finished_step(self.layers, compiled=compiled)
         return output
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Let layers that attend to a text alone know what is made from it."""
+        with ExitStack() as stack:
+            for module, layer in self._twins[True].layers():
+                for stop in layer.listen(module):
+                    stack.callback(stop)
+            yield
 
     def _called_twice(
         self, call: Callable[..., Any], arguments: Mapping[str, Any], conditional: Sequence[bool], strength: float
     ) -> Any:
         """Make the call, make it again for the negative prompt, and mix."""
-        session = self.session
-        if not all(conditional) or getattr(session.pipe, "do_classifier_free_guidance", False):
+        run, method = self.run, self.run.settings.method
+        if not all(conditional) or getattr(run.settings.pipe, "do_classifier_free_guidance", False):
             raise KnobError(
-                f'method "{session.method.name}" stands in for the pipeline\'s own classifier-free guidance: '
+                f'method "{method.name}" stands in for the pipeline\'s own classifier-free guidance: '
                 "switch that off (guidance_scale=0, or 1), or choose another method"
             )
-        output, other = call(**arguments), call(**{**arguments, **session.second})
-        own = [strength * (owner is not None and bool(session.negative.lengths[owner])) for owner in self.owners]
+        output, other = call(arguments), call({**arguments, **run.second})
+        own = [strength * (owner is not None and bool(run.negative.lengths[owner])) for owner in self.owners]
 
         def mix(conditional: Tensor, unconditional: Tensor) -> Tensor:
-            last = session.family.channels_last
-            place = strength_on(conditional, own, session.region, self.grid, channels_last=last)
-            return session.method.mix(conditional, unconditional, place)  # type: ignore[attr-defined]
+            last = self.family.channels_last
+            place = strength_on(conditional, own, run.settings.region, self.grid, channels_last=last)
+            return method.mix(conditional, unconditional, place)  # type: ignore[attr-defined]
 
-        session.report.steps += 1
+        run.report.steps += 1
         return mixed(mix, output, other)
 
     def attend(
@@ -157,8 +264,6 @@ class GuidedDenoiser:
         """Guide one attention call; None for the calls that see something else, such as an adapter's image tokens."""
         injection, keys = self.injection, key.shape[2]
         assert injection is not None
-        if not injection.is_for(role, query.shape[2], keys):
-            return None
         for option in ("is_causal", "enable_gqa", "dropout_p", "parallel_config"):
             if options.get(option):
                 raise UnsupportedAttentionError(f"the model attends with {option}, which guidance cannot follow")
@@ -167,7 +272,7 @@ class GuidedDenoiser:
         strength = self._strength_in(name, role, images, query)
         control = Control(injection.weights, strength, self.emphasis, unguided=self.unguided)
         if not torch.compiler.is_compiling() and not control.is_off:
-            self.session.report.calls += 1
+            self.run.report.calls += 1
             if name is not None and role.picture:
                 control = replace(control, watch=partial(self._record, name))
         kind: Literal["joint", "cross"] = "cross" if role.kind == "cross" else "joint"
@@ -177,21 +282,23 @@ class GuidedDenoiser:
 
     def _record(self, name: str, seen: Observation) -> None:
         """Keep what was observed in a layer."""
-        self.session.report.record(name, self.owners, seen)
-        if self.session.pace is not None:
-            self.session.pace.see(seen)
+        self.run.report.record(name, self.owners, seen)
+        if self.run.pace is not None:
+            self.run.pace.see(seen)
 
-    def _emphasis(self, conditional: Sequence[bool], text: Tensor) -> tuple[Tensor | None, ...] | None:
+    def _emphasis(
+        self, arguments: Mapping[str, Any], conditional: Sequence[bool], text: Tensor
+    ) -> tuple[Tensor | None, ...] | None:
         """Return each row's weights of its positive tokens, (tokens,); None where nothing is weighed."""
-        wording, injection = self.session.wording, self.injection
+        wording, injection = self.run.texts.wording, self.injection
         if wording is None or injection is None:
             return None
         tokens = sum(span.length for span in injection.text[0] if span.kind == "positive")
-        return wording.rows(self.session.owners(conditional, len(wording.texts)), tokens, like=text)
+        return wording.rows(self.run.rows.owners(arguments, conditional, len(wording.texts)), tokens, like=text)
 
     def _strength_in(self, name: str | None, role: Role, tokens: int, like: Tensor) -> float | Tensor:
         """Return the strength in a layer of so many image tokens: a number, or with a mask one for each token."""
-        region = self.session.region
+        region = self.run.settings.region
         if name in self.idle or role.kind == "text":
             return 0.0
         if region is None or not role.picture:
@@ -216,10 +323,10 @@ def with_tensors(method: Guidance, device: torch.device) -> Guidance:
     return replace(method, **tensors)  # type: ignore[type-var]
 
 
-def named(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the positional arguments of a method (without self) their names. Raises TypeError as the call would."""
-    bound = inspect.signature(function).bind_partial(None, *args).arguments
-    positional = dict(list(bound.items())[1:])
-    if twice := positional.keys() & kwargs.keys():
-        raise TypeError(f"got multiple values for {', '.join(sorted(twice))}")
-    return {**positional, **kwargs}
+def already_guided(target: object) -> AlreadyGuidedError:
+    """Return the error for a pipeline or denoiser that is guided already."""
+    return AlreadyGuidedError(
+        f"this {type(target).__name__}, or the denoiser it shares with another pipeline, is guided already, in this "
+        "thread or another: leave the outer guide() block or call vsf.detach(pipe) first. Each guided pipeline needs a "
+        "denoiser of its own; encoders may be shared"
+    )

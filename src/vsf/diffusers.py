@@ -5,6 +5,7 @@ with. `vsf.guide` works on these pipelines too, where they can encode a prompt o
 """
 
 from collections.abc import Mapping
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -101,15 +102,16 @@ class VSFGuider(BaseGuidance):
             self._session = Session(denoiser, self._method, Schedule(), None)
         given = self.negative
         self._session.use(_unpadded(self._session.family, self._negatives) if given is None else given)
+        self._session.thread = get_ident()
         self._session.install()
         # The host does not clean up after an error, so the call itself does.
-        self._session.undo.callback(swap_class(denoiser, {"__call__": self._called}, owner=self._session))
+        self._session.after(swap_class(denoiser, {"__call__": self._called}))
 
     def cleanup_models(self, denoiser: nn.Module) -> None:
         """Leave nothing behind."""
         del denoiser
         if self._session is not None:
-            self._session.undo.close()
+            self._session.uninstall()
 
     def _called(self, original: Any, denoiser: nn.Module, *args: Any, **kwargs: Any) -> Any:
         try:

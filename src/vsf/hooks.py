@@ -1,66 +1,101 @@
-"""The only file that changes someone else's object, and the one that puts it back.
-
-`swap_class` gives one object a one-off subclass with some methods overridden. `Twins` lets attention layers run their
-own processors' code with another attention function: the processor's `__call__` is used as it stands, only the names
-under which that code finds its attention function are bound anew. No code of the host is repeated here.
-"""
+"""One-off subclasses: methods of one live object overridden, and the object given back as it was."""
 
 import copyreg
-import itertools
-import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
-from types import CodeType, FunctionType, ModuleType
 from typing import Any
-
-import torch.nn.functional
-from torch import Tensor
-
-from vsf.errors import UnsupportedAttentionError
 
 Override = Callable[..., Any]
 """Called as override(original, self, *args, **kwargs), where `original` is the plain function it stands for."""
 
-Attend = Callable[[Tensor, Tensor, Tensor, Mapping[str, Any]], Tensor | None]
-"""attend(query, key, value, options) on (batch, heads, tokens, channels); None leaves the call to the host."""
+ENCODING = threading.RLock()
+"""Held while a guided pipeline reads prompts: pipelines share encoders, and how a tokenizer pads is a state of it, so
+that two threads that tokenize at once may get each other's padding."""
 
-_DISPATCH = "dispatch_attention_fn"
-_FUSED = "scaled_dot_product_attention"
-_OPTIONS = ("attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")  # both functions take them in this order
+_SWAPPING = threading.RLock()
 _OWNER = "_vsf_owner"
-_shadow_numbers = itertools.count(1)
+_SWAP = "_vsf_swap"
 
 
-# One-off subclasses -----------------------------------------------------------------------------------------------
+class Swap:
+    """Overrides of some methods, put onto an object and taken off again, as often as wanted and in any order.
+
+    Each class is made once and used again, because compiled code knows an object by its class. Name and module stay, so
+    that what is saved meanwhile names the host's class. A copy or pickle of the object has the host's class again.
+    """
+
+    def __init__(self, overrides: Mapping[str, Override], owner: object = None) -> None:
+        self._overrides, self._owner = dict(overrides), owner
+        self._classes: dict[type, type] = {}
+
+    def put_on(self, target: object) -> None:
+        """Give `target` a subclass of its own class with the overrides."""
+        with _SWAPPING:
+            object.__setattr__(target, "__class__", self._on_top_of(type(target)))
+
+    def take_off(self, target: object) -> None:
+        """Give `target` the class it would have without these overrides; those put on later stay."""
+        with _SWAPPING:
+            above: list[Swap] = []
+            cls = type(target)
+            while (swap := vars(cls).get(_SWAP)) not in (None, self):
+                above.append(swap)
+                cls = cls.__bases__[0]
+            if swap is None:
+                return
+            cls = cls.__bases__[0]
+            for swap in reversed(above):
+                cls = swap._on_top_of(cls)
+            object.__setattr__(target, "__class__", cls)
+
+    def _on_top_of(self, host: Any) -> type:
+        if host not in self._classes:
+            methods = {name: _bind(getattr(host, name), override) for name, override in self._overrides.items()}
+            namespace: dict[str, Any] = {"__module__": host.__module__, "__qualname__": host.__qualname__, **methods}
+            namespace |= {"__reduce_ex__": _reduce_as(host), _SWAP: self}
+            if self._owner is not None:
+                namespace[_OWNER] = self._owner
+            self._classes[host] = type(host.__name__, (host,), namespace)
+        return self._classes[host]
 
 
 def swap_class(target: object, overrides: Mapping[str, Override], owner: object = None) -> Callable[[], None]:
-    """Give `target` a subclass of its own class with `overrides`; returns the undo.
-
-    Name and module stay, so that what is saved meanwhile names the host's class. A copy or pickle of `target` has the
-    host's class again.
-    """
-    host = type(target)
-    namespace: dict[str, Any] = {name: _bind(getattr(host, name), override) for name, override in overrides.items()}
-    namespace |= {"__module__": host.__module__, "__qualname__": host.__qualname__, "__reduce_ex__": _reduce_as(host)}
-    namespace[_OWNER] = owner
-    object.__setattr__(target, "__class__", type(host.__name__, (host,), namespace))
-    return partial(object.__setattr__, target, "__class__", host)
+    """Give `target` a subclass of its own class with `overrides`; returns the undo."""
+    swap = Swap(overrides, owner)
+    swap.put_on(target)
+    return partial(swap.take_off, target)
 
 
 @contextmanager
 def calls_swapped(overrides: Iterable[tuple[object, Override]]) -> Iterator[None]:
-    """Override what calling each of these objects does while a block runs."""
-    with ExitStack() as stack:
+    """Override what calling each of these parts of a pipeline's encoders does in this thread while a block runs.
+
+    Another thread that calls one of them meanwhile waits until the block ends, and gets what it asked for.
+    """
+    with ENCODING, ExitStack() as stack:
         for target, override in overrides:
-            stack.callback(swap_class(target, {"__call__": override}))
+            stack.callback(swap_class(target, {"__call__": _in_this_thread(override)}))
         yield
 
 
 def owner_of(target: object) -> Any:
-    """Return the owner that `swap_class` was given for this object, None where it was not swapped."""
+    """Return the owner of the overrides an object has at the moment, None where it has none."""
     return getattr(type(target), _OWNER, None)
+
+
+def _in_this_thread(override: Override) -> Override:
+    """Let the override act in the thread that asks for it; the others wait for their turn with the original."""
+    thread = threading.get_ident()
+
+    def call(original: Callable[..., Any], target: object, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() == thread:
+            return override(original, target, *args, **kwargs)
+        with ENCODING:
+            return original(target, *args, **kwargs)
+
+    return call
 
 
 def _bind(original: Callable[..., Any], override: Override) -> Callable[..., Any]:
@@ -84,144 +119,3 @@ def _reduce_as(host: Any) -> Callable[..., Any]:
         return (back[0], tuple(back[1:]), *state)
 
     return reduce
-
-
-# Processor twins --------------------------------------------------------------------------------------------------
-
-
-class Twins:
-    """Stand-ins for the processors of some attention layers, in place only while a block runs.
-
-    Between blocks the layers hold their own processors, so whatever the host does with them (fusing, replacing,
-    copying, saving) never meets a twin. A twin shares its processor's attributes: what is set on one shows on both.
-    """
-
-    def __init__(self, layers: Mapping[str, tuple[Any, Attend]]) -> None:
-        """Check the layers, name -> (module, attention to use).
-
-        Raises UnsupportedAttentionError for a processor whose code calls no attention function that can be replaced.
-        """
-        self._layers = layers
-        self._twins: dict[str, tuple[Any, Any]] = {}
-        self._classes: dict[tuple[type, Attend], type] = {}
-        self._shadows: dict[str, ModuleType] = {}
-        for name, (module, _) in layers.items():
-            _require_attention(name, type(module.processor))
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Put the twins where the processors stand, and the very same processors back."""
-        with ExitStack() as stack:
-            for name, (module, attend) in self._layers.items():
-                twin = self._twin_of(name, module.processor, attend)
-                stack.callback(setattr, module, "processor", module.processor)
-                module.processor = twin
-            # torch.compile looks up the globals of a function by module name. Only meanwhile: an entry that stayed
-            # would keep the guided model alive.
-            sys.modules.update(self._shadows)
-            for shadow in self._shadows:
-                stack.callback(sys.modules.pop, shadow)
-            yield
-
-    def _twin_of(self, name: str, processor: Any, attend: Attend) -> Any:
-        """Return this layer's twin, a new one when the host has set another processor since."""
-        known, twin = self._twins.get(name, (None, None))
-        if known is not processor:
-            _require_attention(name, type(processor))
-            twin = object.__new__(self._class_for(type(processor), attend))
-            twin.__dict__ = processor.__dict__
-            self._twins[name] = (processor, twin)
-        return twin
-
-    def _class_for(self, host: Any, attend: Attend) -> type:
-        if (host, attend) not in self._classes:
-            shadow = _shadow_module(host.__call__, attend)
-            self._shadows[shadow.__name__] = shadow
-            call = _rebound(host.__call__, vars(shadow))
-            namespace = {"__call__": call, "__module__": host.__module__, "__qualname__": host.__qualname__}
-            self._classes[host, attend] = type(host.__name__, (host,), namespace)
-        return self._classes[host, attend]
-
-
-def _require_attention(layer: str, processor: Any) -> None:
-    function = processor.__call__
-    if not (isinstance(function, FunctionType) and _reaches_attention(function, frozenset())):
-        raise UnsupportedAttentionError(
-            f"attention layer {layer} uses {processor.__name__}, which cannot be guided: its code calls neither "
-            f"{_DISPATCH} nor F.{_FUSED} (F = torch.nn.functional). Set the model's default processor instead."
-        )
-
-
-def _reaches_attention(function: FunctionType, seen: frozenset[str]) -> bool:
-    """Whether the code calls a replaceable attention function, itself or through functions of its own module."""
-    used = {name: function.__globals__.get(name) for name in _names(function.__code__)}
-    if used.get(_DISPATCH) is not None or (_FUSED in used and torch.nn.functional in used.values()):
-        return True
-    return any(
-        _reaches_attention(value, seen | {name})
-        for name, value in used.items()
-        if isinstance(value, FunctionType) and value.__globals__ is function.__globals__ and name not in seen
-    )
-
-
-def _names(code: CodeType) -> set[str]:
-    """Return the global and attribute names in a piece of code, comprehensions and inner functions included."""
-    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    return set(code.co_names).union(*inner)
-
-
-def _shadow_module(function: FunctionType, attend: Attend) -> ModuleType:
-    """Copy the globals of a function's module, with its attention functions replaced."""
-    shadow = ModuleType(f"vsf_shadow_{next(_shadow_numbers)}_{function.__module__.rpartition('.')[2]}")
-    source = function.__globals__
-    vars(shadow).update((k, v) for k, v in source.items() if k not in ("__name__", "__spec__", "__loader__"))
-    fused = torch.nn.functional.scaled_dot_product_attention
-    for name, value in source.items():
-        if value is torch.nn.functional:
-            setattr(shadow, name, _Functional(_hooked(fused, attend, heads_first=True)))
-        elif name == _DISPATCH:
-            setattr(shadow, name, _hooked(value, attend, heads_first=False))
-        elif isinstance(value, FunctionType) and value.__globals__ is source and _reaches_attention(value, frozenset()):
-            setattr(shadow, name, _rebound(value, vars(shadow)))
-    return shadow
-
-
-def _rebound(function: FunctionType, new_globals: dict[str, Any]) -> FunctionType:
-    """Return the same code reading its globals elsewhere; hosts inspect the signature, so defaults come along."""
-    code, closure = function.__code__, function.__closure__
-    rebound = FunctionType(code, new_globals, function.__name__, function.__defaults__, closure)
-    rebound.__kwdefaults__ = function.__kwdefaults__
-    rebound.__annotations__ = function.__annotations__
-    return rebound
-
-
-class _Functional:
-    """`torch.nn.functional` with another attention function."""
-
-    def __init__(self, attention: Callable[..., Tensor]) -> None:
-        self.scaled_dot_product_attention = attention
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch.nn.functional, name)
-
-
-def _autocast(tensor: Tensor) -> Tensor:
-    """Cast as torch.autocast does before torch's own attention; ours runs kernels that it does not know."""
-    device = tensor.device.type
-    return tensor.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tensor
-
-
-def _hooked(stock: Callable[..., Tensor], attend: Attend, *, heads_first: bool) -> Callable[..., Tensor]:
-    """Ask `attend` first. What goes on to the host's function is passed exactly as it came, whatever its version."""
-
-    def attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        options = {**dict(zip(_OPTIONS, args, strict=False)), **kwargs}
-        q, k, v = (_autocast(tensor) for tensor in (query, key, value))
-        if heads_first:
-            out = attend(q, k, v, options)
-        else:
-            out = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), options)
-            out = None if out is None else out.transpose(1, 2)
-        return stock(query, key, value, *args, **kwargs) if out is None else out
-
-    return attention

@@ -15,11 +15,11 @@ from vsf.families.reading import chosen_options
 from vsf.families.unread import Unread
 from vsf.guidance import Guidance
 from vsf.guidance import method as make_method
-from vsf.hooks import owner_of
+from vsf.hooks import ENCODING, owner_of
 from vsf.prompt import Prompt
 from vsf.region import Region
 from vsf.schedule import Schedule
-from vsf.session import Session
+from vsf.session import Session, encoded
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def guide(
         session.install()
         yield session.report
     finally:
-        session.undo.close()
+        session.uninstall()
 
 
 def attach(pipe: Any, *, method: str | Guidance = "vsf", schedule: Schedule | None = None, mask: Any = None) -> Report:
@@ -103,7 +103,7 @@ def detach(pipe: Any) -> None:
     session = owner_of(pipe)
     if session is None or not session.takes_argument:
         raise NotGuidedError(f"this {type(pipe).__name__} is not attached: vsf.attach(pipe) comes first")
-    session.undo.close()
+    session.uninstall()
 
 
 def encode(
@@ -121,7 +121,7 @@ def encode(
     UnsupportedPipelineError for an unknown pipeline, KnobError for `within` where the family does not tell which tokens
     words become.
     """
-    return find_family(pipe).encode_all(pipe, negatives, within, chosen_options(pipe, options))
+    return encoded(find_family(pipe), pipe, negatives, within, chosen_options(pipe, options))
 
 
 def unread(pipe: Any, texts: str | Prompt | Sequence[str]) -> list[Unread]:
@@ -137,7 +137,8 @@ def unread(pipe: Any, texts: str | Prompt | Sequence[str]) -> list[Unread]:
     family = find_family(pipe)
     written = [texts.positive, *texts.negatives] if isinstance(texts, Prompt) else texts
     several = [written] if isinstance(written, str) else written
-    entries = [family.unread(pipe, text) for text in several if text.strip()]
+    with ENCODING:  # encoders may be shared with pipelines of other threads
+        entries = [family.unread(pipe, text) for text in several if text.strip()]
     return [entry for entry in entries if entry]
 
 

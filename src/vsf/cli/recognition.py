@@ -19,7 +19,7 @@ from vsf.families import FAMILIES, find_family
 from vsf.families.base import Family
 from vsf.families.refused import REFUSED
 from vsf.guidance import Unguided
-from vsf.hooks import Twins
+from vsf.twins import Twins
 
 HOW_TO = "docs/how-to/add-a-family.md"
 _DENOISERS = ("transformer", "unet", "prior")  # how diffusers names the components that predict the noise

@@ -92,9 +92,26 @@ def find_family(target: Any) -> Family:
     for name in _denoisers(target):
         if name in REFUSED:
             raise UnsupportedPipelineError(f"{class_names(target)[0]} cannot be guided: {REFUSED[name]}")
+    if around := _wrapper(target):
+        raise UnsupportedPipelineError(around)
     raise UnsupportedPipelineError(
         f'no family recognises {_described(target)}. Supported: {", ".join(FAMILIES)}. Run "vsf doctor" for details.'
     )
+
+
+def _wrapper(target: Any) -> str | None:
+    """Say which part of a pipeline is not a denoiser but has one inside, as a PeftModel has."""
+    parts = {"model": target} if isinstance(target, nn.Module) else getattr(target, "components", {})
+    known = {name for family in FAMILIES.values() for name in family.denoisers}
+    for name, part in parts.items():
+        modules = part.modules() if isinstance(part, nn.Module) else ()
+        for inner in modules:
+            if known & set(class_names(inner)):
+                return (
+                    f"{name} is a {class_names(part)[0]} around a {class_names(inner)[0]}, which has to be there "
+                    f"itself: unwrap it first ({name}.get_base_model() of a PeftModel keeps the adapter's layers)"
+                )
+    return None
 
 
 def _denoisers(target: Any) -> list[str]:

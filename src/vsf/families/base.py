@@ -150,6 +150,10 @@ class Family(ABC):
         """Return the text tokens of a denoiser call: negatives get their device, dtype and channels."""
         return arguments[self.text]
 
+    def texts_of(self, arguments: Mapping[str, Any]) -> Sequence[Tensor]:
+        """Return the text of each batch row of a denoiser call, to tell rows of different prompts apart."""
+        return arguments[self.text]
+
     def row_count(self, arguments: Mapping[str, Any]) -> int:
         """Return how many batch rows a denoiser call has."""
         return len(self.text_of(arguments))

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from vsf.families.base import Overrides, Running
-from vsf.hooks import calls_swapped
 from vsf.spans import TokenLayout
 
 
@@ -26,11 +25,17 @@ def joined_late(layers: Iterable[nn.Module], running: Running) -> Overrides:
         added = TokenLayout(injection.text[0]).count(["negative"])
         context, negative = context.split([context.shape[1] - added, added], 1)
         makers = [getattr(layer, name) for name in ("to_k", "to_v", "to_kv") if hasattr(layer, name)]
-        with calls_swapped((maker, partial(_joined, negative)) for maker in makers):
+        hooks = [maker.register_forward_pre_hook(partial(_joined, negative)) for maker in makers]
+        try:
             return original(layer, rows, context, *others)
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     return [(layer, {"__call__": call}) for layer in layers]
 
 
-def _joined(negative: Tensor, original: Any, maker: object, text: Tensor) -> Any:
-    return original(maker, torch.cat([text, negative], 1))
+def _joined(negative: Tensor, maker: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+    del maker
+    (text,) = args
+    return (torch.cat([text, negative], 1),)

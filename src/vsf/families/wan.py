@@ -1,14 +1,10 @@
 """Wan 2.1 and 2.2: image tokens attend to a text that is filled up with rows of zeros."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
-import torch.nn.functional as F
-
 from vsf.emphasis import Characters
-from vsf.encode import NegativeRows
-from vsf.families.base import Encoded, Family, Injection, Overrides, Role, Running
+from vsf.families.base import Encoded, Family, Overrides, Role, Running
 from vsf.families.counted import joined_late
 from vsf.families.plain import characters_read, encode_plain
 from vsf.grid import Grid
@@ -42,14 +38,6 @@ class Wan(Family):
         sides = zip(arguments["hidden_states"].shape[-3:], denoiser.config.patch_size, strict=True)
         frames, height, width = (side // patch for side, patch in sides)
         return Grid(height, width, frames)
-
-    def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
-        """Append the negatives, and one token of filling where the image would have as many tokens as the text."""
-        image, rows = arguments.get("encoder_hidden_states_image"), len(negative.embeddings)
-        tokens = self.text_of(arguments).shape[1] + negative.embeddings.shape[1]
-        if image is not None and image.shape[:2].numel() == rows * tokens:
-            negative = replace(negative, embeddings=F.pad(negative.embeddings, (0, 0, 0, 1)))
-        return super().inject(denoiser, arguments, negative, layout)
 
     def overrides(self, denoiser: Any, running: Running) -> Overrides:
         """Let the negatives join late where an image is attended too."""
