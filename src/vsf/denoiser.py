@@ -3,7 +3,7 @@
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -14,13 +14,16 @@ from torch import Tensor, nn
 from vsf.arguments import Arguments
 from vsf.errors import AlreadyGuidedError, KnobError, UnsupportedAttentionError
 from vsf.families.base import Family, Injection, Role
+from vsf.families.branches import Branches
 from vsf.flights import Flights
 from vsf.grid import Grid
 from vsf.guidance import Control, Guidance, HostCall, Observation, guided_attention, knobs, model_calls
 from vsf.hooks import Swap, owner_of
 from vsf.layers import GuidedLayer
+from vsf.modes import refuse_modes
 from vsf.run import Run
 from vsf.schedule import Schedule
+from vsf.step_caches import StepCaches
 from vsf.twice import Caught, mixed, strength_on
 from vsf.twins import Twins, require_attention
 
@@ -53,6 +56,8 @@ class GuidedDenoiser:
         self._parts: weakref.WeakKeyDictionary[object, Swap] = weakref.WeakKeyDictionary()
         self._twins: dict[bool, Twins] = {}
         self._flights = Flights()
+        self._caches = StepCaches()
+        self._named: str | None = None
         self._thread: int | None = None
         self._run: Run | None = None
         self.injection: Injection | None = None
@@ -131,7 +136,12 @@ class GuidedDenoiser:
         self._swap.put_on(module)
         undo.callback(self._take_off, module)
 
+    def end_run(self) -> None:
+        """Leave nothing behind that a step of the next run would repeat."""
+        self._caches.end(self.inner)
+
     def _take_off(self, module: nn.Module) -> None:
+        self._caches.end(getattr(module, "_orig_mod", module))
         self._swap.take_off(module)
         self._find_run = None
         for twins in self._twins.values():
@@ -147,14 +157,18 @@ class GuidedDenoiser:
             return self.injection
         return None
 
-    def cache_context(
-        self, original: Callable[..., Any], module: object, name: str, **step: Any
-    ) -> AbstractContextManager[None]:
+    @contextmanager
+    def cache_context(self, original: Callable[..., Any], module: object, name: str, **step: Any) -> Iterator[None]:
         """Stand in for the denoiser's own `cache_context`, listening to the name."""
-        run = self._run_of_call()
-        if run is None or not run.rows.takes_turns:
-            return original(module, name, **step)
-        return run.branches_of(self).cache_context(original, module, name, **step)
+        run, before = self._run_of_call(), self._named
+        turns = run is not None and run.rows.takes_turns
+        branches = run.branches_of(self) if run is not None and turns else Branches()
+        self._named = name
+        try:
+            with branches.cache_context(original, module, name, **step):
+                yield
+        finally:
+            self._named = before
 
     def _run_of_call(self) -> Run | None:
         find_run = None if self._find_run is None else self._find_run()
@@ -168,6 +182,7 @@ class GuidedDenoiser:
             arguments = Arguments.of(type(self.inner).forward, args, kwargs)
         if run is None or arguments is None or (strength := self._strength_of(run, arguments.values)) == 0:
             with self._flights.unguided(self._is_compiled):
+                self._caches.follow(self.inner, self._named, guided=False)
                 return original(module, *args, **kwargs)
         if torch.is_grad_enabled() and getattr(self.inner, "gradient_checkpointing", False):
             raise UnsupportedAttentionError(
@@ -175,6 +190,7 @@ class GuidedDenoiser:
             )
         call = partial(arguments.call, partial(original, module))
         with self._flights.guided(self._is_compiled()), self._during(run):
+            self._caches.follow(self.inner, self._named, guided=True)
             conditional = run.rows.conditional(arguments.values)
             self.owners = run.rows.owners(arguments.values, conditional, len(run.negative))
             self.grid = self.family.grid(self.inner, arguments.values)
@@ -221,6 +237,8 @@ class GuidedDenoiser:
         layout = getattr(settings.method, "layout", "paper")
         self.injection = self.family.inject(self.inner, arguments, rows, layout)
         self.emphasis = self._emphasis(arguments, conditional, text)
+        if compiled:
+            refuse_modes(module for module, _ in self._twins[True].layers())
         # Compiled code is made for every layer anew where they have an attention of their own.
         named = bool(self.idle) or not compiled
         with self._twins[named].in_place(), nullcontext() if compiled else self._listening():

@@ -1,12 +1,12 @@
 """Torch function modes that stand in for attention, as perturbed-attention guidance does."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import CodeType
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
@@ -33,6 +33,29 @@ def keeps_each_token(query: Tensor, key: Tensor) -> bool:
                 "which would bypass it: leave the mode, or do not guide"
             )
     return kept
+
+
+def refuse_modes(layers: Iterable[nn.Module]) -> None:
+    """Raise UnsupportedAttentionError for modes that stand in for the attention of layers in compiled code.
+
+    There they can neither be seen nor be left to act.
+    """
+    names = [type(mode).__name__ for mode in _get_current_function_mode_stack() if _stands_in(mode)]
+    for layer in layers:
+        registry = vars(layer).get("_diffusers_hook")
+        hooks = () if registry is None else registry.hooks.values()
+        names += [type(hook).__name__ for hook in hooks if getattr(hook, "skip_attention_scores", False)]
+    if names:
+        raise UnsupportedAttentionError(
+            f"{names[0]} stands in for the attention of layers that are guided, which cannot be followed in compiled "
+            "code: do not compile the denoiser, or do without it"
+        )
+
+
+def _stands_in(mode: TorchFunctionMode) -> bool:
+    if isinstance(mode, DeviceContext):
+        return False
+    return type(mode).__name__ == _KEEPS_EACH_TOKEN or _replaces_attention(mode)
 
 
 def _replaces_attention(mode: TorchFunctionMode) -> bool:

@@ -197,10 +197,14 @@ class Session:
         if run.acts:
             self._require_same_denoisers()
         calls = report.steps + report.skipped
-        with running(run):
-            if run.calls_twice():
-                run.catch_second(partial(_by_name, call), pipe, arguments)
-            output = given.call(call, arguments)
+        try:
+            with running(run):
+                if run.calls_twice():
+                    run.catch_second(partial(_by_name, call), pipe, arguments)
+                output = given.call(call, arguments)
+        finally:
+            for denoiser in self.denoisers:
+                denoiser.end_run()
         if run.acts and report.steps + report.skipped == calls:
             raise NotGuidedError("the pipeline ran without calling the denoiser that is guided")
         return output

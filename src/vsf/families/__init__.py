@@ -109,7 +109,7 @@ def _wrapper(target: Any) -> str | None:
             if known & set(class_names(inner)):
                 return (
                     f"{name} is a {class_names(part)[0]} around a {class_names(inner)[0]}, which has to be there "
-                    f"itself: unwrap it first ({name}.get_base_model() of a PeftModel keeps the adapter's layers)"
+                    f"itself: unwrap it first (of a PeftModel, {name}.get_base_model() keeps the adapter's layers)"
                 )
     return None
 
