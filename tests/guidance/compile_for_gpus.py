@@ -26,7 +26,8 @@ class Compiler:
 
     def __getitem__(self, grid):
         def compile_only(*arguments, **sizes):
-            self.compiled.append(guide.warmup(*arguments, grid=grid, **sizes))
+            kernel = guide.warmup(*arguments, grid=grid, **sizes)
+            self.compiled.append(({**sizes, "arch": kernel.metadata.target.arch}, kernel))
 
         return compile_only
 
@@ -79,9 +80,9 @@ for capability in (89, 90):
 use_gpu(86)
 call("nag", torch.float32, 64, joint=True)
 call("nag", torch.bfloat16, 256, joint=True)
-for kernel in compiler.compiled:
-    check(kernel.metadata.shared <= SHARED_MEMORY, f"{kernel.metadata.shared} bytes of shared memory: {kernel.name}")
-    check(spilled(kernel) == 0, f"{spilled(kernel)} bytes spilled")
+for sizes, kernel in compiler.compiled:
+    check(kernel.metadata.shared <= SHARED_MEMORY, f"{kernel.metadata.shared} bytes of shared memory: {sizes}")
+    check(spilled(kernel) == 0, f"{spilled(kernel)} bytes spilled: {sizes}")
 
 use_gpu(90)
 call("flip", torch.float16, 64, negatives=8)
