@@ -200,20 +200,32 @@ def summary(
     ratios = [one["ms"] / other["ms"] for one, other in zip(taken, base, strict=True)]
     row: dict[str, Any] = {"n": len(taken), "ms": median([one["ms"] for one in taken]), "ratio": median(ratios)}
     row["lo"], row["hi"] = order_interval(ratios)
-    row["added_ms"] = median([one["ms"] - other["ms"] for one, other in zip(taken, base, strict=True)])
+    row["added_ms"] = median(added_times(taken, base))
     if "launch_ms" in taken[0]:
         row["launch_ms"] = median([one["launch_ms"] for one in taken])
     if against and against_base:
         quotients = [one["ms"] / other["ms"] for one, other in zip(taken, against, strict=True)]
         row["over_against"] = median(quotients)
         row["over_against_lo"], row["over_against_hi"] = order_interval(quotients)
-        added_before = median([one["ms"] - other["ms"] for one, other in zip(against, against_base, strict=True)])
-        added = [(one["ms"] - other["ms"]) / added_before for one, other in zip(taken, base, strict=True)]
-        row["added_over_against"] = median(added)
-        row["added_over_against_lo"], row["added_over_against_hi"] = order_interval(added)
+        if taken is not base:
+            row |= added_over(added_times(taken, base), added_times(against, against_base))
     if "memory_gib" in warmed:
         row["memory_ratio"] = warmed["memory_gib"] / warmed_base["memory_gib"]
     return {**row, **warmed}
+
+
+def added_times(taken: list[dict[str, float]], base: list[dict[str, float]]) -> list[float]:
+    """Return what each round took longer than the unguided model, in ms."""
+    return [one["ms"] - other["ms"] for one, other in zip(taken, base, strict=True)]
+
+
+def added_over(added: Sequence[float], before: Sequence[float]) -> dict[str, float]:
+    """Compare the time that guidance adds with what it added before; the interval is made of the ends of both."""
+    (low, high), (low_before, high_before) = order_interval(added), order_interval(before)
+    if low_before <= 0:
+        return {}  # lost in the noise: nothing to compare with
+    ratio = {"added_over_against": median(added) / median(before)}
+    return {**ratio, "added_over_against_lo": low / high_before, "added_over_against_hi": high / low_before}
 
 
 def counts(worker: Worker, runs: Sequence[str]) -> Iterator[dict[str, Any]]:

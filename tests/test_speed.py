@@ -45,6 +45,20 @@ def test_a_bound_breaks_only_where_the_whole_interval_lies_above():
     assert [bound.figure for bound, _ in broken([counted], BOUNDS)] == ["python_calls"]
 
 
+def test_rounds_are_reduced_to_medians_of_ratios():
+    from speed import summary
+
+    base = [{"ms": 10.0 + at} for at in range(9)]
+    taken, before = ([{"ms": factor * one["ms"]} for one in base] for factor in (1.1, 1.4))
+    row = summary(taken, base, {"graphs": 0}, {}, before, base)
+    assert row["ratio"] == pytest.approx(1.1)
+    assert row["over_against"] == pytest.approx(1.1 / 1.4)
+    assert row["added_over_against"] == pytest.approx(0.25)
+    assert row["added_over_against_lo"] < 0.25 < row["added_over_against_hi"]
+    unguided = summary(base, base, {}, {}, base, base)
+    assert (unguided["ratio"], unguided["lo"], unguided["hi"], unguided["added_ms"]) == (1, 1, 1, 0)
+
+
 def test_views_and_allocations_launch_nothing():
     from speed_worker import CountOperations
 
