@@ -24,6 +24,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from rich.console import Console
@@ -96,7 +97,9 @@ class Worker:
             environment["SPEED_THREADS"] = str(threads)
         command = [sys.executable, str(HERE / "speed_worker.py")]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+        # What libraries have to say would tear the progress bars apart.
+        self.log = TemporaryFile("w+")  # noqa: SIM115 closed with the process
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.log, text=True, env=environment)
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Send a command and wait for the answer. Raises RuntimeError when the process has ended."""
@@ -117,6 +120,7 @@ class Worker:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
+        self.log.close()
 
 
 def fingerprint(source: Path) -> str:
@@ -172,18 +176,16 @@ def measure(
         for label, name in order[turn:] + order[:turn]:
             times[label, name].append(workers[label].ask("measure", name=name))
         progress.advance(task)
-    errors = {label: guided_errors(workers[label], [n for other, n in runs if other == label]) for label, _ in runs}
+    errors = {}
+    for label, worker in workers.items():
+        names = [name for other, name in runs if other == label and name in ALL]  # references stand for time alone
+        errors[label] = worker.ask("errors", names=names) if names else {}
     for (label, name), taken in times.items():
         if taken and times.get((label, "none")):
             against = (times.get((AGAINST, name)), times.get((AGAINST, "none"))) if label == CHECKOUT else (None, None)
             row = summary(taken, times[label, "none"], runs[label, name], runs[label, "none"], *against)
             yield {"checkout": label, "run": name, "error": errors[label].get(name), **row}
     progress.remove_task(task)
-
-
-def guided_errors(worker: Worker, names: Sequence[str]) -> dict[str, Any]:
-    """Ask for the errors against float64; the references stand for time alone."""
-    return worker.ask("errors", names=[name for name in names if name in ALL])
 
 
 def summary(
@@ -198,20 +200,32 @@ def summary(
     ratios = [one["ms"] / other["ms"] for one, other in zip(taken, base, strict=True)]
     row: dict[str, Any] = {"n": len(taken), "ms": median([one["ms"] for one in taken]), "ratio": median(ratios)}
     row["lo"], row["hi"] = order_interval(ratios)
-    row["added_ms"] = median([one["ms"] - other["ms"] for one, other in zip(taken, base, strict=True)])
+    row["added_ms"] = median(added_times(taken, base))
     if "launch_ms" in taken[0]:
         row["launch_ms"] = median([one["launch_ms"] for one in taken])
     if against and against_base:
         quotients = [one["ms"] / other["ms"] for one, other in zip(taken, against, strict=True)]
         row["over_against"] = median(quotients)
         row["over_against_lo"], row["over_against_hi"] = order_interval(quotients)
-        added_before = median([one["ms"] - other["ms"] for one, other in zip(against, against_base, strict=True)])
-        added = [(one["ms"] - other["ms"]) / added_before for one, other in zip(taken, base, strict=True)]
-        row["added_over_against"] = median(added)
-        row["added_over_against_lo"], row["added_over_against_hi"] = order_interval(added)
+        if taken is not base:
+            row |= added_over(added_times(taken, base), added_times(against, against_base))
     if "memory_gib" in warmed:
         row["memory_ratio"] = warmed["memory_gib"] / warmed_base["memory_gib"]
     return {**row, **warmed}
+
+
+def added_times(taken: list[dict[str, float]], base: list[dict[str, float]]) -> list[float]:
+    """Return what each round took longer than the unguided model, in ms."""
+    return [one["ms"] - other["ms"] for one, other in zip(taken, base, strict=True)]
+
+
+def added_over(added: Sequence[float], before: Sequence[float]) -> dict[str, float]:
+    """Compare the time that guidance adds with what it added before; the interval is made of the ends of both."""
+    (low, high), (low_before, high_before) = order_interval(added), order_interval(before)
+    if low_before <= 0:
+        return {}  # lost in the noise: nothing to compare with
+    ratio = {"added_over_against": median(added) / median(before)}
+    return {**ratio, "added_over_against_lo": low / high_before, "added_over_against_hi": high / low_before}
 
 
 def counts(worker: Worker, runs: Sequence[str]) -> Iterator[dict[str, Any]]:

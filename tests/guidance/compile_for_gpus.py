@@ -15,6 +15,7 @@ from vsf.fused import Keys, Rows, Shared, Watch
 from vsf.fused.kernels import guide
 
 SHARED_MEMORY = 99 * 1024  # a block's on the GPUs that have least of it, compute capability 8.6 and 8.9
+SPILLED = 128  # bytes a thread may keep outside of its registers; a tile too large spills thousands
 DISASSEMBLER = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 
@@ -26,7 +27,8 @@ class Compiler:
 
     def __getitem__(self, grid):
         def compile_only(*arguments, **sizes):
-            self.compiled.append(guide.warmup(*arguments, grid=grid, **sizes))
+            kernel = guide.warmup(*arguments, grid=grid, **sizes)
+            self.compiled.append(({**sizes, "arch": kernel.metadata.target.arch}, kernel))
 
         return compile_only
 
@@ -68,20 +70,19 @@ def check(condition, message):
 
 
 compiler = fused.guide = Compiler()
-for capability in (89, 90):
+for capability, dtype, channels in ((89, torch.float16, 40), (90, torch.bfloat16, 128)):
     use_gpu(capability)
-    for dtype, channels in ((torch.bfloat16, 128), (torch.float16, 40)):
-        call("flip", dtype, channels, negatives=77)
-        call("flip", dtype, channels, orthogonal=True, watched=True)
-        call("nasa", dtype, channels, joint=True)
-        call("ong", dtype, channels, beside=True)
-        call("nag", dtype, channels, negatives=77, joint=True)
+    call("flip", dtype, channels, negatives=77)
+    call("flip", dtype, channels, orthogonal=True, watched=True)
+    call("nasa", dtype, channels, joint=True)
+    call("ong", dtype, channels, beside=True)
+    call("nag", dtype, channels, negatives=77, joint=True)
 use_gpu(86)
 call("nag", torch.float32, 64, joint=True)
 call("nag", torch.bfloat16, 256, joint=True)
-for kernel in compiler.compiled:
-    check(kernel.metadata.shared <= SHARED_MEMORY, f"{kernel.metadata.shared} bytes of shared memory: {kernel.name}")
-    check(spilled(kernel) == 0, f"{spilled(kernel)} bytes spilled")
+for sizes, kernel in compiler.compiled:
+    check(kernel.metadata.shared <= SHARED_MEMORY, f"{kernel.metadata.shared} bytes of shared memory: {sizes}")
+    check(spilled(kernel) <= SPILLED, f"{spilled(kernel)} bytes spilled: {sizes}")
 
 use_gpu(90)
 call("flip", torch.float16, 64, negatives=8)

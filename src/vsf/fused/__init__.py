@@ -220,7 +220,7 @@ def _guide(
 def _tile_sizes(query: Tensor, negative: Keys) -> dict[str, int]:
     """Powers of two that keep a program's float32 tiles in registers, and in the shared memory of consumer GPUs.
 
-    Chosen so that the compiler spills nothing for compute capability 8.0 to 9.0. Products of float32 are not left to
+    Chosen by what the compiler makes of them for compute capability 8.6 to 9.0. Products of float32 are not left to
     tensor cores, which would round their operands, and take many more registers.
     """
     exact = query.dtype == torch.float32

@@ -205,13 +205,12 @@ def guide(
             tau, alpha = _number(tau, b, tau_stride), _number(alpha, b, alpha_stride)
             guided = _weighed(positive, guided, length, other, scale, tau, alpha, RULE)
 
-        # Z⁺ + m·(guided − Z⁺), which gives either end to the last bit. Where nothing acts stays what came.
+        # Z⁺ + m·(guided − Z⁺), and either end to the last bit. Where nothing acts stays what came.
         if smb is None:
             m = tl.zeros([ROWS], tl.float32) + tl.full([], STRENGTH, tl.float32)
         else:
             m = tl.load(STRENGTH + at_b * smb + r * smt, there & asked, 0.0).to(tl.float32)
-        change = guided - positive
-        blend = tl.where((m < 0.5)[:, None], positive + m[:, None] * change, guided - (1 - m)[:, None] * change)
+        blend = tl.where((m == 1)[:, None], guided, positive + m[:, None] * (guided - positive))
         out = tl.where((acts & (m != 0))[:, None], blend, positive)
         at = INTO + at_b * sib + at_h * sih + r[:, None] * sit + d[None, :]
         tl.store(at, out.to(INTO.dtype.element_ty), live)
