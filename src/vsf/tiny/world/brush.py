@@ -120,7 +120,7 @@ class Brush:
 
 
 def _joint(width: int) -> Literal["curve"] | None:
-    """Return how the pieces of a smooth line meet: gaps between them show in thick ones only, and filling them is slow."""
+    """Return how the pieces of a smooth line meet: gaps show in thick lines only, and filling them is slow."""
     return "curve" if width > 6 else None
 
 
