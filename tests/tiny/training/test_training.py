@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from vsf.tiny.training import __main__ as command
-from vsf.tiny.training import data, evaluation, losses
+from vsf.tiny.training import data, evaluation, loop, losses
 from vsf.tiny.training.autoencoder import Autoencoder, to_pixels
 from vsf.tiny.training.data import TrainingSet, crops, draw_chunk
 from vsf.tiny.training.evaluation import round_trip_db, write_sheet
@@ -253,7 +253,7 @@ def test_the_optimizer_takes_matrices_of_blocks_by_muon_and_slow_ones_at_a_quart
 
 
 def test_the_rate_rises_stays_and_falls():
-    shares = [rate_share(step, 1000) for step in range(1000)]
+    shares = [rate_share(step, step / 1000) for step in range(1000)]
     assert shares[0] == 0.01
     assert shares[99:600] == [1.0] * 501
     assert shares[-1] == pytest.approx(0.0025)
@@ -271,6 +271,28 @@ def test_a_stage_lowers_its_loss_and_the_average_follows(tmp_path):
     stage = Stage("line", network, network, 16 * 600, 16, 0.05, loss)
     average = Run(tmp_path, CPU, 0, 1e9).train(stage)
     torch.testing.assert_close(average.weight, target, atol=0.02, rtol=0)
+
+
+def test_a_stage_ends_by_the_clock_too_with_its_rate_at_nothing(tmp_path, monkeypatch):
+    """Each step takes a second of a clock of our own; the time before a stop counts."""
+    clock = [0.0]
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+    network = nn.Linear(1, 1)
+    seen = []
+
+    def loss(done, generator):
+        clock[0] += 1
+        seen.append(done)
+        if len(seen) == 4:
+            raise StoppedError
+        return network(torch.ones(1, 1)).square().sum()
+
+    stage = Stage("clock", network, network, 10**6, 1, 0.1, loss, seconds=10)
+    with pytest.raises(StoppedError):
+        Run(tmp_path, CPU, 0, 0).train(stage)
+    clock[0] += 1000
+    Run(tmp_path, CPU, 0, 0).train(stage)
+    assert seen == pytest.approx([0, 0.1, 0.2, 0.3, *(share / 10 for share in range(3, 10))], abs=1e-5)
 
 
 def test_the_round_trip_of_nothing_is_poor_and_sheets_are_written(tmp_path):

@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     add("--data", type=Path, help="where renders are kept; by default in --out")
     add("--start", type=Path, help="an exported tiny-base to go on from, autoencoder and all")
     add("--images", default=DEFAULT_IMAGES[device], help=f"images to visit in {', '.join(STAGES)}")
+    add("--seconds", default="0,0,0,0,0", help="end a stage after so long even if images are left; 0 is no limit")
     add("--capacity", type=int, default=200_000 if cuda else 60_000, help="images in the training set")
     add("--first", type=int, default=200_000 if cuda else 4096, help="images that are there when training starts")
     add("--visits", type=int, default=4, help="visits to an image, on average, before the next is drawn")

@@ -39,6 +39,7 @@ class Stage:
         loss: Takes the share of the stage that is done, and a generator that is the same whenever this step is taken.
         slow: Parameters whose names begin with this learn at a quarter of the rate.
         export: Called with the moving average whenever a checkpoint is written.
+        seconds: End after so long even if images are left, with the rate at nothing all the same; 0 is no limit.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Stage:
     loss: Callable[[float, torch.Generator], Tensor]
     slow: str = ""
     export: Callable[[nn.Module, int], None] | None = None
+    seconds: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -89,21 +91,23 @@ class Run:
         if not stage.images:
             return average
         optimizer = MuonAdamW(list(stage.trained.named_parameters()), stage.rate, stage.slow)
-        step = self._resume(stage, average, optimizer, images_before // stage.batch)
+        step, spent = self._resume(stage, average, optimizer, images_before // stage.batch)
         generator = torch.Generator(self.device)
         saved = reported = time.monotonic()
+        began = saved - spent
         since, total = 0, torch.zeros((), device=self.device)
-        while step < stage.steps:
+        while (done := _share_done(stage, step, time.monotonic() - began)) < 1:
             generator.manual_seed(_seed(self._seed, stage.name, step))
             with self.cast():
-                loss = stage.loss(step / stage.steps, generator)
+                loss = stage.loss(done, generator)
             loss.backward()
             nn.utils.clip_grad_norm_(stage.trained.parameters(), 1.0)
-            optimizer.step(rate_share(step, stage.steps))
+            optimizer.step(rate_share(step, done))
             optimizer.zero_grad()
             _follow(average, stage.network, min(AVERAGING, (1 + step) / (10 + step)))
             step, since, total = step + 1, since + 1, total + loss.detach()
-            if (seconds := time.monotonic() - reported) > LOG_SECONDS or step == stage.steps:
+            finished = _share_done(stage, step, time.monotonic() - began) >= 1
+            if (seconds := time.monotonic() - reported) > LOG_SECONDS or finished:
                 speed = round(stage.batch * since / max(seconds, 1e-9), 1)
                 self.log(
                     stage=stage.name,
@@ -113,25 +117,27 @@ class Run:
                     images_per_s=speed,
                 )
                 reported, since, total = time.monotonic(), 0, torch.zeros((), device=self.device)
-            if time.monotonic() - saved > self._save_seconds or step == stage.steps:
-                self._save(stage, average, optimizer, step)
+            if time.monotonic() - saved > self._save_seconds or finished:
+                self._save(stage, average, optimizer, step, time.monotonic() - began)
                 saved = time.monotonic()
         return average
 
-    def _resume(self, stage: Stage, average: nn.Module, optimizer: MuonAdamW, first: int) -> int:
+    def _resume(self, stage: Stage, average: nn.Module, optimizer: MuonAdamW, first: int) -> tuple[int, float]:
+        """Return the step to go on from and the seconds spent before it."""
         path = self.folder / f"{stage.name}.pt"
         if not path.exists():
-            return first
+            return first, 0.0
         state = torch.load(path, map_location=self.device, weights_only=True)
         stage.network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         self.log(stage=stage.name, resumed_at_step=state["step"])
-        return int(state["step"])
+        return int(state["step"]), float(state["seconds"])
 
-    def _save(self, stage: Stage, average: nn.Module, optimizer: MuonAdamW, step: int) -> None:
+    def _save(self, stage: Stage, average: nn.Module, optimizer: MuonAdamW, step: int, seconds: float) -> None:
         state = {
             "step": step,
+            "seconds": seconds,
             "network": stage.network.state_dict(),
             "average": average.state_dict(),
             "optimizer": optimizer.state_dict(),
@@ -143,10 +149,15 @@ class Run:
             stage.export(average, step * stage.batch)
 
 
-def rate_share(step: int, steps: int) -> float:
-    """Return the learning rate as a share of its peak: linear warm-up, constant, linear decay."""
-    left = 1 - step / steps
-    return min(1.0, (step + 1) / WARM_UP) * min(1.0, left / DECAY)
+def rate_share(step: int, done: float) -> float:
+    """Return the learning rate as a share of its peak: linear warm-up, constant, linear decay at the stage's end."""
+    return min(1.0, (step + 1) / WARM_UP) * min(1.0, (1 - done) / DECAY)
+
+
+def _share_done(stage: Stage, step: int, seconds: float) -> float:
+    """Return how much of a stage is done, by images or by the clock, whichever ends it sooner."""
+    share = step / stage.steps
+    return max(share, seconds / stage.seconds) if stage.seconds else share
 
 
 def _seed(seed: int, stage: str, step: int) -> int:

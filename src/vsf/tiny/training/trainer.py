@@ -6,6 +6,7 @@ import argparse
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from vsf.tiny.world.renderer import SIZE
 
 STAGES = ("autoencoder", "teacher", "decoder", "guide", "student")
 BASE, FEW_STEPS = "tiny-base", "tiny"
+Loss = Callable[[float, torch.Generator], Tensor]
 
 
 class Training:
@@ -45,6 +47,8 @@ class Training:
             self.visited = progress["teacher"]
         images = (int(count) for count in options.images.split(","))
         self.images = dict(zip(STAGES, images, strict=True))
+        seconds = (float(limit) for limit in options.seconds.split(","))
+        self.seconds = dict(zip(STAGES, seconds, strict=True))
 
     def all(self) -> None:
         """Run every stage."""
@@ -64,10 +68,8 @@ class Training:
         pixels = self.data.images(self.options.pixel_images)
         write_principal_code(self.autoencoder.encoder, to_pixels(pixels[:1024]))
         loss = self._autoencoder_loss(pixels, train_code=True)
-        stage = Stage(
-            "autoencoder", self.autoencoder, self.autoencoder, self.images["autoencoder"], self.options.pixel_batch,
-            2e-3, loss, slow="encoder.",
-        )  # fmt: skip
+        batch = self.options.pixel_batch
+        stage = self._stage("autoencoder", self.autoencoder, self.autoencoder, batch, 2e-3, loss, slow="encoder.")
         average = self.run.train(stage)
         self.autoencoder.load_state_dict(average.state_dict())
         with torch.no_grad():
@@ -84,10 +86,8 @@ class Training:
             latents, texts = self.data.batch(batch, generator)
             return losses.flow_matching_loss(self.teacher, latents, texts[:, 0], self.empty, generator)
 
-        stage = Stage(
-            "teacher", self.teacher, self.teacher, self.images["teacher"], batch, self.options.rate, loss,
-            export=self._exporter(BASE),
-        )  # fmt: skip
+        write = self._exporter(BASE)
+        stage = self._stage("teacher", self.teacher, self.teacher, batch, self.options.rate, loss, export=write)
         average = self.run.train(stage, self.visited)
         self._grow(1.0)  # a resumed run that finds this stage done holds the same images as one that did it
         self.visited = max(self.visited, self.images["teacher"])
@@ -102,10 +102,8 @@ class Training:
         """Train the decoder on; the encoder stays, and with it all that was learnt about its latents."""
         pixels = self.data.images(self.options.pixel_images) if self.images["decoder"] else torch.empty(0)
         loss = self._autoencoder_loss(pixels, train_code=False)
-        stage = Stage(
-            "decoder", self.autoencoder, self.autoencoder.decoder, self.images["decoder"], self.options.pixel_batch,
-            1e-3, loss,
-        )  # fmt: skip
+        batch = self.options.pixel_batch
+        stage = self._stage("decoder", self.autoencoder, self.autoencoder.decoder, batch, 1e-3, loss)
         average = self.run.train(stage)
         self.autoencoder.load_state_dict(average.state_dict())
         self._report_round_trip()
@@ -122,9 +120,7 @@ class Training:
             latents, texts = self.data.batch(self.options.batch, generator)
             return losses.guide_loss(guide, teacher, latents, texts, self.empty, push, generator)
 
-        stage = Stage(
-            "guide", guide, guide.transformer, self.images["guide"], self.options.batch, self.options.rate / 4, loss
-        )
+        stage = self._stage("guide", guide, guide.transformer, self.options.batch, self.options.rate / 4, loss)
         guide.load_state_dict(self.run.train(stage).state_dict())
         return guide.requires_grad_(False)
 
@@ -137,14 +133,17 @@ class Training:
             latents, texts = self.data.batch(self.options.batch, generator)
             return losses.student_loss(student, guide, latents, texts[:, 0], self.options.substeps, generator)
 
-        stage = Stage(
-            "student", student, student.transformer, self.images["student"], self.options.batch, self.options.rate / 4,
-            loss, export=self._exporter(FEW_STEPS),
-        )  # fmt: skip
-        average = self.run.train(stage)
-        self._exporter(FEW_STEPS)(average, self.visited)
+        write, rate = self._exporter(FEW_STEPS), self.options.rate / 4
+        stage = self._stage("student", student, student.transformer, self.options.batch, rate, loss, export=write)
+        write(self.run.train(stage), self.visited)
 
-    def _autoencoder_loss(self, pixels: Tensor, *, train_code: bool) -> Callable[[float, torch.Generator], Tensor]:
+    def _stage(
+        self, name: str, network: nn.Module, trained: nn.Module, batch: int, rate: float, loss: Loss, **more: Any
+    ) -> Stage:
+        images, seconds = self.images[name], self.seconds[name]
+        return Stage(name, network, trained, images, batch, rate, loss, seconds=seconds, **more)
+
+    def _autoencoder_loss(self, pixels: Tensor, *, train_code: bool) -> Loss:
         """Train on quarters of pictures, which hold more of what is hard, and on whole ones in the end."""
 
         def loss(done: float, generator: torch.Generator) -> Tensor:

@@ -102,6 +102,12 @@ class Brush:
         """Draw a thick smooth line through the points, with round ends and an outline."""
         self._track([self._at(x, y) for x, y in smooth(tuple(points), closed=False)], fill, width)
 
+    def stroke(self, points: Sequence[Point], fill: RGB, width: float) -> None:
+        """Draw a smooth line through the points without an outline: mouths, folds, strings."""
+        track = [self._at(x, y) for x, y in smooth(tuple(points), closed=False)]
+        thickness = max(1, round(width * self._unit))
+        self._draw.line(track, fill=self._look.tone(fill), width=thickness, joint=_joint(thickness))
+
     def _track(self, track: list[Point], fill: RGB, width: float, bent: bool = False) -> None:
         for grow, colour in self._layers(fill):
             radius = width * self._unit / 2 + grow

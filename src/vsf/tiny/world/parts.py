@@ -156,8 +156,9 @@ def candles(brush: Brush, places: Sequence[float], y: float, height: float) -> N
     for x in places:
         brush.box(x - 4.5, y, x + 4.5, y + height, CREAM, 1)
         brush.box(x - 4.5, y + height * 0.3, x + 4.5, y + height * 0.62, TEAL, 0)
-        brush.oval(x, y + height + 8, 5, 8, (255, 150, 30))
-        brush.oval(x, y + height + 6, 2.4, 4.2, (255, 240, 150))
+        foot = y + height + 1
+        brush.blob([(x, foot + 18), (x + 5, foot + 6), (x, foot), (x - 5, foot + 6)], (255, 150, 30))
+        brush.blob([(x, foot + 10), (x + 2, foot + 5), (x, foot + 2), (x - 2, foot + 5)], (255, 236, 130))
 
 
 def carrot(brush: Brush, x: float, y: float, length: float) -> None:

@@ -30,7 +30,7 @@ def cat(brush: Brush, show: Set[str], colour: RGB) -> None:
             brush.polygon([(side * 22, 76), (side * 22.5, 86), (side * 15, 80)], ROSE)
         brush.oval(0, 63, 30, 22, colour)
         brush.polygon([(-4, 58), (4, 58), (0, 54)], (230, 90, 110))
-        brush.curve([(-7, 50), (-3.5, 48), (0, 51.5), (3.5, 48), (7, 50)], INK, 0.8)
+        brush.stroke([(-8, 50), (-4, 48), (0, 53.5), (4, 48), (8, 50)], INK, 2)
     if "paws" in show:
         for x in (-12, 12):
             brush.oval(x, 5, 11, 7.5, WHITE)
@@ -58,7 +58,7 @@ def dog(brush: Brush, show: Set[str], colour: RGB) -> None:
         brush.blob([(-24, 62), (-22, 82), (0, 92), (22, 82), (24, 62), (14, 48), (0, 44), (-14, 48)], colour)
         brush.oval(0, 55, 15, 12, _light(colour))
         brush.oval(0, 60, 6.5, 4.6, INK)
-        brush.line([(0, 56), (0, 51)], INK, 0.8)
+        brush.stroke([(0, 57), (0, 49)], INK, 2)
         brush.blob([(-4.5, 49), (4.5, 49), (3.5, 41), (-3.5, 41)], (238, 96, 120))
     if "ears" in show:
         for side in (-1, 1):
@@ -157,7 +157,7 @@ def fish(brush: Brush, show: Set[str], colour: RGB) -> None:
         brush.blob([(-8, 24), (-12, 6), (8, 12), (8, 24)], blend(colour, (255, 220, 60), 0.6))
     if "body" in show:
         brush.blob([(-28, 42), (-14, 60), (12, 66), (34, 54), (42, 42), (34, 30), (12, 18), (-14, 24)], colour)
-        brush.curve([(30, 34), (35, 34), (39, 38)], INK, 1.2)
+        brush.stroke([(28, 35), (34, 34), (40, 38)], INK, 2.2)
     if "stripes" in show:
         for x, reach in ((-14, 13), (-1, 18), (12, 19)):
             brush.curve([(x, 42 + reach), (x + 4, 42), (x, 42 - reach)], WHITE, 4.5)
@@ -199,7 +199,7 @@ def snail(brush: Brush, show: Set[str], colour: RGB) -> None:
     if "body" in show:
         outline = [(-48, 3), (-30, 12), (10, 14), (24, 40), (38, 48), (47, 38), (42, 18), (32, 3), (0, 0)]
         brush.blob(outline, blend(TAN, CREAM, 0.4))
-        brush.curve([(37, 29), (41, 28), (44, 31)], INK, 1.2)
+        brush.stroke([(35, 29), (40, 27), (45, 31)], INK, 2.2)
     if "shell" in show:
         brush.oval(-8, 36, 29, 28, colour)
         swirl = [(-35, 30), (-26, 53), (-3, 57), (11, 40), (2, 23), (-15, 24), (-20, 38), (-9, 45), (-3, 37)]

@@ -119,7 +119,7 @@ def umbrella(brush: Brush, show: Set[str], colour: RGB) -> None:
         hem = [(31, 58), (16, 51), (0, 58), (-16, 51), (-31, 58)]
         brush.polygon([*dome, *hem], colour)
         for x in (-16, 16):
-            brush.curve([(x, 51), (x * 0.8, 74), (0, 92)], blend(colour, INK, 0.4), 0.8)
+            brush.stroke([(x, 51), (x * 0.8, 74), (0, 92)], blend(colour, INK, 0.5), 1.8)
     if "stripes" in show:
         for side in (-1, 1):
             brush.polygon([(side * 16, 52), (side * 31, 58), (side * 24, 78), (side * 3, 91)], WHITE)

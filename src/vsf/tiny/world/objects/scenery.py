@@ -126,7 +126,7 @@ def snowman(brush: Brush, show: Set[str], colour: RGB) -> None:
     if "body" in show:
         brush.oval(0, 22, 29, 23, colour)
         brush.oval(0, 59, 21, 20, colour)
-        brush.curve([(-8, 48), (0, 45), (8, 48)], INK, 1.2)
+        brush.stroke([(-9, 49), (0, 45), (9, 49)], INK, 2.4)
     if "buttons" in show:
         parts.buttons(brush, [(0, 28), (0, 14)], 4.5)
     if "scarf" in show:
