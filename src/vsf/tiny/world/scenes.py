@@ -16,8 +16,8 @@ from vsf.tiny.world.styles import DEFAULT_STYLE, STYLES
 ESSENTIAL, OPTIONAL = 0.88, 0.42  # how often a part is present
 LOOSE, COMPANY, PAIRS, TRIPLES = 0.1, 0.88, 0.34, 0.1
 """How many scenes show a part alone; companions beside those that have one; two things; three things."""
-USUAL_COLOUR = 0.55
-USUAL_STYLE = 0.75
+USUAL_COLOUR, USUAL_PLACE, USUAL_STYLE = 0.55, 0.45, 0.75
+"""How many things have their kind's own colour, stand where their kind is at home, and are drawn as usual."""
 _HELD_OUT_PER_CENT = 10
 
 RelationKind = Literal["left of", "behind", "on"]
@@ -110,7 +110,7 @@ def sample_scene(rng: random.Random, *, held_out: bool = False) -> Scene:
     )
     horizon = rng.uniform(0.63, 0.72)
     while True:
-        place = rng.choice(list(PLACES))
+        place = _sample_place(things[0].object, rng)
         things = tuple(replace(thing, colour=_sample_colour(thing.object, rng)) for thing in things)
         if held_out == any(has_held_out(thing.object, thing.colour, place) for thing in things):
             break
@@ -220,6 +220,11 @@ def _thing(name: str, rng: random.Random, x: float, size: float) -> Thing:
 def _sample_parts(essential: Sequence[str], optional: Sequence[str], rng: random.Random) -> frozenset[str]:
     chances = [*((part, ESSENTIAL) for part in essential), *((part, OPTIONAL) for part in optional)]
     return frozenset(part for part, chance in chances if rng.random() < chance)
+
+
+def _sample_place(name: str, rng: random.Random) -> str:
+    home = OBJECTS[name].home
+    return home if home and rng.random() < USUAL_PLACE else rng.choice(list(PLACES))
 
 
 def _sample_colour(name: str, rng: random.Random) -> str:
