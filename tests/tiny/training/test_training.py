@@ -1,6 +1,7 @@
 """Training runs end to end, goes on after a stop as if there had been none, and learns what it should."""
 
 import json
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,7 @@ from vsf.tiny.training.loop import Run, Stage, rate_share
 from vsf.tiny.training.optimizer import MuonAdamW, orthogonalised
 from vsf.tiny.training.samples import write_samples
 from vsf.tiny.training.tokens import Tokenizer
-from vsf.tiny.training.trainer import Training
+from vsf.tiny.training.trainer import STAGES, Training
 
 CPU = torch.device("cpu")
 
@@ -317,3 +318,20 @@ def test_tokens_keep_commas_and_cut_what_is_too_long():
     assert tokens[4] == tokenizer.ids[",</w>"]
     assert tokens[8:] == [tokenizer.end] * 24
     assert len(tokenizer("red " * 50)) == 32
+
+
+PAGE = (Path(__file__).parents[3] / "docs" / "how-to" / "train-tiny.md").read_text()
+
+
+def test_the_commands_of_the_how_to_are_ones_that_training_takes():
+    commands = re.findall(r"python -m vsf\.tiny\.training ([^`\n]*)", PAGE)
+    assert len(commands) == 4
+    for arguments in commands:
+        command.parser().parse_args(arguments.split())
+
+
+def test_the_how_to_has_the_images_of_every_stage():
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\| ([\d,]+) / ([\d,]+) \|", PAGE, re.MULTILINE)
+    assert tuple(name for name, *_ in rows) == STAGES
+    for column, device in ((1, "cpu"), (2, "cuda")):
+        assert ",".join(row[column].replace(",", "") for row in rows) == command.DEFAULT_IMAGES[device]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -63,22 +62,34 @@ class TrainingSet:
         self._chunk = CHUNK
         self.capacity = max(1, capacity // CHUNK) * CHUNK
         self.ready = 0
+        self._pool: ProcessPoolExecutor | None = None
+        self._jobs: dict[int, Future[None]] = {}
         self._encoder: Encoder | None = None
         self._shift, self._scale, self._code = 0.0, 1.0, ""
         self._latents = torch.empty(0)
         self._tokens = torch.empty(self.capacity, TELLINGS, len(VARIANTS), LENGTH, dtype=torch.int16, device=device)
 
+    def draw_ahead(self, count: int) -> None:
+        """Have the worker processes draw what is missing of this many images while something else goes on."""
+        if self._pool is None and self._workers:
+            self._pool = ProcessPoolExecutor(self._workers, mp_context=get_context("spawn"))
+        for index in self._missing(count):
+            if self._pool and index not in self._jobs:
+                self._jobs[index] = self._pool.submit(draw_chunk, self._folder, self._seed, self._chunk, index)
+
     def draw(self, count: int) -> None:
         """Make sure that this many images, or the capacity if that is less, are on disk."""
+        self.draw_ahead(count)
+        for index in self._missing(count):
+            if index in self._jobs:
+                self._jobs[index].result()
+            else:
+                draw_chunk(self._folder, self._seed, self._chunk, index)
+
+    def _missing(self, count: int) -> list[int]:
+        """Return the numbers of the chunks of the first images that are not on disk."""
         chunks = -(-min(count, self.capacity) // self._chunk)
-        missing = [index for index in range(chunks) if not self._path(index, "images").exists()]
-        job = partial(draw_chunk, self._folder, self._seed, self._chunk)
-        if self._workers and len(missing) > 1:
-            with ProcessPoolExecutor(self._workers, mp_context=get_context("spawn")) as pool:
-                list(pool.map(job, missing))
-        else:
-            for index in missing:
-                job(index)
+        return [index for index in range(chunks) if not self._path(index, "images").exists()]
 
     def images(self, count: int) -> UInt8[Tensor, "images 128 128 3"]:
         """Return the first images as bytes, on the device."""
@@ -121,7 +132,7 @@ class TrainingSet:
         path = self._path(index, f"latents-{self._code}")
         if not path.exists():
             images = torch.from_numpy(np.load(self._path(index, "images"))).to(self._device)
-            codes = [self._encoder(to_pixels(part)).float() for part in images.split(32)]
+            codes = [self._encoder(to_pixels(part)).float() for part in images.split(64)]
             latents = ((torch.cat(codes) - self._shift) * self._scale).half()
             write_array(path, latents.cpu().numpy())
         return torch.from_numpy(np.load(path))

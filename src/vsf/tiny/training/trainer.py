@@ -65,6 +65,7 @@ class Training:
 
     def train_autoencoder(self) -> None:
         """Train encoder and decoder from the exact principal code, then freeze the code."""
+        self.data.draw_ahead(self.options.first)
         pixels = self.data.images(self.options.pixel_images)
         write_principal_code(self.autoencoder.encoder, to_pixels(pixels[:1024]))
         loss = self._autoencoder_loss(pixels, train_code=True)
