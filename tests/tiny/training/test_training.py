@@ -15,10 +15,10 @@ from vsf.tiny.training import __main__ as command
 from vsf.tiny.training import data, evaluation, loop, losses
 from vsf.tiny.training.autoencoder import Autoencoder, to_pixels
 from vsf.tiny.training.data import TrainingSet, crops, draw_chunk
-from vsf.tiny.training.evaluation import round_trip_db, write_sheet
+from vsf.tiny.training.evaluation import hard_edges, round_trip_db, write_sheet
 from vsf.tiny.training.loop import Run, Stage, rate_share
 from vsf.tiny.training.optimizer import MuonAdamW, orthogonalised
-from vsf.tiny.training.samples import write_samples
+from vsf.tiny.training.samples import SETTINGS, write_samples
 from vsf.tiny.training.tokens import Tokenizer
 from vsf.tiny.training.trainer import STAGES, Training
 
@@ -120,7 +120,19 @@ def test_another_machine_goes_on_from_an_exported_folder(whole, tmp_path):
 def test_a_sheet_of_an_exported_folder(whole, capsys):
     write_samples(whole / "tiny-base")
     assert (whole / "tiny-base.png").stat().st_size > 10_000
-    assert len(capsys.readouterr().out.splitlines()) == 12
+    *captions, figures = capsys.readouterr().out.splitlines()
+    assert len(captions) == 12
+    measured = json.loads(figures)
+    assert measured["round_trip_db"] > 0
+    assert list(measured["hard_edges"]) == ["autoencoder", *(f"guidance {g}, {n} steps" for g, n in SETTINGS)]
+
+
+def test_hard_edges_are_steps_of_more_than_half_the_range():
+    pictures = torch.full((1, 3, 4, 4), -1.0)
+    pictures[0, 1, :, 2:] = 0.2  # one column of four steps of .6 of the range, of 24 pairs in all
+    assert hard_edges(pictures) == pytest.approx(4 / 24)
+    pictures[0, 1, :, 2:] = -0.1
+    assert hard_edges(pictures) == 0
 
 
 def test_chunks_are_the_same_for_every_run_and_differ_from_each_other(tmp_path):

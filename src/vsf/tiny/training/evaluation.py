@@ -32,7 +32,7 @@ def held_out_scenes() -> tuple[Scene, ...]:
 @torch.no_grad()
 def round_trip_db(autoencoder: Autoencoder, device: torch.device) -> dict[str, float]:
     """Return the peak signal-to-noise ratio of held-out renders in dB: of all pixels, and of those of things alone."""
-    images, on_things = _held_out_renders()
+    images, on_things = held_out_renders()
     again = [
         (autoencoder.decoder(autoencoder.encoder(part)) + 1) / 2 for part in to_pixels(images).to(device).split(16)
     ]
@@ -44,8 +44,14 @@ def round_trip_db(autoencoder: Autoencoder, device: torch.device) -> dict[str, f
     }
 
 
+def hard_edges(pictures: Pixels) -> float:
+    """Return the share of neighbouring pixels that differ by more than half of the range in some channel."""
+    steps = [pictures.diff(dim=dim).abs().amax(1) > 1 for dim in (-1, -2)]  # the range is 2, from -1 to 1
+    return torch.cat([step.flatten() for step in steps]).float().mean().item()
+
+
 @cache
-def _held_out_renders() -> tuple[UInt8[Tensor, "images 128 128 3"], Bool[Tensor, "images 128 128"]]:
+def held_out_renders() -> tuple[UInt8[Tensor, "images 128 128 3"], Bool[Tensor, "images 128 128"]]:
     """Return the held-out renders, and which of their pixels things or their shadows change."""
     scenes = held_out_scenes()
     whole = np.stack([np.asarray(render(scene)) for scene in scenes])
