@@ -1,0 +1,72 @@
+"""Train the embedded models: ``python -m vsf.tiny.training --out runs/tiny``.
+
+Stages, each with so many images to visit: autoencoder (encoder and decoder), teacher (exported as tiny-base), decoder
+(on, with the encoder as it is), guide (the teacher's guidance distilled into one call), student (exported as tiny: four
+and eight steps). Run again to go on where it stopped. Needs torch, numpy, Pillow, safetensors and jaxtyping.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+
+from vsf.tiny.training.samples import write_samples
+from vsf.tiny.training.trainer import STAGES, Training
+from vsf.tiny.training.transformer import Transformer, run_block
+
+DEFAULT_IMAGES = {
+    "cpu": "20000,3000000,60000,120000,160000",
+    "cuda": "400000,5000000,200000,400000,700000",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's options."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    cuda = device == "cuda"
+    made = argparse.ArgumentParser(prog="python -m vsf.tiny.training", description=__doc__.split("\n")[0])
+    add = made.add_argument
+    add("--out", type=Path, required=True, help="checkpoints, log and exported folders")
+    add("--data", type=Path, help="where renders are kept; by default in --out")
+    add("--start", type=Path, help="an exported tiny-base to go on from, autoencoder and all")
+    add("--images", default=DEFAULT_IMAGES[device], help=f"images to visit in {', '.join(STAGES)}")
+    add("--seconds", default="0,0,0,0,0", help="end a stage after so long even if images are left; 0 is no limit")
+    add("--capacity", type=int, default=200_000 if cuda else 60_000, help="images in the training set")
+    add("--first", type=int, default=200_000 if cuda else 4096, help="images that are there when training starts")
+    add("--visits", type=int, default=4, help="visits to an image, on average, before the next is drawn")
+    add("--pixel-images", type=int, default=50_000 if cuda else 4096, help="images the autoencoder is trained on")
+    add("--depth", type=int, default=4 if cuda else 3, help="blocks; the width is 64 times this")
+    add("--batch", type=int, default=512 if cuda else 64)
+    add("--pixel-batch", type=int, default=64 if cuda else 4, help="whole pictures of one step of the autoencoder")
+    add("--rate", type=float, default=3e-3, help="peak learning rate of the teacher")
+    add("--encoder", choices=("residual", "linear"), default="residual" if cuda else "linear")
+    add("--pushes", default="2.5,2,1.5", help="guidance distilled: from the empty caption, no parts, all parts")
+    add("--substeps", type=int, default=4, help="steps of the guide within one of the student")
+    add("--workers", type=int, default=(os.cpu_count() or 2) * 3 // 4 if cuda else 0, help="processes that draw")
+    add("--threads", type=int, default=1, help="of one process on the CPU")
+    add("--device", default=device)
+    add("--compile", action="store_true", help="compile one block, which all of its shape share")
+    add("--save-seconds", type=float, default=60, help="between checkpoints")
+    add("--seed", type=int, default=0)
+    add("--sheet", type=Path, help="train nothing: draw a sheet with this exported folder, beside it")
+    return made
+
+
+def main() -> None:
+    """Train, or draw a sheet."""
+    options = parser().parse_args()
+    torch.set_num_threads(options.threads)
+    torch.set_float32_matmul_precision("high")
+    if options.sheet:
+        write_samples(options.sheet)
+        return
+    if options.compile:
+        Transformer.run_block = staticmethod(torch.compile(run_block, dynamic=False))
+    Training(options).all()
+
+
+if __name__ == "__main__":
+    main()

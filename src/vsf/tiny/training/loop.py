@@ -1,0 +1,171 @@
+"""The loop that all stages share: schedule, moving average, checkpoints, log."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vsf.tiny.training.optimizer import MuonAdamW
+
+WARM_UP = 100
+"""Steps until the learning rate is at its peak."""
+DECAY = 0.4
+"""Share of a stage, at its end, in which the rate falls to nothing."""
+AVERAGING = 0.999
+LOG_SECONDS = 20
+
+
+@dataclass
+class Stage:
+    """One network and how long to train it.
+
+    Attributes:
+        name: Of its checkpoint and in the log.
+        network: What is averaged and saved.
+        trained: The part of it that learns.
+        images: How many images it visits in all; 0 passes the stage over.
+        batch: Images of one step.
+        rate: Peak learning rate.
+        loss: Takes the share of the stage that is done, and a generator that is the same whenever this step is taken.
+        slow: Parameters whose names begin with this learn at a quarter of the rate.
+        export: Called with the moving average whenever a checkpoint is written.
+        seconds: End after so long even if images are left, with the rate at nothing all the same; 0 is no limit.
+    """
+
+    name: str
+    network: nn.Module
+    trained: nn.Module
+    images: int
+    batch: int
+    rate: float
+    loss: Callable[[float, torch.Generator], Tensor]
+    slow: str = ""
+    export: Callable[[nn.Module, int], None] | None = None
+    seconds: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        return -(-self.images // self.batch)
+
+
+class Run:
+    """A folder with a log and checkpoints; a run that was stopped goes on from them as if it had not been."""
+
+    def __init__(self, folder: Path, device: torch.device, seed: int, save_seconds: float) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.device, self._seed, self._save_seconds = folder, device, seed, save_seconds
+
+    def cast(self) -> AbstractContextManager[Any]:
+        """Return the context that networks run in: bfloat16 on a GPU."""
+        return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
+
+    def log(self, **entry: Any) -> None:
+        """Print a line and add it to the log."""
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), **entry})
+        print(line, flush=True)
+        with (self.folder / "log.jsonl").open("a") as log:
+            log.write(line + "\n")
+
+    def train(self, stage: Stage, images_before: int = 0) -> nn.Module:
+        """Run a stage to its end, from its checkpoint if there is one.
+
+        Args:
+            stage: What to train.
+            images_before: Images that the network had visited before, in another run whose export it began from.
+
+        Returns:
+            The moving average of the network's weights.
+        """
+        average = copy.deepcopy(stage.network).requires_grad_(False)
+        if not stage.images:
+            return average
+        optimizer = MuonAdamW(list(stage.trained.named_parameters()), stage.rate, stage.slow)
+        step, spent = self._resume(stage, average, optimizer, images_before // stage.batch)
+        generator = torch.Generator(self.device)
+        saved = reported = time.monotonic()
+        began = saved - spent
+        since, total = 0, torch.zeros((), device=self.device)
+        while (done := _share_done(stage, step, time.monotonic() - began)) < 1:
+            generator.manual_seed(_seed(self._seed, stage.name, step))
+            with self.cast():
+                loss = stage.loss(done, generator)
+            loss.backward()
+            nn.utils.clip_grad_norm_(stage.trained.parameters(), 1.0)
+            optimizer.step(rate_share(step, done))
+            optimizer.zero_grad()
+            _follow(average, stage.network, min(AVERAGING, (1 + step) / (10 + step)))
+            step, since, total = step + 1, since + 1, total + loss.detach()
+            finished = _share_done(stage, step, time.monotonic() - began) >= 1
+            if (seconds := time.monotonic() - reported) > LOG_SECONDS or finished:
+                speed = round(stage.batch * since / max(seconds, 1e-9), 1)
+                self.log(
+                    stage=stage.name,
+                    images=step * stage.batch,
+                    of=stage.images,
+                    loss=round(total.item() / since, 5),
+                    images_per_s=speed,
+                )
+                reported, since, total = time.monotonic(), 0, torch.zeros((), device=self.device)
+            if time.monotonic() - saved > self._save_seconds or finished:
+                self._save(stage, average, optimizer, step, time.monotonic() - began)
+                saved = time.monotonic()
+        return average
+
+    def _resume(self, stage: Stage, average: nn.Module, optimizer: MuonAdamW, first: int) -> tuple[int, float]:
+        """Return the step to go on from and the seconds spent before it."""
+        path = self.folder / f"{stage.name}.pt"
+        if not path.exists():
+            return first, 0.0
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        stage.network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        self.log(stage=stage.name, resumed_at_step=state["step"])
+        return int(state["step"]), float(state["seconds"])
+
+    def _save(self, stage: Stage, average: nn.Module, optimizer: MuonAdamW, step: int, seconds: float) -> None:
+        state = {
+            "step": step,
+            "seconds": seconds,
+            "network": stage.network.state_dict(),
+            "average": average.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
+        part = self.folder / f"{stage.name}.part"
+        torch.save(state, part)
+        part.replace(self.folder / f"{stage.name}.pt")
+        if stage.export:
+            stage.export(average, step * stage.batch)
+
+
+def rate_share(step: int, done: float) -> float:
+    """Return the learning rate as a share of its peak: linear warm-up, constant, linear decay at the stage's end."""
+    return min(1.0, (step + 1) / WARM_UP) * min(1.0, (1 - done) / DECAY)
+
+
+def _share_done(stage: Stage, step: int, seconds: float) -> float:
+    """Return how much of a stage is done, by images or by the clock, whichever ends it sooner."""
+    share = step / stage.steps
+    return max(share, seconds / stage.seconds) if stage.seconds else share
+
+
+def _seed(seed: int, stage: str, step: int) -> int:
+    """Return a seed of its own for every step, so that a resumed run draws what the uninterrupted one would."""
+    digest = hashlib.blake2b(f"{seed}/{stage}/{step}".encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "big")
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, network: nn.Module, keep: float) -> None:
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - keep)

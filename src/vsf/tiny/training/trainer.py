@@ -1,0 +1,174 @@
+"""The networks in the making, and what each stage does to them."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vsf.tiny.training import export, losses
+from vsf.tiny.training.autoencoder import Autoencoder, to_pixels, write_principal_code
+from vsf.tiny.training.data import TrainingSet, crops
+from vsf.tiny.training.denoiser import Denoiser
+from vsf.tiny.training.evaluation import round_trip_db
+from vsf.tiny.training.loop import Run, Stage
+from vsf.tiny.training.tokens import Tokenizer
+from vsf.tiny.world.renderer import SIZE
+
+STAGES = ("autoencoder", "teacher", "decoder", "guide", "student")
+BASE, FEW_STEPS = "tiny-base", "tiny"
+Loss = Callable[[float, torch.Generator], Tensor]
+
+
+class Training:
+    """One training run: the networks in the making, and what each stage does to them."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        torch.manual_seed(options.seed)  # initial weights, which a resumed run has to draw again
+        self.options = options
+        self.device = torch.device(options.device)
+        self.run = Run(options.out, self.device, options.seed, options.save_seconds)
+        capacity, workers = options.capacity, options.workers
+        self.data = TrainingSet(options.data or options.out / "data", options.seed, capacity, workers, self.device)
+        tokenizer = Tokenizer()
+        self.empty = torch.tensor(tokenizer(""), device=self.device)
+        encoder_blocks = (0, 3, 3, 0) if options.encoder == "residual" else (0, 0, 0, 0)
+        self.autoencoder = Autoencoder(encoder_blocks).to(self.device)
+        self.teacher = Denoiser(options.depth, tokenizer).to(self.device)
+        self.code = export.Code(0.0, 1.0)
+        self.visited = 0
+        if options.start:
+            self.code, progress = export.load(options.start, self.teacher, self.autoencoder)
+            self.visited = progress["teacher"]
+        images = (int(count) for count in options.images.split(","))
+        self.images = dict(zip(STAGES, images, strict=True))
+        seconds = (float(limit) for limit in options.seconds.split(","))
+        self.seconds = dict(zip(STAGES, seconds, strict=True))
+
+    def all(self) -> None:
+        """Run every stage."""
+        sizes = {"denoiser": _size(self.teacher), "autoencoder": _size(self.autoencoder)}
+        self.run.log(**sizes, **{name: _plain(value) for name, value in vars(self.options).items()})
+        if not self.options.start:
+            self.train_autoencoder()
+        self.data.encode_with(self.autoencoder.encoder, self.code.shift, self.code.scale)
+        self.train_teacher()
+        self.train_decoder()
+        if self.images["student"]:
+            self.train_student(self.train_guide())
+        self.run.log(done=True)
+
+    def train_autoencoder(self) -> None:
+        """Train encoder and decoder from the exact principal code, then freeze the code."""
+        self.data.draw_ahead(self.options.first)
+        pixels = self.data.images(self.options.pixel_images)
+        write_principal_code(self.autoencoder.encoder, to_pixels(pixels[:1024]))
+        loss = self._autoencoder_loss(pixels, train_code=True)
+        batch = self.options.pixel_batch
+        stage = self._stage("autoencoder", self.autoencoder, self.autoencoder, batch, 2e-3, loss, slow="encoder.")
+        average = self.run.train(stage)
+        self.autoencoder.load_state_dict(average.state_dict())
+        with torch.no_grad():
+            codes = torch.cat([self.autoencoder.encoder(to_pixels(part)) for part in pixels[:1024].split(64)])
+        self.code = export.Code(codes.mean().item(), 1 / codes.std().item())
+        self._report_round_trip()
+
+    def train_teacher(self) -> None:
+        """Train transformer and text encoders together by flow matching."""
+        batch = self.options.batch
+
+        def loss(done: float, generator: torch.Generator) -> Tensor:
+            self._grow(done)
+            latents, texts = self.data.batch(batch, generator)
+            return losses.flow_matching_loss(self.teacher, latents, texts[:, 0], self.empty, generator)
+
+        write = self._exporter(BASE)
+        stage = self._stage("teacher", self.teacher, self.teacher, batch, self.options.rate, loss, export=write)
+        average = self.run.train(stage, self.visited)
+        self._grow(1.0)  # a resumed run that finds this stage done holds the same images as one that did it
+        self.visited = max(self.visited, self.images["teacher"])
+        self.teacher.load_state_dict(average.state_dict())
+
+    def _grow(self, done: float) -> None:
+        """Add images as visits go on, so that each is seen about so many times before the next one comes."""
+        visits = round(done * self.images["teacher"])
+        self.data.grow(self.options.first + visits // self.options.visits)
+
+    def train_decoder(self) -> None:
+        """Train the decoder on; the encoder stays, and with it all that was learnt about its latents."""
+        pixels = self.data.images(self.options.pixel_images) if self.images["decoder"] else torch.empty(0)
+        loss = self._autoencoder_loss(pixels, train_code=False)
+        batch = self.options.pixel_batch
+        stage = self._stage("decoder", self.autoencoder, self.autoencoder.decoder, batch, 1e-3, loss)
+        average = self.run.train(stage)
+        self.autoencoder.load_state_dict(average.state_dict())
+        self._report_round_trip()
+        self._exporter(BASE)(self.teacher, self.visited)
+
+    def train_guide(self) -> Denoiser:
+        """Distil the pushed teacher into one call; the text encoders stay the teacher's from here on."""
+        push = losses.Push(*(float(scale) for scale in self.options.pushes.split(",")))
+        teacher = copy.deepcopy(self.teacher).requires_grad_(False)
+        guide = copy.deepcopy(self.teacher)
+        guide.encoders.requires_grad_(False)
+
+        def loss(_: float, generator: torch.Generator) -> Tensor:
+            latents, texts = self.data.batch(self.options.batch, generator)
+            return losses.guide_loss(guide, teacher, latents, texts, self.empty, push, generator)
+
+        stage = self._stage("guide", guide, guide.transformer, self.options.batch, self.options.rate / 4, loss)
+        guide.load_state_dict(self.run.train(stage).state_dict())
+        return guide.requires_grad_(False)
+
+    def train_student(self, guide: Denoiser) -> None:
+        """Distil many steps of the guide into few."""
+        student = copy.deepcopy(guide)
+        student.transformer.requires_grad_(True)
+
+        def loss(_: float, generator: torch.Generator) -> Tensor:
+            latents, texts = self.data.batch(self.options.batch, generator)
+            return losses.student_loss(student, guide, latents, texts[:, 0], self.options.substeps, generator)
+
+        write, rate = self._exporter(FEW_STEPS), self.options.rate / 4
+        stage = self._stage("student", student, student.transformer, self.options.batch, rate, loss, export=write)
+        write(self.run.train(stage), self.visited)
+
+    def _stage(
+        self, name: str, network: nn.Module, trained: nn.Module, batch: int, rate: float, loss: Loss, **more: Any
+    ) -> Stage:
+        images, seconds = self.images[name], self.seconds[name]
+        return Stage(name, network, trained, images, batch, rate, loss, seconds=seconds, **more)
+
+    def _autoencoder_loss(self, pixels: Tensor, *, train_code: bool) -> Loss:
+        """Train on quarters of pictures, which hold more of what is hard, and on whole ones in the end."""
+
+        def loss(done: float, generator: torch.Generator) -> Tensor:
+            cut = 2 if done < 0.7 else 1
+            squares = crops(pixels, self.options.pixel_batch * cut**2, SIZE // cut, generator)
+            return losses.autoencoder_loss(self.autoencoder, squares, generator, train_code=train_code)
+
+        return loss
+
+    def _exporter(self, name: str) -> Callable[[nn.Module, int], None]:
+        def write(average: nn.Module, images: int) -> None:
+            assert isinstance(average, Denoiser)
+            progress = {"teacher": images if name == BASE else self.visited}
+            export.save(self.options.out / name, average, self.autoencoder, self.code, progress)
+
+        return write
+
+    def _report_round_trip(self) -> None:
+        self.run.log(**round_trip_db(self.autoencoder, self.device))
+
+
+def _size(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,1 @@
+"""The synthetic world that the embedded models learn: objects with removable parts, in places, told in plain words."""
