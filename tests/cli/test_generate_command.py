@@ -122,14 +122,15 @@ def test_a_config_file_speaks_where_flags_are_silent(vsf, folder, tmp_path):
 
 
 def test_finished_pictures_stay_when_the_run_is_interrupted(draw, monkeypatch, tmp_path):
-    whole = command.draw
+    home = sys.modules["vsf.generate"]
+    whole = home.draw
 
     def interrupted(*arguments):
         drawing = whole(*arguments)
         yield next(drawing)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "draw", interrupted)
+    monkeypatch.setattr(home, "draw", interrupted)
     code, out, err = draw("--count", 3, "--out", "a.png")
     assert (code, out) == (130, "a-0001.png  (seed 0)\n")
     assert "Traceback" not in err
@@ -153,7 +154,7 @@ BAD = {
     "missing lora": (["--lora", "none.safetensors"], 'no LoRA file "none.safetensors"'),
     "bad lora": (["--lora", "a.safetensors:strong"], "FILE or FILE:WEIGHT"),
     "pickled lora": (["--lora", "a.ckpt:1"], "has to be a .safetensors file"),
-    "unknown dtype": (["--dtype", "fp16"], "dtype has to be one of auto, float32"),
+    "unknown dtype": (["--dtype", "fp8"], "dtype has to be one of auto, float32, float16, bfloat16, fp32, fp16, bf16"),
     "unknown device": (["--device", "abacus"], 'device has to be cpu, cuda, cuda:N, mps or auto, got "abacus"'),
     "device without data": (["--device", "meta"], 'mps or auto, got "meta"'),
     "strength of nothing": (["--strength", 0.5], "give the picture with --image"),
@@ -192,7 +193,8 @@ def test_an_empty_prompt_is_refused(vsf, words, message):
 def test_a_picture_of_somebody_else_cannot_be_repeated(vsf, tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "foreign.png")
     code, _, err = vsf("generate", "--like", "foreign.png")
-    assert (code, err) == (2, 'error: "foreign.png" was not made by vsf: it carries no "vsf" metadata to repeat.\n')
+    assert code == 2
+    assert err.startswith('error: "foreign.png" was not made by vsf: it carries no "vsf" metadata to repeat, nor ')
 
 
 @pytest.mark.parametrize(
@@ -221,6 +223,7 @@ def test_a_model_folder_has_to_be_one_and_of_a_family(draw, tmp_path):
     assert code == 2
     assert "has no model_index.json" in err
     (tmp_path / "model_index.json").write_text('{"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"]}')
+    (tmp_path / "unet").mkdir()
     code, _, err = draw("--model", tmp_path)
     assert code == 2
     assert "no family recognises DDPMPipeline. Supported: sd3" in err
@@ -236,7 +239,7 @@ def test_unwritable_output_is_found_before_anything_is_loaded(draw, monkeypatch)
 def test_a_negative_that_the_method_leaves_aside_is_said_to_be(draw):
     code, _, err = draw("--negative", "wheels", "--method", "none", "--out", "a.png")
     assert code == 0
-    assert "leaves the negative prompt aside" in err
+    assert "ignores the negative prompt" in err
 
 
 def test_words_the_embedded_model_never_learned_are_said_to_be_unknown(vsf):
