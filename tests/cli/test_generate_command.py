@@ -1,6 +1,7 @@
 """`vsf generate`, run as a user runs it: pictures, their metadata, and one clear line for what cannot be done."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -332,3 +333,25 @@ def test_from_command_to_file_takes_at_most_twenty_seconds(tmp_path):
     subprocess.run([sys.executable, "-m", "vsf", *words], check=True)
     assert time.monotonic() - began <= 20
     assert file.is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_twenty_commands_at_once_leave_every_picture(tmp_path):
+    words = [sys.executable, "-m", "vsf", "generate", "a red car on snow", "--steps", "2", "--count", "5", "--json"]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1"}
+    runs = [
+        subprocess.Popen(
+            [*words, "--seed", str(100 * run), "--out", "out"], cwd=tmp_path, stdout=subprocess.PIPE, env=settings
+        )
+        for run in range(20)
+    ]
+    told = [entry for run in runs for entry in json.loads(run.communicate(timeout=1200)[0])]
+    files = sorted(tmp_path.glob("out/*.png"))
+    assert [run.returncode for run in runs] == [0] * 20
+    assert sorted(entry["file"] for entry in told) == [f"out/{file.name}" for file in files]
+    assert {entry["file"]: entry["seed"] for entry in told} == {
+        f"out/{file.name}": provenance.read(file)["seed"] for file in files
+    }
+    assert len({entry["seed"] for entry in told}) == len(files) == 100
+    assert len(list((tmp_path / "out").iterdir())) == 100

@@ -101,9 +101,13 @@ def test_a_link_that_leads_nowhere_is_no_free_name(tmp_path):
 
 
 def test_reservations_are_given_up_after_an_error(tmp_path):
-    with pytest.raises(RuntimeError), reserved_names(tmp_path, "car", 3, ".png"):
-        assert len(list(tmp_path.iterdir())) == 3
-        raise RuntimeError
+    def failing():
+        with reserved_names(tmp_path, "car", 3, ".png"):
+            assert len(list(tmp_path.iterdir())) == 3
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        failing()
     assert os.listdir(tmp_path) == []
 
 

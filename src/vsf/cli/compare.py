@@ -128,7 +128,10 @@ def _request(fields: dict[str, Any], setting: dict[str, Any]) -> Request:
     if setting["method"] != "cfg" and (setting["method"] != "none" or base.guidance_scale <= 1):
         return replace(base, **setting)
     assert base.context is not None
-    whole = {base.context.replace("{}", text): weight for text, weight in base.wanted.negatives.items()}
+    negatives = base.wanted.negatives
+    whole: str | dict[str, float] = base.context.replace("{}", ", ".join(negatives)) if negatives else ""
+    if any(weight != 1 for weight in negatives.values()):  # they are refused where they are not known, by name
+        whole = {base.context.replace("{}", text): weight for text, weight in negatives.items()}
     prompt = replace(base.wanted, negatives={})
     return replace(base, **setting, prompt=prompt, negative=whole, within="")
 

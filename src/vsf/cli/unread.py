@@ -23,12 +23,15 @@ def notes(request: Request, model: Model) -> list[str]:
     if unknown:
         told.append(f"the model {request.model} does not know: {', '.join(map(_short, unknown))}.")
     for text in texts:
+        parts: dict[tuple[int, str], list[str]] = {}
+        for part, limit, rest in _cut_off(model.pipe, text):
+            parts.setdefault((limit, rest), []).append(part)
         told += [
-            f'"{_short(text)}" is too long for the {part} of the model, which reads {limit} tokens: '
-            f'it does not see "{_short(rest)}".'
-            for part, limit, rest in _cut_off(model.pipe, text)
+            f'"{_short(text)}" is too long: {" and ".join(names)} of the model reads {limit} tokens, '
+            f'and does not see "{_short(rest)}".'
+            for (limit, rest), names in parts.items()
         ]
-    return list(dict.fromkeys(told))
+    return told
 
 
 def _unknown_words(name: str, pipe: Any, text: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -85,20 +86,44 @@ def _open(name: str, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
         return _from_folder(folder, dtype), {"model": source.name, "revision": folder.name}
     if source.kind == "checkpoint":
         return _from_file(source.path, dtype), {"weights": hash_file(source.path)}
-    origin = {"model": name} if source.kind == "embedded" else {}
-    return _from_folder(source.path, dtype), {**origin, "weights": hash_folder(source.path)}
+    weights = {"weights": hash_folder(source.path)}
+    if source.kind == "embedded":
+        return _from_folder(source.path, dtype, _clip_encoders(source.path, dtype)), {"model": name, **weights}
+    return _from_folder(source.path, dtype), weights
 
 
-def _from_folder(folder: Path, dtype: torch.dtype) -> Any:
+def _clip_encoders(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """Read the text encoders of an embedded model, {} where this transformers names their weights otherwise.
+
+    `from_pretrained` first compiles the rules by which it renames the weights of every model there is, which takes
+    longer than all the rest of loading an embedded model, whose weights have no need of them.
+    """
+    from safetensors.torch import load_file
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    encoders = {}
+    for part in ("text_encoder", "text_encoder_2"):
+        encoder = CLIPTextModelWithProjection(CLIPTextConfig.from_pretrained(folder / part))
+        tensors = load_file(folder / part / "model.safetensors")
+        if tensors.keys() != encoder.state_dict().keys():
+            return {}
+        encoder.load_state_dict(tensors)
+        encoders[part] = encoder.to(dtype).eval()
+    return encoders
+
+
+def _from_folder(folder: Path, dtype: torch.dtype, parts_at_hand: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """Load a diffusers folder, but for the parts that are at hand already."""
     from diffusers import DiffusionPipeline
 
     parts = read_index(folder)
     _check_family(parts)
     check_complete(folder, parts)
     left_out = {name: None for name, part in parts.items() if part == [None, None]}  # diffusers wants to be told again
+    given = {**left_out, **parts_at_hand}
     try:
         return DiffusionPipeline.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True, **left_out
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True, **given
         )
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise RequestError(f'cannot load the model in "{folder}": {_first_line(error)}') from error
