@@ -89,7 +89,7 @@ def draw_sheet(
     wanted = _base(columns).wanted
     for note in dict.fromkeys(note for column in columns for note in unread.notes(column.request, model)):
         console.note(note)
-    with console.steps(len(columns) * len(seeds), quiet=quiet) as progress:
+    with unread.told(), console.steps(len(columns) * len(seeds), quiet=quiet) as progress:
         for column in columns:
             for seed in seeds:
                 request = replace(column.request, seed=seed, count=1)

@@ -123,7 +123,7 @@ def _draw_and_save(
     done: list[dict[str, Any]] = []
     names = iter(files)
     try:
-        with console.steps(len(files), quiet=quiet) as progress:
+        with unread.told(), console.steps(len(files), quiet=quiet) as progress:
             for request in requests:
                 for note in unread.notes(request, model):
                     console.note(note)
