@@ -11,7 +11,7 @@ import pytest
 import fake_endpoint as fake
 from vsf.bench.folder import manifest
 from vsf.bench.rows import rows, scored, verdicts
-from vsf.cli import bench_inputs
+from vsf.cli import method_grammar
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-very-secret-0123456789"
@@ -360,8 +360,8 @@ def test_bad_input_is_one_line_and_exit_code_2_and_leaves_no_folder(vsf, words, 
 
 
 def test_a_comma_parts_methods_and_knobs_alike():
-    assert bench_inputs.split("none,vsf:scale=2,offset=.5,nag++") == ["none", "vsf:scale=2,offset=.5", "nag++"]
-    assert bench_inputs.split("vsf:scale=2:offset=.5 , nag") == ["vsf:scale=2:offset=.5", "nag"]
+    assert method_grammar.split("none,vsf:scale=2,offset=.5,nag++") == ["none", "vsf:scale=2,offset=.5", "nag++"]
+    assert method_grammar.split("vsf:scale=2:offset=.5 , nag") == ["vsf:scale=2:offset=.5", "nag"]
 
 
 @pytest.mark.parametrize("command", ["run", "judge", "sweep", "report", "new-suite"])

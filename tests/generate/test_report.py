@@ -9,6 +9,7 @@ from PIL import Image
 import tiny_pipelines as tiny
 from vsf.errors import RequestError
 from vsf.generate import Request, generate, provenance, report
+from vsf.generate.files import report_files
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_every_negative_has_its_figures_and_its_picture(drawn, tmp_path):
     assert [len(row) for row in document["change"]] == [layers] * 2
     assert all(0 < own["mean_mass"] < 1 and own["seen"] for own in document["negatives"])
     assert document["summary"] == str(result.report)
-    assert report.files(tmp_path / "car.png", 2)[0].name == "car.report.json"
+    assert report_files(tmp_path / "car.png", 2)[0].name == "car.report.json"
 
 
 def test_the_mean_is_that_of_the_figures(drawn):

@@ -20,7 +20,7 @@ from vsf.bench.ablations import given
 from vsf.bench.plan import Setting
 from vsf.context import belonging
 from vsf.errors import RequestError, VsfError
-from vsf.generate import Model, Request, load, models, provenance
+from vsf.generate import Model, Request, load, models, provenance, sources
 from vsf.patch import guide
 from vsf.tiny.fold import fold
 
@@ -197,7 +197,7 @@ def identify(model: str) -> tuple[str, str]:
             return model, models.hash_folder(path)
         if path.is_file():
             return model, models.hash_file(path)
-        if hub := models.HUB_ID.fullmatch(model):
+        if hub := sources.HUB_ID.fullmatch(model):
             commit = _commit(hub["id"], hub["revision"])
             return f"{hub['id']}@{commit}", commit
     return model, models.hash_folder(tiny.folder(model))

@@ -22,7 +22,9 @@ COMMANDS = {
     "generate": Command("vsf.cli.generate", "Draw images, guided away from a negative prompt."),
     "compare": Command("vsf.cli.compare", "Draw the same scene with several methods, on one labelled sheet."),
     "bench": Command("vsf.cli.bench", "Compare methods on suites of prompts: draw, judge, search, report."),
-    "list": Command("vsf.cli.catalogue", "List the methods, presets, model families or embedded models."),
+    "list": Command(
+        "vsf.cli.catalogue", "List the methods, presets, model families, embedded models, suites or judges."
+    ),
     "doctor": Command(
         "vsf.cli.doctor",
         "Say what is installed, and whether guidance is exact here, or a model can be guided; exit 1 if it is not.",
@@ -61,7 +63,7 @@ def _show_version(asked: bool) -> None:
 app = typer.Typer(
     cls=_OnDemand,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )

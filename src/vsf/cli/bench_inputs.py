@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vsf import tiny
-from vsf.cli import inputs
+from vsf.cli import inputs, method_grammar
 from vsf.errors import RequestError
 from vsf.families import presets
-from vsf.generate.request import DEVICE, DTYPES
+from vsf.generate.request import DEVICE, full_dtype
 
 if TYPE_CHECKING:
     from vsf.bench.generation import Conditions
@@ -100,28 +100,25 @@ class Given:
         written = self["methods"]
         if Path(written).suffix in (".toml", ".json"):
             return plan.read(Path(written), {"steps": self["steps"]})
-        entries = [{"label": spec, "steps": self["steps"], **self._method(spec)} for spec in split(written)]
+        entries = [
+            {"label": spec, "steps": self["steps"], **self._method(spec)} for spec in method_grammar.split(written)
+        ]
         return plan.plan_of(entries, "--methods")
 
     def _method(self, spec: str) -> dict[str, Any]:
         """The method and knobs of one spec; presets are looked up under the name of the model."""
-        from vsf.bench import plan
-
-        name, colon, knobs = spec.partition(":")
-        method, published = plan.preset(name)
-        fields = inputs.parse_method(f"{method}{colon}{knobs.replace(',', ':')}")
-        if "preset" in fields:
-            found = presets.find(self["model"], method, fields["preset"])
-            published = dict(found.knobs)
-        return {"method": method, "knobs": {**published, **fields["knobs"]}}
+        fields = method_grammar.parse(spec)
+        preset = fields.pop("preset", None)
+        published = dict(presets.find(self["model"], fields["method"], preset).knobs) if preset else {}
+        return {"method": fields["method"], "knobs": {**published, **fields["knobs"]}}
 
     def conditions(self, folder: Path) -> Conditions:
         """What all rows of a folder share; batch and threads are those of its earlier runs unless they are given."""
         from vsf.bench.folder import manifest
         from vsf.bench.generation import Conditions
 
-        if self["dtype"] not in DTYPES or not DEVICE.fullmatch(self["device"]):
-            raise RequestError(f"--dtype is one of {', '.join(DTYPES)}, and --device cpu, cuda, cuda:N, mps or auto.")
+        if not DEVICE.fullmatch(self["device"]):
+            raise RequestError(f'--device is cpu, cuda, cuda:N, mps or auto, got "{self["device"]}".')
         there = manifest(folder)
         earlier = there.conditions if there else None
         share = max(1, torch.get_num_threads() // (self["workers"] or 1))
@@ -129,7 +126,7 @@ class Given:
             model=self["model"],
             size=inputs.parse_size(self["size"]) if self["size"] else None,
             frames=self["frames"],
-            dtype=self["dtype"],
+            dtype=full_dtype(self["dtype"]),
             device=self["device"],
             batch=self["batch"] or (earlier.batch if earlier else 32 if self["model"] in tiny.MODELS else 1),
             threads=self["threads"] or (earlier.threads if earlier else share),
@@ -203,17 +200,6 @@ class Given:
         from vsf.engines import InProcess, Processes
 
         return InProcess() if workers == 1 else Processes(workers)
-
-
-def split(written: str) -> list[str]:
-    """`none,vsf:scale=2,offset=.5` as its settings; a knob without a method belongs to the setting before it."""
-    specs: list[str] = []
-    for piece in (part.strip() for part in written.split(",")):
-        if specs and "=" in piece.partition(":")[0]:
-            specs[-1] += f",{piece}"
-        else:
-            specs.append(piece)
-    return specs
 
 
 def _numbers(name: str, written: str) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""`vsf list`: the methods, their presets, the model families and embedded models there are."""
+"""`vsf list`: the methods, their presets, the model families, embedded models, suites and judges there are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from rich.text import Text
 
 from vsf import guidance, tiny
 from vsf.cli import console
-from vsf.cli.options import JSON, MARKDOWN, allowed, spelled, takes
+from vsf.cli.options import JSON, MARKDOWN, allowed, flag, spelled, takes
+from vsf.errors import RequestError
 from vsf.families import FAMILIES
 from vsf.families.presets import PRESETS
 from vsf.families.support import SINCE, entrance, pipelines, weights
@@ -61,8 +62,32 @@ def _presets() -> list[dict[str, str]]:
     ]
 
 
+def _suites() -> list[dict[str, str]]:
+    from vsf.bench import suites
+
+    loaded = {name: suites.load(name) for name in suites.names()}
+    return [
+        {"suite": name, "pairs": str(len(pairs)), "the first": f"{pairs[0].prompt}, without {pairs[0].negative}"}
+        for name, pairs in loaded.items()
+    ]
+
+
+def _judges() -> list[dict[str, str]]:
+    from vsf.judges.registry import JUDGES
+
+    return [{"judge": name, "what it is": _summary(make)} for name, make in JUDGES.items()]
+
+
 KINDS: Registry[Callable[[], list[dict[str, str]]]] = Registry(
-    "list", {"methods": _methods, "families": _families, "models": _models, "presets": _presets}
+    "list",
+    {
+        "methods": _methods,
+        "families": _families,
+        "models": _models,
+        "presets": _presets,
+        "suites": _suites,
+        "judges": _judges,
+    },
 )
 BRIEF = {"families": ("family", "what it is", "negatives enter")}
 """What a terminal has room for; the rest is for --json and --markdown."""
@@ -71,10 +96,15 @@ WHAT = Parameter(
 )
 
 
-@takes([WHAT, JSON, MARKDOWN])
+FAMILY = flag("family", str, "With presets: only those of this family, or embedded model.")
+
+
+@takes([WHAT, FAMILY, JSON, MARKDOWN])
 def command(**flags: Any) -> None:
-    """List the methods, presets, model families or embedded models."""
+    """List the methods, presets, model families, embedded models, suites or judges."""
     rows = KINDS[flags["what"]]()
+    if flags["family"] is not None:
+        rows = _of_family(rows, flags["what"], flags["family"])
     if flags["json"]:
         console.print_json(rows)
     elif flags["markdown"]:
@@ -88,6 +118,14 @@ def command(**flags: Any) -> None:
         console.stdout.print(table)
 
 
+def _of_family(rows: list[dict[str, str]], what: str, family: str) -> list[dict[str, str]]:
+    """Keep the presets of one family. Raises RequestError for another list, and UnknownNameError."""
+    if what != "presets":
+        raise RequestError(f"--family goes with vsf list presets, not with {what}.")
+    Registry("family", PRESETS)[family]
+    return [row for row in rows if row["family"] == family]
+
+
 def _markdown(rows: list[dict[str, str]]) -> str:
     lines = [[*rows[0]], ["---"] * len(rows[0]), *([*row.values()] for row in rows)]
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
@@ -98,8 +136,8 @@ def _dated(pipeline: str) -> str:
     return f"{pipeline} (from diffusers {release})" if release else pipeline
 
 
-def _summary(cls: type) -> str:
-    return (getdoc(cls) or "").partition("\n")[0]
+def _summary(documented: object) -> str:
+    return (getdoc(documented) or "").partition("\n")[0]
 
 
 def _shown(knob: guidance.Knob) -> str:

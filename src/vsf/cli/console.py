@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vsf.generate import Model, Request, load
+if TYPE_CHECKING:
+    from vsf.generate import Model, Progress, Request
 
 stdout = Console()
 stderr = Console(stderr=True)
@@ -33,6 +33,8 @@ def load_quietly(request: Request, *, quiet: bool) -> Model:
         import huggingface_hub
         import transformers
 
+        from vsf.generate import load
+
         for library in (diffusers, transformers, huggingface_hub):
             library.utils.logging.set_verbosity_error()
         for library in (diffusers, transformers):
@@ -42,12 +44,25 @@ def load_quietly(request: Request, *, quiet: bool) -> Model:
 
 @contextmanager
 def steps(images: int, *, quiet: bool) -> Iterator[Any]:
-    """A bar over all steps of all images; yields the callback that moves it."""
-    columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, transient=True, disable=quiet or not stderr.is_terminal) as bar:
+    """Show a bar over all steps of all images; yields the callback that moves it."""
+    from rich import progress
+
+    columns = (
+        progress.TextColumn("drawing"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("steps"),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=stderr, transient=True, disable=quiet or not stderr.is_terminal) as bar:
         task = bar.add_task("drawing", total=None)
 
         def move(index: int, step: int, total: int) -> None:
             bar.update(task, total=images * total, completed=index * total + step)
 
         yield move
+
+
+def after(progress: Progress, images: int) -> Progress:
+    """Return the callback for images that come after so many others under the same bar."""
+    return lambda index, step, total: progress(images + index, step, total)

@@ -26,7 +26,9 @@ MODEL = Parameter(
     "model",
     Parameter.KEYWORD_ONLY,
     default=typer.Argument(
-        None, help="A diffusers folder, or a pipeline by its class: say whether it can be guided, and what it lacks."
+        None,
+        help="A diffusers folder, a hub id (its configuration is fetched, no weights), or a pipeline by its class: say "
+        "whether it can be guided, and what it lacks.",
     ),
     annotation=str | None,
 )

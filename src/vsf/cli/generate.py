@@ -1,26 +1,48 @@
-"""`vsf generate`: draw images and save them with everything needed to draw them again."""
+"""`vsf generate`: draw images and save them with everything needed to draw them again.
+
+Everything that can be refused without torch is refused before it is imported.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vsf import tiny
 from vsf.cli import console, effect, inputs, outputs
-from vsf.cli.options import NEGATIVE, OUT, PRESET, PROMPT, SHARED, flag, knob_flags, takes
+from vsf.cli.options import NEGATIVE, PRESET, PROMPT, SHARED, flag, knob_flags, out_flag, takes
 from vsf.errors import RequestError
-from vsf.generate import Model, Request, Result, draw, provenance, report, video
+from vsf.generate import like, prompt_files, provenance
+from vsf.generate.files import note_of, report_files
+from vsf.generate.request import Request
+from vsf.prompt import Prompt
+
+if TYPE_CHECKING:
+    from vsf.generate import Model, Result
 
 EXAMPLE = "vsf generate 'a red car on snow' --negative wheels --scale 1.5 --seed 7 --out car.png"
 FLAGS = [
     PROMPT,
     NEGATIVE,
-    flag("method", str, "How the negative prompt acts; see vsf list methods."),
-    flag("out", str, OUT, default="out"),
+    flag("method", str, "How the negative prompt acts, also with knobs as in nag:tau=3; see vsf list methods."),
+    out_flag("out"),
     PRESET,
+    flag(
+        "prompts",
+        str,
+        "Draw every prompt of a file: .txt with one a line, .jsonl or .json with prompt and negative.",
+        metavar="FILE",
+    ),
     flag("frames", int, "Draw a clip of this many frames into an .mp4 file, with a model that does."),
     flag("report", bool, "Write beside each picture what the negative did, with a heat map.", spelled="--report"),
-    flag("like", str, "Repeat this PNG picture or MP4 clip; flags replace single fields.", metavar="FILE"),
+    flag(
+        "like",
+        str,
+        "Repeat this PNG picture or MP4 clip, also one of AUTOMATIC1111 or ComfyUI; flags replace single fields.",
+        metavar="FILE",
+    ),
     *SHARED,
     *knob_flags(),
 ]
@@ -31,57 +53,88 @@ def command(**flags: Any) -> None:
     """Draw images, guided away from a negative prompt."""
     quiet = bool(flags.pop("json"))
     given = inputs.with_config(flags)
-    like, out, reporting = given.pop("like", None), str(given.pop("out", "out")), given.pop("report", False)
+    prompts = _prompts(given)
+    past_file, out, reporting = given.pop("like", None), str(given.pop("out", "out")), given.pop("report", False)
     if not isinstance(reporting, bool):
         raise RequestError(f"report has to be true or false, got {reporting!r}.")
     given = inputs.request_fields(given)
-    past = provenance.read(Path(like)) if like else None
-    fields = provenance.repeat(past, given) if past else given
-    if "prompt" not in fields:
-        raise RequestError('no prompt: say what to draw, as in vsf generate "a red car".')
-    request = Request(**fields)
-    files = _plan(request, out)
-    if reporting:
-        outputs.check_names(name for file in files for name in report.files(file, len(request.wanted.negatives)))
-    _note(request, given, past)
-    model = console.load_quietly(request, quiet=quiet)
-    if past:
-        provenance.check_weights(past, given, model)
-    _draw_and_save(request, model, files, reporting=reporting, quiet=quiet)
+    past = like.read(Path(past_file).expanduser()) if past_file else None
+    fields = past.repeat(given) if past else given
+    inputs.check_model(fields)
+    requests = [Request(**{**fields, "prompt": prompt}) for prompt in prompts or [fields.get("prompt", "")]]
+    with _planned(requests, out, reporting=reporting) as files:
+        _note(requests, given, past.doubts(given) if past else [])
+        model = console.load_quietly(requests[0], quiet=quiet)
+        if past:
+            past.check_weights(given, model)
+        _draw_and_save(requests, model, files, reporting=reporting, quiet=quiet)
 
 
-def _plan(request: Request, out: str) -> list[Path]:
-    """Where pictures or clips go, those with the note on how they were made beside them."""
-    stem = outputs.stem_of(request.wanted.positive)
-    if request.frames is None:
-        return outputs.plan(out, request.count, stem)
-    video.check_encoder()
-    clips = outputs.plan(out, request.count, stem, ".mp4")
-    outputs.check_names(provenance.note_of(clip) for clip in clips)
-    return clips
+def _prompts(given: dict[str, Any]) -> list[Prompt]:
+    """Read the file of prompts, if one is given, and take its name out of what is given."""
+    file = given.pop("prompts", None)
+    if file is None:
+        if "prompt" not in given and "like" not in given:
+            raise RequestError('no prompt: say what to draw, as in vsf generate "a red car".')
+        return []
+    if "prompt" in given:
+        raise RequestError("give a prompt, or a file of prompts with --prompts, not both.")
+    return prompt_files.read(Path(str(file)).expanduser())
 
 
-def _note(request: Request, given: dict[str, Any], past: dict[str, Any] | None) -> None:
-    """Say what is odd about a request and yet allowed."""
+@contextmanager
+def _planned(requests: Sequence[Request], out: str, *, reporting: bool) -> Iterator[list[Path]]:
+    """Reserve where pictures or clips go, and what is written beside them; one for each image of each request."""
+    stems = [outputs.stem_of(request.wanted.positive) for request in requests for _ in range(request.count)]
+    clips = requests[0].frames is not None
+    if clips:
+        from vsf.generate import video
+
+        video.check_encoder()
+    most = max(len(request.wanted.negatives) for request in requests) if reporting else None
+    with outputs.planned(out, stems, ".mp4" if clips else ".png", partial(_beside, clips, most)) as files:
+        yield files
+
+
+def _beside(clips: bool, negatives: int | None, file: Path) -> list[Path]:
+    """Name what is written beside a picture: the note on how a clip was made, and the report on so many negatives."""
+    reports = [] if negatives is None else report_files(file, negatives)
+    return [*([note_of(file)] if clips else []), *reports]
+
+
+def _note(requests: Sequence[Request], given: dict[str, Any], doubts: list[str]) -> None:
+    """Say what is odd about the requests and yet allowed."""
     asked = given.keys() & {"knobs", "preset", "schedule", "mask", "within"} or given.get("method", "none") != "none"
-    for oddity in inputs.oddities(request, acts=bool(asked)) + (provenance.doubts(past, given) if past else []):
-        console.note(oddity)
-    if request.wanted.negatives and request.method == "none" and not request.host_negative:
-        console.note("the method none leaves the negative prompt aside.")
+    notes = [oddity for request in requests for oddity in inputs.oddities(request, acts=bool(asked))] + doubts
+    for request in requests:
+        if request.wanted.negatives and request.method == "none" and not request.host_negative:
+            notes.append("method none ignores the negative prompt.")
+    for note in dict.fromkeys(notes):
+        console.note(note)
 
 
-def _draw_and_save(request: Request, model: Model, files: list[Path], *, reporting: bool, quiet: bool) -> None:
+def _draw_and_save(
+    requests: Sequence[Request], model: Model, files: list[Path], *, reporting: bool, quiet: bool
+) -> None:
     """Save each image as soon as it is finished; what is finished stays, and is reported, after Ctrl-C too."""
+    from vsf.cli import unread
+    from vsf.generate import draw, report
+
     done: list[dict[str, Any]] = []
+    names = iter(files)
     try:
-        with console.steps(request.count, quiet=quiet) as progress:
-            for file, result in zip(files, draw(request, model, progress), strict=True):
-                _write(file, result)
-                entry = {"file": str(file), **_seen(request, result), **provenance.portable(result.metadata)}
-                if reporting:
-                    entry["report"] = report.write(file, result)
-                effect.note_unseen(result, str(file))
-                done.append(entry)
+        with unread.told(), console.steps(len(files), quiet=quiet) as progress:
+            for request in requests:
+                for note in unread.notes(request, model):
+                    console.note(note)
+                for result in draw(request, model, console.after(progress, len(done))):
+                    file = next(names)
+                    _write(file, result)
+                    entry = {"file": str(file), **_seen(request, result), **provenance.portable(result.metadata)}
+                    if reporting:
+                        entry["report"] = report.write(file, result)
+                    effect.note_unseen(result, str(file))
+                    done.append(entry)
     finally:
         if quiet:
             console.print_json(done)
@@ -93,18 +146,16 @@ def _draw_and_save(request: Request, model: Model, files: list[Path], *, reporti
 def _write(file: Path, result: Result) -> None:
     """Save a clip, or a picture."""
     if result.frames:
+        from vsf.generate import video
+
         video.write(file, result.frames, result.metadata)
     else:
         provenance.write(file, result.image, result.metadata)
 
 
 def _seen(request: Request, result: Result) -> dict[str, str]:
-    """What the judge of the little world makes of a picture; it knows nothing of other models' pictures."""
-    if request.model not in tiny.MODELS:
-        return {}
-    from vsf.judges.scenes import describe
-
-    return {"seen": describe(result.image, " ".join(result.negatives))}
+    seen = effect.verdict(request.model, result, " ".join(result.negatives))
+    return {"seen": seen} if seen else {}
 
 
 def _print(entry: dict[str, Any]) -> None:

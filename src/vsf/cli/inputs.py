@@ -8,16 +8,17 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from vsf import guidance, tiny
-from vsf.cli.options import number_or_auto
-from vsf.errors import KnobError, RequestError
-from vsf.generate import Lora, Request
+from vsf.cli import index, method_grammar
+from vsf.errors import RequestError
+from vsf.generate import sources
 from vsf.generate.negatives import parse_negatives
-from vsf.guidance import Knob
+from vsf.generate.pictures import image_size
+from vsf.generate.request import Lora, Request
 from vsf.registry import Registry
 
-PATHS = ("like", "config", "out", "image", "mask")
+PATHS = ("like", "config", "out", "image", "mask", "prompts")
 SCHEDULE = ("start", "end", "curve", "over", "layers")
+SIDES = {"size", "width", "height"}
 FLAGS_ONLY = {"like", "config"}  # what has no place in a config file
 
 
@@ -37,6 +38,8 @@ def with_config(flags: Mapping[str, Any]) -> dict[str, Any]:
         return given
     entries = _read_config(Path(config), [name for name in flags if name not in FLAGS_ONLY])
     _check_paths(entries)
+    if SIDES & given.keys():  # the file's size, in the other spelling, is not a part of the flags' size
+        entries = {name: value for name, value in entries.items() if name not in SIDES}
     return {**entries, **given}
 
 
@@ -45,13 +48,18 @@ def request_fields(given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         RequestError: a size or a LoRA is not written as expected, or a strength has no image to act on.
+        UnknownNameError, KnobError: no such method, or a knob in it that is not written as expected.
         PromptError: a weight of a negative is misspelt.
     """
     if "strength" in given and "image" not in given:
         raise RequestError("strength says how much of a picture to redraw; give the picture with --image.")
-    every_knob = {knob.name for cls in guidance.METHODS.values() for knob in guidance.knobs(cls)}
+    every_knob = {knob for knobs in index.methods().values() for knob in knobs}
     fields: dict[str, Any] = {name: value for name, value in given.items() if name not in every_knob}
     knobs = {name: value for name, value in given.items() if name in every_knob}
+    if isinstance(fields.get("method"), str):
+        written = method_grammar.parse(fields["method"])
+        knobs = {**written.pop("knobs"), **knobs}
+        fields = {**written, **fields, "method": written["method"]}
     if knobs:
         fields["knobs"] = knobs
     if "negative" in fields:
@@ -60,7 +68,9 @@ def request_fields(given: Mapping[str, Any]) -> dict[str, Any]:
         fields["schedule"] = schedule
     if "mask" in fields:
         fields["mask"] = parse_mask(fields["mask"])
-    if "size" in fields:
+    if "width" in fields or "height" in fields:
+        fields["size"] = _both_sides(fields)
+    elif "size" in fields:
         fields["size"] = parse_size(fields["size"])
     if "image" in fields:
         fields["image"] = Path(str(fields["image"]))
@@ -79,6 +89,22 @@ def parse_size(written: object) -> tuple[int, int]:
     return int(found[1]), int(found[2] or found[1])
 
 
+def parse_numbers(name: str, written: object, *, whole: bool = False) -> list[float]:
+    """Read numbers of a flag: `1,2,4`, or in a config file [1, 2, 4]. Nothing gives an empty list.
+
+    Raises:
+        RequestError: one is no number, or no whole one where that is asked for.
+    """
+    if written is None:
+        return []
+    pieces = written if isinstance(written, list) else str(written).split(",")
+    try:
+        return [int(str(piece)) if whole else float(str(piece)) for piece in pieces]
+    except ValueError:
+        kind = "whole numbers" if whole else "numbers"
+        raise RequestError(f'--{name} has to be {kind} with commas between them, got "{written}".') from None
+
+
 def parse_mask(written: object) -> Path | tuple[float, ...]:
     """`FILE`, or a box `left,top,right,bottom`; a config file may also say [0, 0, 0.5, 1]."""
     if isinstance(written, list):
@@ -88,11 +114,6 @@ def parse_mask(written: object) -> Path | tuple[float, ...]:
         return Path(str(written)) if len(edges) == 1 else tuple(float(edge) for edge in edges)
     except ValueError:  # a file may have a comma in its name
         return Path(str(written))
-
-
-def parse_list(written: object) -> list[str]:
-    """`a,b`, or in a config file ["a", "b"]."""
-    return [str(entry).strip() for entry in (written if isinstance(written, list) else str(written).split(","))]
 
 
 def parse_lora(written: object) -> Lora:
@@ -109,61 +130,46 @@ def parse_lora(written: object) -> Lora:
         raise RequestError(f'a LoRA has to be written FILE or FILE:WEIGHT, got "{text}".') from error
 
 
-def parse_method(written: str) -> dict[str, Any]:
-    """A method with knobs, `vsf:scale=2:offset=-.6`, as fields of a request; `preset=strong` may stand among them.
+def check_model(fields: Mapping[str, Any]) -> None:
+    """Refuse what can be seen without loading anything: a picture that is none, a model that is not there, or a size.
 
     Raises:
-        UnknownNameError, KnobError: no such method or knob, or a value that is not of the knob's kind.
+        RequestError: as told.
+        UnknownNameError: a plain name that is not an embedded model's.
     """
-    name, *settings = written.strip().split(":")
-    known = {knob.name: knob for knob in guidance.knobs(guidance.METHODS[name])}
-    knobs: dict[str, Any] = {}
-    fields: dict[str, Any] = {"method": name, "knobs": knobs}
-    for setting in settings:
-        knob, equals, value = setting.partition("=")
-        if not equals:
-            raise KnobError(f'a knob has to be written name=value, got "{setting}" in "{written}".')
-        if knob == "preset":
-            fields["preset"] = value
-        else:
-            knobs[knob] = _knob_value(known[knob], value) if knob in known else value
-    return fields
+    model, size, image = (fields.get(name, getattr(Request, name)) for name in ("model", "size", "image"))
+    if image is not None and image.is_file():
+        image_size(image)
+    if not isinstance(model, str) or not model.strip():
+        return  # the request says what is wrong with it
+    source = sources.locate(model)
+    if source.kind == "folder" and source.path is not None:
+        sources.check_complete(source.path, sources.read_index(source.path))
+    sources.check_size(source, size, image if image is not None and image.is_file() else None)
 
 
 def oddities(request: Request, *, acts: bool) -> list[str]:
-    """What is odd about a request and yet allowed; `acts` says that a method, a knob or a control was asked for."""
-    found = []
+    """Say what is odd about a request and yet allowed; `acts` says that a method, a knob or a control was asked for."""
+    notes = []
     negatives = request.wanted.negatives
     for text in negatives:
         if weighted := re.fullmatch(r"(.*\S)\s*:\s*(\d*\.?\d+)", text):
-            found.append(f'"{text}" is taken as text; for a weight write "({weighted[1]}:{weighted[2]})".')
-    if words := _unknown_words(request):
-        found.append(f"the model {request.model} does not know: {', '.join(words)}.")
+            notes.append(f'"{text}" is taken as text; for a weight write "({weighted[1]}:{weighted[2]})".')
     if acts and not negatives:
-        found.append(
+        notes.append(
             "there is no negative prompt, so the method and its knobs change nothing; give one with --negative."
         )
-    return found
+    return notes
 
 
-def _unknown_words(request: Request) -> list[str]:
-    """Words of either prompt that the embedded model was never taught; other models are not asked."""
-    if request.model not in tiny.MODELS:
-        return []
-    words = re.findall(r"[^\W\d_]+", " ".join([request.wanted.positive, *request.wanted.negatives]).lower())
-    return [word for word in dict.fromkeys(words) if word not in tiny.vocabulary()]
-
-
-def _knob_value(knob: Knob, text: str) -> Any:
-    try:
-        if isinstance(knob.default, bool):
-            return {"true": True, "false": False}[text.lower()]
-        if knob.takes_auto:
-            return number_or_auto(text)
-        return text if isinstance(knob.default, str) else float(text)
-    except (KeyError, ValueError) as error:
-        kind = "true or false" if isinstance(knob.default, bool) else "a number"
-        raise KnobError(f'{knob.name} has to be {kind}, got "{text}".') from error
+def _both_sides(fields: dict[str, Any]) -> tuple[int, int]:
+    """Take the width and the height out of fields."""
+    if "size" in fields:
+        raise RequestError("give the size with --size, or with --width and --height, not with both.")
+    sides = [fields.pop(name, None) for name in ("width", "height")]
+    if None in sides:
+        raise RequestError("--width and --height go together; for a square picture, --size is enough.")
+    return sides[0], sides[1]
 
 
 def _check_paths(given: Mapping[str, Any]) -> None:

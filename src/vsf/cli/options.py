@@ -8,22 +8,29 @@ from typing import Any, cast, get_args
 
 import typer
 
-from vsf import guidance
-from vsf.context import GAP
-from vsf.families.presets import NAMES
-from vsf.generate.request import DTYPES, OFFLOADS, SUBJECT, Request
+from vsf.cli import index
+from vsf.cli.index import Knob
+from vsf.generate.request import DTYPES, OFFLOADS, SHORT_DTYPES, SUBJECT, Request
 from vsf.schedule import Axis, Curve, Schedule
 
 PROMPTED = "What to draw; in it, '(red:1.3)' weighs a word and '(wheels:-1.2)' is a negative."
 OUT = "A .png file, or a folder; a name with a dot in it is a folder if it ends in a slash, as in runs.v2/."
 
 
+def out_flag(default: str) -> Parameter:
+    """Declare where the results go."""
+    return flag("out", str, OUT, default=default, also=("-o", "--output"))
+
+
 def flag(name: str, kind: Any, text: str, **settings: Any) -> Parameter:
-    """One optional flag; a flag that is left out is None, so that a config file or a default can speak."""
+    """Declare one optional flag; one that is left out is None, so that a config file or a default can speak.
+
+    Of the settings, `spelled` replaces how the flag is written, and `also` adds other spellings; the rest is typer's.
+    """
     default = settings.pop("default", getattr(Request, name, None))
     shown = f"{text} (default {default})" if default not in (None, "") else text
     spelled = settings.pop("spelled", "--" + name.replace("_", "-"))
-    option = typer.Option(None, spelled, help=shown, **settings)
+    option = typer.Option(None, spelled, *settings.pop("also", ()), help=shown, **settings)
     return Parameter(name, Parameter.KEYWORD_ONLY, default=option, annotation=kind | None)
 
 
@@ -36,16 +43,19 @@ NEGATIVE = flag(
     "What to keep out of the picture; may be repeated, and weighted: 'wheels' '(lights:0.5)'.",
     metavar="TEXT|(TEXT:WEIGHT)",
     default=None,
+    also=("-n", "--negative-prompt"),
 )
 PRESET = flag(
-    "preset", str, f"Knobs made for the model: {', '.join(NAMES)}; a knob's own flag wins; see vsf list presets."
+    "preset",
+    str,
+    f"Knobs made for the model: {', '.join(index.preset_names())}; a knob's own flag wins; see vsf list presets.",
 )
 ALWAYS, WHEN = Schedule(), "When and where the negative acts"
 CONTROLS = [
     flag(
         "within",
         str,
-        f"What the negative belongs to, as in 'a red car with {GAP}'; subject: what the prompt is about.",
+        "What the negative belongs to, as in 'a red car with {}'; subject: what the prompt is about.",
         metavar=f"TEXT|{SUBJECT}",
         rich_help_panel=WHEN,
     ),
@@ -69,10 +79,12 @@ SHARED = [
     flag("seed", int, "Seed of the first image; image i has seed + i."),
     flag("count", int, "How many images."),
     flag("size", str, "Side, or WIDTHxHEIGHT, in pixels: 64 or 512x768. Left to the model if not given."),
+    flag("width", int, "Width in pixels, together with --height."),
+    flag("height", int, "Height in pixels, together with --width."),
     flag("lora", list[str], "A LoRA, may be repeated.", metavar="FILE[:WEIGHT]"),
     flag("image", str, "Start from this picture instead of noise.", metavar="FILE"),
     flag("strength", float, "With --image: how much of it to redraw, 0 to 1."),
-    flag("dtype", str, f"One of {', '.join(DTYPES)}."),
+    flag("dtype", str, f"One of {', '.join(DTYPES)}; short: {', '.join(SHORT_DTYPES)}."),
     flag("device", str, "cpu, cuda, cuda:1, mps, or auto."),
     flag("offload", str, f"What to keep off the GPU while it is not needed: {', '.join(OFFLOADS)}."),
     *CONTROLS,
@@ -83,33 +95,33 @@ SHARED = [
 
 def knob_flags() -> list[Parameter]:
     """One flag for every knob of every method, with the help that the method declares."""
-    owners: dict[str, list[tuple[str, guidance.Knob]]] = {}
-    for method, cls in guidance.METHODS.items():
-        for knob in guidance.knobs(cls):
+    owners: dict[str, list[tuple[str, Knob]]] = {}
+    for method, knobs in index.methods().items():
+        for knob in knobs.values():
             owners.setdefault(knob.name, []).append((method, knob))
     return [_knob_flag(name, found) for name, found in owners.items()]
 
 
-def _knob_flag(name: str, owners: list[tuple[str, guidance.Knob]]) -> Parameter:
+def _knob_flag(name: str, owners: list[tuple[str, Knob]]) -> Parameter:
     knob = owners[0][1]
     text = " ".join(f"{method}: {knob.help} ({allowed(knob)})" for method, knob in owners)
     settings: dict[str, Any] = {"default": None, "rich_help_panel": "Knobs of the methods"}
     if isinstance(knob.default, bool):
         return flag(name, bool, text, spelled=f"--{name}/--no-{name}".replace("_", "-"), **settings)
     if knob.takes_auto:
-        return flag(name, str, text, parser=number_or_auto, metavar=f"NUMBER|{guidance.AUTO}", **settings)
+        return flag(name, str, text, parser=number_or_auto, metavar="NUMBER|auto", **settings)
     return flag(name, str if knob.choices else float, text, **settings)
 
 
 def number_or_auto(text: str) -> float | str:
     """Read a knob that may be left to each step. Raises ValueError for neither."""
-    return text if text == guidance.AUTO else float(text)
+    return text if text == "auto" else float(text)
 
 
-def allowed(knob: guidance.Knob) -> str:
-    """The values that a knob takes, and its default."""
+def allowed(knob: Any) -> str:
+    """Write the values that a knob takes, of `vsf.guidance` or of the index, and its default."""
     values = ", ".join(map(spelled, knob.choices)) if knob.choices else f"{knob.low:g} to {knob.high:g}"
-    values += f", or {guidance.AUTO}" if knob.takes_auto else ""
+    values += ", or auto" if knob.takes_auto else ""
     return f"{values}; default {spelled(knob.default)}"
 
 

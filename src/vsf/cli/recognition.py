@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from vsf.errors import RequestError, UnsupportedAttentionError, UnsupportedPipel
 from vsf.families import FAMILIES, find_family
 from vsf.families.base import Family
 from vsf.families.refused import REFUSED
+from vsf.generate.sources import HUB_ID
 from vsf.guidance import Unguided
 from vsf.twins import Twins
 
@@ -56,25 +58,44 @@ class Recognised:
 
 
 def recognise(name: str | Path) -> list[Recognised]:
-    """Look at each denoiser of a diffusers folder, of an embedded model, or of a pipeline class of diffusers.
+    """Look at each denoiser of a model, or of a pipeline class of diffusers.
 
-    Raises RequestError for what is none of them.
+    name: a diffusers folder, an embedded model's name, a hub id (id@revision), of which the configuration is fetched
+    and no weights, or the class. Raises RequestError for what is none of them.
     """
     folder = tiny.folder(str(name)) if str(name) in tiny.MODELS else Path(name)
+    fetch: Callable[[str], Path] = folder.joinpath
     if not folder.exists():
         if denoisers := _denoisers_of(str(name)):
             return [_recognised(str(name), cls, _of_usual_size(cls)) for cls in denoisers]
-        raise RequestError(
-            f'"{name}" is no diffusers folder, no pipeline class of diffusers and none of {", ".join(tiny.MODELS)}.'
-        )
-    index = _json(folder / "model_index.json")
+        hub = HUB_ID.fullmatch(str(name))
+        if hub is None or str(name).startswith((".", "~")):
+            raise RequestError(
+                f'"{name}" is no diffusers folder, no hub id such as owner/name, no pipeline class of diffusers and '
+                f"none of {', '.join(tiny.MODELS)}."
+            )
+        fetch = partial(_from_hub, hub["id"], hub["revision"])
+    index = _json(fetch("model_index.json"))
     parts = {name: value[-1] for name, value in index.items() if isinstance(value, list) and value[-1]}
     named = {name: cls for name, cls in parts.items() if name.startswith(_DENOISERS) or any(_families_with(cls))}
     if not named:
-        raise RequestError(f"{folder} has no {', '.join(_DENOISERS)} in its model_index.json: nothing here draws")
-    configs = {part: _json(folder / part / "config.json") for part in named}
+        raise RequestError(f"{name} has no {', '.join(_DENOISERS)} in its model_index.json: nothing here draws")
+    configs = {part: _json(fetch(f"{part}/config.json")) for part in named}
     pipeline = index.get("_class_name", "?")
     return [_recognised(pipeline, cls, _without_weights(cls, configs[part])) for part, cls in named.items()]
+
+
+def _from_hub(hub_id: str, revision: str | None, file: str) -> Path:
+    """Fetch one file of a model into the local cache. Raises RequestError where that cannot be done."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(hub_id, file, revision=revision))
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f'cannot fetch {file} of "{hub_id}" from the hub: {str(error).strip().partition(chr(10))[0]} '
+            "Check the name, the network and, for models that want a login, your access."
+        ) from error
 
 
 def _denoisers_of(pipeline: str) -> list[str]:

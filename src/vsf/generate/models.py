@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
-import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from vsf import tiny
 from vsf.errors import RequestError, UnsupportedPipelineError
 from vsf.families import FAMILIES
 from vsf.families.refused import REFUSED, why_not
+from vsf.generate.hashes import hash_file, hash_folder
 from vsf.generate.request import Lora, Request
+from vsf.generate.sources import check_complete, check_size, locate, read_index
 
-WEIGHTS = {".safetensors", ".json", ".txt", ".model"}  # tensors; settings; vocabularies of tokenizers
-HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+__all__ = ["Model", "hash_file", "hash_folder", "image_to_image", "load", "takes", "usable_device"]
+
 SD3_KEY = ".joint_blocks."  # what every checkpoint of the SD3 family calls its blocks, and no other does
 
 
@@ -39,10 +38,12 @@ def load(request: Request) -> Model:
     Weights come from safetensors alone and no code that travels with a model is run.
 
     Raises:
-        RequestError: there is no such model, or it cannot be loaded, put on the device or take the LoRAs.
+        RequestError: there is no such model, it cannot be loaded or put on the device, or it takes not the size or a
+            LoRA.
         UnknownNameError: a plain name that is not an embedded model's.
         UnsupportedPipelineError: no family recognises the pipeline.
     """
+    check_size(locate(request.model), request.size, request.image)
     device = usable_device(request.device)
     dtype = _dtype(request.dtype, device)
     pipe, origin = _open(request.model, dtype)
@@ -77,58 +78,52 @@ def takes(pipe: Any, argument: str) -> bool:
     return argument in inspect.signature(type(pipe).__call__).parameters
 
 
-def hash_file(file: Path) -> str:
-    """The sha256 of a file's content, in hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def hash_folder(folder: Path) -> str:
-    """One sha256 over what a model below a folder consists of, in the order of the files' relative names.
-
-    That is its weights, and what decides pixels as much as they do: settings of every part and tokenizer files.
-    """
-    total = hashlib.sha256()
-    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.suffix in WEIGHTS}
-    for name in sorted(files):
-        total.update(f"{name} {hash_file(files[name])}\n".encode())
-    return total.hexdigest()
-
-
 def _open(name: str, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
     """The pipeline in `dtype` on the CPU, and the origin of its weights."""
-    path = Path(name).expanduser()
-    if name not in tiny.MODELS:
-        if os.path.isdir(path):
-            return _from_folder(path, dtype), {"weights": hash_folder(path)}
-        if os.path.isfile(path):
-            return _from_file(path, dtype), {"weights": hash_file(path)}
-        hub = HUB_ID.fullmatch(name)
-        if hub and path.suffix != ".safetensors" and not name.startswith((".", "~")):
-            folder = _download(hub["id"], hub["revision"])
-            return _from_folder(folder, dtype), {"model": hub["id"], "revision": folder.name}
-        if "/" in name or path.suffix:
-            raise RequestError(f'there is no model "{name}": neither a folder or file nor a hub id such as owner/name.')
-    folder = tiny.folder(name)
-    return _from_folder(folder, dtype), {"model": name, "weights": hash_folder(folder)}
+    source = locate(name)
+    if source.path is None:
+        folder = _download(source.name, source.revision)
+        return _from_folder(folder, dtype), {"model": source.name, "revision": folder.name}
+    if source.kind == "checkpoint":
+        return _from_file(source.path, dtype), {"weights": hash_file(source.path)}
+    weights = {"weights": hash_folder(source.path)}
+    if source.kind == "embedded":
+        return _from_folder(source.path, dtype, _clip_encoders(source.path, dtype)), {"model": name, **weights}
+    return _from_folder(source.path, dtype), weights
 
 
-def _from_folder(folder: Path, dtype: torch.dtype) -> Any:
+def _clip_encoders(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """Read the text encoders of an embedded model, {} where this transformers names their weights otherwise.
+
+    `from_pretrained` first compiles the rules by which it renames the weights of every model there is, which takes
+    longer than all the rest of loading an embedded model, whose weights have no need of them.
+    """
+    from safetensors.torch import load_file
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    encoders = {}
+    for part in ("text_encoder", "text_encoder_2"):
+        encoder = CLIPTextModelWithProjection(CLIPTextConfig.from_pretrained(folder / part))
+        tensors = load_file(folder / part / "model.safetensors")
+        if tensors.keys() != encoder.state_dict().keys():
+            return {}
+        encoder.load_state_dict(tensors)
+        encoders[part] = encoder.to(dtype).eval()
+    return encoders
+
+
+def _from_folder(folder: Path, dtype: torch.dtype, parts_at_hand: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """Load a diffusers folder, but for the parts that are at hand already."""
     from diffusers import DiffusionPipeline
 
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise RequestError(f'"{folder}" is not a diffusers model: it has no model_index.json.')
-    try:
-        parts = dict(json.loads(index.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise RequestError(f'cannot read "{index}": {_first_line(error)}') from error
+    parts = read_index(folder)
     _check_family(parts)
-    _check_folders(folder, parts)
+    check_complete(folder, parts)
     left_out = {name: None for name, part in parts.items() if part == [None, None]}  # diffusers wants to be told again
+    given = {**left_out, **parts_at_hand}
     try:
         return DiffusionPipeline.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True, **left_out
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True, **given
         )
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise RequestError(f'cannot load the model in "{folder}": {_first_line(error)}') from error
@@ -138,8 +133,6 @@ def _from_file(file: Path, dtype: torch.dtype) -> Any:
     from diffusers import StableDiffusion3Pipeline
     from diffusers.loaders.single_file_utils import SingleFileComponentError
 
-    if file.suffix != ".safetensors":
-        raise RequestError(f'a checkpoint has to be a .safetensors file, got "{file}"; other formats can run code.')
     if not any(SD3_KEY in f".{key}" for key in _keys(file)):
         raise UnsupportedPipelineError(
             f'no family recognises the checkpoint "{file}". Supported: {", ".join(FAMILIES)}.'
@@ -196,17 +189,6 @@ def _check_family(index: Mapping[str, Any]) -> None:
         )
     if isinstance(name, str) and (reason := why_not(getattr(diffusers, name))):
         raise UnsupportedPipelineError(f"{name} cannot be guided: {reason}")
-
-
-def _check_folders(folder: Path, index: Mapping[str, Any]) -> None:
-    """Refuse a model that is there in part only; a tokenizer without its files would load, and know no word."""
-    parts = [name for name, entry in index.items() if isinstance(entry, list) and entry[:1] != [None]]
-    missing = [name for name in parts if not name.startswith("_") and not (folder / name).is_dir()]
-    if missing:
-        raise RequestError(
-            f'the model in "{folder}" is not complete: its model_index.json names {", ".join(missing)}, '
-            f"and there is no folder of that name. Copy or download the whole model again."
-        )
 
 
 def _add_lora(pipe: Any, name: str, lora: Lora) -> dict[str, Any]:

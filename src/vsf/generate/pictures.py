@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,12 @@ def open_image(file: Path, size: tuple[int, int] | None = None) -> Image:
 
     picture = _read(file, "image", "RGB")
     return picture if size is None else picture.resize(size, Resampling.LANCZOS)
+
+
+def image_size(file: Path) -> tuple[int, int]:
+    """Return the width and height of a picture without reading its pixels. Raises RequestError for no picture."""
+    with _opened(file, "image") as picture:
+        return picture.size
 
 
 def open_mask(file: Path) -> Image:
@@ -36,10 +44,16 @@ def open_mask(file: Path) -> Image:
 
 
 def _read(file: Path, what: str, mode: str) -> Image:
+    with _opened(file, what) as picture:
+        return picture.convert(mode)
+
+
+@contextmanager
+def _opened(file: Path, what: str) -> Iterator[Image]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(file) as opened:
-            return opened.convert(mode)
-    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        with Image.open(file) as picture:
+            yield picture
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise RequestError(f'cannot read the {what} "{file}": {error}') from error

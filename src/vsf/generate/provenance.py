@@ -6,25 +6,24 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
-
-import torch
 
 import vsf
-from vsf import guidance
 from vsf.errors import RequestError
-from vsf.generate.models import Model, hash_file
+from vsf.generate import webui
+from vsf.generate.files import atomic_write, note_of
+from vsf.generate.hashes import hash_file
 from vsf.generate.request import Lora, Request
 from vsf.schedule import Schedule
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-KEY = "vsf"  # the one text chunk of the PNG file; its value is JSON
+    from vsf.generate.models import Model
+
+KEY = "vsf"  # the text chunk of the PNG file that holds everything; its value is JSON
 PLAIN = ("prompt", "negative", "method", "steps", "guidance_scale")  # metadata that a request takes as it stands
 MERGED = ("knobs", "schedule", "mask", "loras")  # fields of which a repeated picture keeps what is not given
 TYPES: dict[str, Any] = {
@@ -50,6 +49,8 @@ NO_PICTURE = {
 
 def describe(request: Request, model: Model, image: Image, seed: int) -> dict[str, Any]:
     """Everything needed to draw `image` again, except the files that are known by their hash alone."""
+    from vsf import guidance
+
     method = request.guidance()
     knobs = {knob.name: getattr(method, knob.name) for knob in guidance.knobs(type(method))}
     metadata: dict[str, Any] = {**versions()}
@@ -72,12 +73,16 @@ def describe(request: Request, model: Model, image: Image, seed: int) -> dict[st
 def versions() -> dict[str, str]:
     """The packages that decide pixels, by name."""
     import diffusers
+    import torch
 
     return {"vsf": vsf.__version__, "torch": str(torch.__version__), "diffusers": diffusers.__version__}
 
 
 def write(file: Path, image: Image, metadata: Mapping[str, Any]) -> None:
     """Save as PNG: the file is there in full or not at all.
+
+    Metadata of a picture, as from `describe`, are also written the way AUTOMATIC1111's web UI writes them, so that
+    other tools can show them.
 
     Raises:
         RequestError: the file cannot be written.
@@ -86,55 +91,75 @@ def write(file: Path, image: Image, metadata: Mapping[str, Any]) -> None:
 
     chunks = PngInfo()
     chunks.add_itxt(KEY, json.dumps(portable(metadata), ensure_ascii=False))
-    with whole(file) as part:
+    if "prompt" in metadata:
+        chunks.add_text(webui.KEY, webui.write(metadata))
+    with atomic_write(file) as part:
         image.save(part, format="PNG", pnginfo=chunks)
 
 
-@contextmanager
-def whole(file: Path) -> Iterator[Path]:
-    """Give a file to write that takes the place of `file` when it is finished, and is gone when it is not.
-
-    Raises:
-        RequestError: the file cannot be written.
-    """
-    part = file.with_name(f".{uuid4().hex}.part")  # short: a name derived from the file's could be too long
-    try:
-        yield part
-        part.replace(file)
-    except OSError as error:
-        raise RequestError(f'cannot write "{file}": {error.strerror or error}.') from error
-    finally:
-        with suppress(OSError):  # a part left over is worth less than the reason why the picture was not written
-            part.unlink(missing_ok=True)
-
-
 def read(file: Path) -> dict[str, Any]:
-    """The metadata of a picture or an MP4 clip that this package wrote.
+    """Return the metadata of a picture or an MP4 clip that this package wrote.
 
     Raises:
         RequestError: no such file, not a PNG nor a clip, not one of ours, or its metadata is damaged.
     """
     file = Path(file)
-    text = _beside(file) if file.suffix.lower() == ".mp4" else _inside(file)
+    if file.suffix.lower() == ".mp4":
+        return parse(file, _beside(file))
+    text = text_chunks(file).get(KEY)
+    if text is None:
+        raise RequestError(f'"{file}" was not made by vsf: it carries no "{KEY}" metadata to repeat.')
+    return parse(file, text)
+
+
+def parse(file: Path, text: str) -> dict[str, Any]:
+    """Return the metadata that stand in the text of a picture or clip; `file` is named in errors.
+
+    Raises:
+        RequestError: they are damaged, or belong to a sheet or heat map.
+    """
     try:
         metadata = json.loads(text)
-        for kind, advice in NO_PICTURE.items():
-            if kind in metadata:
-                raise RequestError(f'"{file}" {advice}.')
-        wrong = [name for name, kind in TYPES.items() if not isinstance(metadata.get(name), kind)]
-        wrong += ["loras" for lora in metadata["loras"] if not isinstance(lora["sha256"] + str(lora["weight"]), str)]
-    except RequestError:
-        raise
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f'the metadata of "{file}" is damaged: {error}.') from error
-    if wrong:
+    if not isinstance(metadata, dict):
+        raise RequestError(f'the metadata of "{file}" is damaged: expected a JSON object.')
+    for kind, advice in NO_PICTURE.items():
+        if kind in metadata:
+            raise RequestError(f'"{file}" {advice}.')
+    if wrong := [*_wrong(metadata)]:
         raise RequestError(f'the metadata of "{file}" is damaged: {", ".join(wrong)} missing or of the wrong type.')
-    return dict(metadata)
+    return metadata
 
 
-def note_of(clip: Path) -> Path:
-    """The file beside a clip that says how it was made."""
-    return clip.with_suffix(".json")
+def _wrong(metadata: Mapping[str, Any]) -> Iterator[str]:
+    """Name the entries that are not what `describe` writes."""
+    yield from (name for name, kind in TYPES.items() if not isinstance(metadata.get(name), kind))
+    loras = metadata.get("loras")
+    for lora in loras if isinstance(loras, list) else []:
+        weighted = isinstance(lora, dict) and isinstance(lora.get("weight"), int | float)
+        if not weighted or not isinstance(lora.get("sha256"), str):
+            yield "loras"
+    if "image" in metadata and metadata["image"] is None:
+        yield "image"
+    if "image" in metadata and metadata.get("strength") is None:
+        yield "strength"
+
+
+def text_chunks(picture: Path) -> dict[str, str]:
+    """Return the text chunks of a PNG picture by their keys.
+
+    Raises:
+        RequestError: the file cannot be read, or is no PNG picture.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(picture, formats=["PNG"]) as image:
+            chunks = image.text  # type: ignore[attr-defined]
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise RequestError(f'cannot read "{picture}" as a PNG picture.') from error
+    return {key: str(text) for key, text in chunks.items()}
 
 
 def _beside(clip: Path) -> str:
@@ -143,19 +168,6 @@ def _beside(clip: Path) -> str:
         return note.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f'how "{clip}" was made stands in "{note.name}" beside it, which cannot be read.') from error
-
-
-def _inside(picture: Path) -> str:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(picture, formats=["PNG"]) as image:
-            text = image.text.get(KEY)  # type: ignore[attr-defined]
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
-        raise RequestError(f'cannot read "{picture}" as a PNG picture.') from error
-    if text is None:
-        raise RequestError(f'"{picture}" was not made by vsf: it carries no "{KEY}" metadata to repeat.')
-    return str(text)
 
 
 def repeat(metadata: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,25 +12,20 @@ from torch import Tensor
 
 from vsf.effect import UNSEEN
 from vsf.generate import Result, provenance
+from vsf.generate.files import atomic_write, report_files
 from vsf.generate.overlay import overlay
 from vsf.region import Region
 
 
-def files(picture: Path, negatives: int) -> list[Path]:
-    """Where the report of a picture goes: the JSON file, then one heat map for each negative."""
-    maps = [picture.with_name(f"{picture.stem}.heat-{number}.png") for number in range(1, negatives + 1)]
-    return [picture.with_name(f"{picture.stem}.report.json"), *maps]
-
-
 def write(picture: Path, result: Result) -> dict[str, Any]:
-    """Write the report of a picture to its `files`, and return what the JSON file holds.
+    """Write the report of a picture to its `report_files`, and return what the JSON file holds.
 
     A negative of which nothing was observed has no heat map.
 
     Raises:
         RequestError: a file cannot be written.
     """
-    file, *maps = files(picture, len(result.negatives))
+    file, *maps = report_files(picture, len(result.negatives))
     document = describe(result)
     for number, (entry, place) in enumerate(zip(document["negatives"], maps, strict=True)):
         entry["heat_map"] = None
@@ -38,7 +33,7 @@ def write(picture: Path, result: Result) -> dict[str, Any]:
             image = overlay(result.image, heat_map(result, number), entry["text"])
             provenance.write(place, image, {"heat map": entry["text"]})
             entry["heat_map"] = place.name
-    with provenance.whole(file) as part:
+    with atomic_write(file) as part:
         part.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return document
 

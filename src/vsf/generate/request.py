@@ -1,4 +1,7 @@
-"""What to draw: one frozen, validated description of a run."""
+"""What to draw: one frozen, validated description of a run.
+
+What needs torch, methods and families, is imported when it is asked for, after everything that is quick to refuse.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,20 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vsf import guidance
-from vsf.context import belonging, contexts
 from vsf.errors import RequestError
-from vsf.families import presets
 from vsf.generate.pictures import open_mask
 from vsf.prompt import Prompt
-from vsf.region import Region
 from vsf.schedule import Schedule
 
+if TYPE_CHECKING:
+    from vsf.guidance import Guidance
+
 DTYPES = ("auto", "float32", "float16", "bfloat16")
+SHORT_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 OFFLOADS = ("none", "model", "sequential")
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 LARGEST_SEED = 2**63 - 1
@@ -105,7 +109,7 @@ class Request:
         _whole("seed", self.seed, 0, LARGEST_SEED - self.count)
         _number("guidance_scale", self.guidance_scale, 0.0, 100.0)
         _number("strength", self.strength, 0.0, 1.0)
-        _choice("dtype", self.dtype, DTYPES)
+        object.__setattr__(self, "dtype", full_dtype(self.dtype))
         _choice("offload", self.offload, OFFLOADS)
         if not DEVICE.fullmatch(self.device):
             raise RequestError(f'device has to be cpu, cuda, cuda:N, mps or auto, got "{self.device}".')
@@ -116,12 +120,10 @@ class Request:
         self._check_image()
         if not (isinstance(self.knobs, Mapping) and all(isinstance(name, str) for name in self.knobs)):
             raise RequestError(f"knobs has to map names to values, such as {{'scale': 2.0}}, got {self.knobs!r}.")
-        self.guidance()
-        if self.preset is not None:
-            presets.NAMES[self.preset]
         self._check_schedule()
         self._check_host_negative()
         self._check_mask()
+        self._check_method()
 
     def _check_prompts(self) -> None:
         if isinstance(self.prompt, Prompt):
@@ -132,6 +134,17 @@ class Request:
         if not self.wanted.positive.strip():
             raise RequestError("the prompt is empty; say what to draw.")
         _text("within", self.within)
+
+    def _check_method(self) -> None:
+        """Check what torch has to be there for."""
+        from vsf.families import presets
+        from vsf.region import Region
+
+        self.guidance()
+        if self.preset is not None:
+            presets.NAMES[self.preset]
+        if isinstance(self.mask, tuple):
+            object.__setattr__(self, "mask", Region(self.mask).mask)
         _ = self.context
 
     def _check_schedule(self) -> None:
@@ -144,7 +157,7 @@ class Request:
 
     def _check_mask(self) -> None:
         if isinstance(self.mask, tuple | list):
-            object.__setattr__(self, "mask", Region(tuple(self.mask)).mask)
+            object.__setattr__(self, "mask", tuple(self.mask))
         elif self.mask is not None:
             _as_path(self, "mask")
             if not os.path.isfile(self.mask):
@@ -174,7 +187,7 @@ class Request:
         if self.frames is None and int(self.steps * self.strength) < 1:
             raise RequestError(f"strength {self.strength} of {self.steps} steps leaves no step to run; raise either.")
 
-    @property
+    @cached_property
     def wanted(self) -> Prompt:
         """What to draw and what to leave out, the negatives of both fields together."""
         assert isinstance(self.prompt, str)
@@ -184,6 +197,8 @@ class Request:
     @property
     def context(self) -> str | None:
         """What the negatives belong to, with {} in their place. Raises PromptError when it has none."""
+        from vsf.context import belonging, contexts
+
         if self.within == SUBJECT:
             return belonging(self.wanted.positive)
         return contexts(self.within or None, 1)[0]
@@ -204,8 +219,10 @@ class Request:
         if self.host_negative and self.within:
             raise RequestError("within is for methods; the pipeline's own negative prompt, with none, has no context.")
 
-    def guidance(self) -> guidance.Guidance:
-        """The guidance method with its knobs set; those of a preset are not known before `with_preset`."""
+    def guidance(self) -> Guidance:
+        """Make the guidance method with its knobs set; those of a preset are not known before `with_preset`."""
+        from vsf import guidance
+
         return guidance.method(self.method, **self.knobs)
 
     def with_preset(self, owner: str) -> Request:
@@ -214,10 +231,20 @@ class Request:
         Raises:
             UnknownNameError: the owner has no such preset for the method.
         """
+        from vsf.families import presets
+
         if self.preset is None:
             return self
         found = presets.find(owner, self.method, self.preset)
         return replace(self, preset=None, knobs={**found.knobs, **self.knobs})
+
+
+def full_dtype(name: object) -> str:
+    """Return the name of a dtype as torch has it: fp16 is short for float16. Raises RequestError for another name."""
+    full = SHORT_DTYPES.get(name, name) if isinstance(name, str) else name
+    if full not in DTYPES:
+        raise RequestError(f"dtype has to be one of {', '.join([*DTYPES, *SHORT_DTYPES])}, got {name!r}.")
+    return str(full)
 
 
 def _as_path(owner: object, name: str) -> None:

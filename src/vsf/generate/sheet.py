@@ -30,16 +30,18 @@ def contact_sheet(
         columns: a label for each column.
         rows: a label for each row, written below each of its pictures.
         images: `len(columns) * len(rows)` pictures, the first column's first.
-        captions: a further line below each picture, or none at all.
+        captions: a further text below each picture, broken into lines where it is too long, or none at all.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     factor = max(1, -(-SMALLEST_CELL // max(images[0].size)))
     width, height = (side * factor for side in images[0].size)
     top = GAP + LINE * len(title) + GAP // 2
-    cell = LINE + height + LINE * (2 if captions else 1)
+    font = ImageFont.load_default(size=15)
+    below = [_broken(font, caption, width) for caption in captions]
+    cell = LINE + height + LINE * (1 + max(map(len, below), default=0))
     sheet = Image.new("RGB", (GAP + len(columns) * (width + GAP), top + len(rows) * cell + GAP), PAPER)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+    pen = ImageDraw.Draw(sheet)
     for index, line in enumerate(title):
         write_line(pen, font, line, (GAP, GAP + LINE * index), sheet.width - 2 * GAP, FAINT if index else INK)
     for index, image in enumerate(images):
@@ -47,10 +49,23 @@ def contact_sheet(
         left, upper = GAP + column * (width + GAP), top + row * cell
         write_line(pen, font, columns[column], (left, upper), width, INK)
         sheet.paste(image.convert("RGB").resize((width, height), Image.Resampling.NEAREST), (left, upper + LINE))
-        below = [(rows[row], FAINT), *([(captions[index], INK)] if captions else [])]
-        for number, (text, ink) in enumerate(below, 1):
-            write_line(pen, font, text, (left, upper + LINE * number + height), width, ink)
+        bottom = upper + LINE + height
+        write_line(pen, font, rows[row], (left, bottom), width, FAINT)
+        for number, text in enumerate(below[index] if below else [], 1):
+            write_line(pen, font, text, (left, bottom + LINE * number), width, INK)
     return sheet
+
+
+def _broken(font: FreeTypeFont | ImageFont, text: str, room: int) -> list[str]:
+    """Break a text between words into lines that fit, as far as words do."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > room:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def write_line(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vsf.errors import RequestError
 from vsf.generate import provenance
+from vsf.generate.files import atomic_write, note_of
 from vsf.generate.models import takes
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ def write(clip: Path, frames: Sequence[Image], metadata: Mapping[str, Any]) -> N
     Raises:
         RequestError: imageio-ffmpeg is not installed, or a file cannot be written.
     """
-    with provenance.whole(provenance.note_of(clip)) as part:
+    with atomic_write(note_of(clip)) as part:
         note = json.dumps(provenance.portable(metadata), indent=1, ensure_ascii=False)
         part.write_text(note + "\n", encoding="utf-8")
-    with provenance.whole(clip) as part:
+    with atomic_write(clip) as part:
         _encode(part, frames)
 
 

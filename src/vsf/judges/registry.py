@@ -29,12 +29,14 @@ class Options:
 
 
 def _scenes(_options: Options) -> Judge:
+    """Read the pictures of the embedded models, and of no other, on this machine."""
     from vsf.judges.embedded import ScenesJudge
 
     return ScenesJudge()
 
 
 def _openai(options: Options) -> Judge:
+    """Ask a vision-language model behind an endpoint that speaks OpenAI's protocol."""
     from vsf.judges.openai import OpenAIJudge
 
     return OpenAIJudge(
@@ -43,6 +45,7 @@ def _openai(options: Options) -> Judge:
 
 
 def _local(options: Options) -> Judge:
+    """Ask a vision-language model on this machine, with transformers."""
     from vsf.judges.local import LocalJudge
 
     return LocalJudge(_model(options), options.device)
