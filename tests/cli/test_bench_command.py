@@ -327,7 +327,7 @@ BAD = {
     "no seeds": (("run", "--seeds", "0"), "--seeds has to be a whole number from 1"),
     "unknown engine": (("run", "--engine", "slurm"), '--engine is local or ray, got "slurm"'),
     "unknown model": (("run", "--model", "tine"), 'unknown embedded model "tine"'),
-    "unknown dtype": (("run", "--dtype", "int8"), "--dtype is one of"),
+    "unknown dtype": (("run", "--dtype", "int8"), "dtype has to be one of"),
     "bad size": (("run", "--size", "big"), "size has to be a side"),
     "an unwritable folder": (("run", "--out", "/dev/null/x"), "cannot work in"),
     "nothing to judge": (("judge", "--out", "empty"), "there are no rows"),
