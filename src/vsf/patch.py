@@ -47,8 +47,8 @@ def guide(
     mask: where in the picture: a tensor (height, width) of numbers from 0 to 1, a PIL image (white = 1), or a box
         (left, top, right, bottom) in fractions.
 
-    One guided pipeline per thread, with a denoiser of its own; encoders are shared safely. Other pipelines with the same
-    denoiser are refused inside the block.
+    One guided pipeline per thread, with a denoiser of its own; encoders are shared safely. Other pipelines with this
+    denoiser are refused inside of the block.
 
     Yields the Report. Raises UnsupportedPipelineError, UnsupportedAttentionError, AlreadyGuidedError, PromptError and
     KnobError before anything runs, NotGuidedError when a run turns out not to have been guided.
@@ -78,7 +78,7 @@ def attach(pipe: Any, *, method: str | Guidance = "vsf", schedule: Schedule | No
     (`negative_prompt_2`, embeddings) are refused with a PromptError. A pipeline that is attached already goes on with
     the method, schedule and mask given now; compiled code is kept.
 
-    One guided pipeline per thread, with a denoiser of its own; encoders are shared safely. Other pipelines with the same
+    One guided pipeline per thread, with a denoiser of its own; encoders are shared safely. Other pipelines with this
     denoiser stay unguided.
 
     Returns the Report, which each run adds to. Raises as `guide` does.
