@@ -4,14 +4,15 @@ import copy
 import inspect
 import pickle
 import sys
+import threading
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from vsf import UnsupportedAttentionError
-from vsf.hooks import calls_swapped, owner_of, swap_class
-from vsf.twins import Twins
+from vsf.hooks import Swap, calls_swapped, owner_of, swap_class
+from vsf.twins import Twins, require_attention
 
 # One-off subclasses -----------------------------------------------------------------------------------------------
 
@@ -309,3 +310,67 @@ def test_diffusers_own_dispatching_processor_is_taken_over():
     with torch.no_grad():
         assert torch.equal(attention(hidden), guided)
     assert attend.seen[0][0] == (1, 2, 6, 4)
+
+
+# Classes that come and go in any order ----------------------------------------------------------------------------
+
+
+def test_the_first_of_two_may_be_undone_first():
+    host = Host()
+    inner = swap_class(host, {"__call__": doubled})
+    outer = swap_class(host, {"__call__": lambda original, self, x: 10 + original(self, x)})
+    assert host(1) == 12
+    inner()
+    assert host(1) == 11
+    outer()
+    assert type(host) is Host
+
+
+def test_an_undo_is_harmless_when_done_twice():
+    host = Host()
+    inner, outer = swap_class(host, {"__call__": doubled}), swap_class(host, {"__call__": doubled})
+    inner(), inner()
+    assert host(1) == 2
+    outer(), outer()
+    assert type(host) is Host
+
+
+def test_what_is_put_on_again_is_the_same_class():
+    host, swap = Host(), Swap({"__call__": doubled})
+    swap.put_on(host)
+    first = type(host)
+    swap.take_off(host)
+    swap.put_on(host)
+    assert type(host) is first
+
+
+def test_another_thread_waits_and_gets_what_it_asked_for():
+    host, results = Host(), []
+    with calls_swapped([(host, doubled)]):
+        thread = threading.Thread(target=lambda: results.append(host(3)))
+        thread.start()
+        thread.join(0.05)
+        assert results == []
+        assert host(3) == 6
+    thread.join()
+    assert results == [3]
+
+
+def test_a_guided_call_of_another_thread_does_not_make_a_layer_look_unknown():
+    layer = Layer(Fused())
+    with Twins({"layer": (layer, Attend())}, around=lambda attend, call: call()).in_place():
+        require_attention("layer", layer)
+
+
+def test_calls_around_a_processor_see_each_of_its_calls_and_keep_its_signature():
+    layer, seen = Layer(Fused()), []
+
+    def around(attend, call):
+        seen.append(attend)
+        return call()
+
+    attend = Attend()
+    with Twins({"layer": (layer, attend)}, around).in_place():
+        layer(X)
+        assert inspect.signature(layer.processor.__call__) == inspect.signature(Fused().__call__)
+    assert seen == [attend]

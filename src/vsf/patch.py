@@ -54,8 +54,8 @@ def guide(
         (what the call takes as `cross_attention_kwargs={"scale": ...}`), and what else its `encode_prompt` has to
         say about that. A call that reads its prompt otherwise ends in a PromptError.
 
-    Use one guided pipeline per thread, with a denoiser of its own; encoders are shared safely. Others with this
-    denoiser are refused inside the block.
+    One guided pipeline per thread, with a denoiser of its own; encoders are shared safely. Other pipelines with this
+    denoiser are refused inside of the block.
 
     Yields the Report. Raises UnsupportedPipelineError, UnsupportedAttentionError, AlreadyGuidedError, PromptError and
     KnobError before anything runs, NotGuidedError when a run turns out not to have been guided.
@@ -87,7 +87,7 @@ def attach(pipe: Any, *, method: str | Guidance = "vsf", schedule: Schedule | No
     with the same `clip_skip` and weight of LoRAs. A pipeline that is attached already goes on with
     the method, schedule and mask given now; compiled code is kept.
 
-    Use one guided pipeline per thread, with a denoiser of its own; encoders are shared safely. Others with this
+    One guided pipeline per thread, with a denoiser of its own; encoders are shared safely. Other pipelines with this
     denoiser stay unguided.
 
     Returns the Report, which each run adds to. Raises as `guide` does.

@@ -25,6 +25,7 @@ Around = Callable[[Any, Callable[[], Any]], Any]
 """around(attend, call) makes a processor's whole call, and returns what it returns."""
 
 _DISPATCH = "dispatch_attention_fn"
+_TWIN = "_vsf_twin"
 _FUSED = "scaled_dot_product_attention"
 _OPTIONS = ("attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")  # both functions take them in this order
 _shadow_numbers = itertools.count(1)
@@ -94,7 +95,12 @@ class Twins:
             call: Callable[..., Any] = _rebound(host.__call__, vars(shadow))
             if self._around is not None:
                 call = _surrounded(call, partial(self._around, attend))
-            namespace = {"__call__": call, "__module__": host.__module__, "__qualname__": host.__qualname__}
+            namespace = {
+                "__module__": host.__module__,
+                "__qualname__": host.__qualname__,
+                "__call__": call,
+                _TWIN: True,
+            }
             self._classes[host, attend] = type(host.__name__, (host,), namespace)
         return self._classes[host, attend]
 
@@ -103,6 +109,8 @@ def require_attention(layer: str, module: Any) -> None:
     """Raise UnsupportedAttentionError for a processor whose code calls no attention function that can be replaced."""
     processor = type(module.processor)
     function = processor.__call__
+    if hasattr(processor, _TWIN):  # of a guided call that another thread makes right now
+        return
     if not (isinstance(function, FunctionType) and _reaches_attention(function, frozenset())):
         raise UnsupportedAttentionError(
             f"attention layer {layer} uses {processor.__name__}, which cannot be guided: its code calls neither "
