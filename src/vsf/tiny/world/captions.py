@@ -195,7 +195,7 @@ def tell(scene: Scene, rng: random.Random) -> Telling:
         parts=tuple(_some(thing, rng) for thing in scene.things),
         colours=tuple(thing.body and rng.random() < SAY_COLOUR for thing in scene.things),
         place=rng.random() < SAY_PLACE,
-        place_parts=_shuffled([part for part in scene.place_parts if rng.random() < SAY_PLACE_PART], rng),
+        place_parts=_shuffled([part for part in sorted(scene.place_parts) if rng.random() < SAY_PLACE_PART], rng),
         style=rng.random() < (SAY_DEFAULT_STYLE if scene.style == DEFAULT_STYLE else SAY_STYLE),
         wording=rng.getrandbits(32),
     )
@@ -223,11 +223,10 @@ def _shorter(telling: Telling) -> Telling:
 def _some(thing: Thing, rng: random.Random) -> tuple[str, ...]:
     if not thing.body or not thing.told:
         return ()
-    return _shuffled([part for part in thing.parts if rng.random() < SAY_PART], rng)
+    return _shuffled([part for part in sorted(thing.parts) if rng.random() < SAY_PART], rng)
 
 
 def _shuffled(parts: list[str], rng: random.Random) -> tuple[str, ...]:
-    parts = sorted(parts)  # sets have no order of their own
     rng.shuffle(parts)
     return tuple(parts)
 
