@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from vsf.tiny.training import __main__ as command
@@ -115,6 +116,20 @@ def test_another_machine_goes_on_from_an_exported_folder(whole, tmp_path):
     assert [line["images"] for line in log if line.get("stage") == "teacher"] == [24]
     assert not any(line.get("stage") == "autoencoder" for line in log)
     assert all(torch.equal(value, before[name]) for name, value in second.autoencoder.state_dict().items())
+
+
+def test_another_machine_goes_on_with_an_autoencoder_in_the_making(whole, tmp_path):
+    assert json.loads((whole / "autoencoder" / "training.json").read_text()) == {"autoencoder": 3}
+    start = ["--start", str(whole / "autoencoder"), "--data", str(whole / "data")]
+    second = Training(options(tmp_path, *start, "--images", "5,4,0,0,0"))
+    before = second.autoencoder.encoder.layers[0].weight.clone()
+    saved = load_file(whole / "autoencoder" / "vae" / "diffusion_pytorch_model.safetensors")
+    assert torch.equal(before.half(), saved["encoder.layers.0.weight"])
+    second.all()
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["images"] for line in log if line.get("stage") == "autoencoder"] == [5]
+    assert 0 < (second.autoencoder.encoder.layers[0].weight - before).abs().max() < 0.01, "learnt on, not begun anew"
+    assert weights(tmp_path / "tiny-base")
 
 
 def test_a_sheet_of_an_exported_folder(whole, capsys):

@@ -1,4 +1,7 @@
+import os
 import random
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -197,6 +200,21 @@ def test_a_told_part_stands_behind_its_own_thing():
                     assert name in owner.parts
                     checked += 1
     assert checked > 500
+
+
+def test_a_seed_gives_the_same_scenes_and_captions_in_every_process():
+    """Sets of words have another order in each process; nothing may depend on it."""
+    code = (
+        "import random; from vsf.tiny.world.captions import caption; from vsf.tiny.world.scenes import sample_scene;"
+        "rng = random.Random(3); print([caption(sample_scene(rng), rng) for _ in range(60)])"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, check=True, capture_output=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1
 
 
 def test_half_of_all_parts_are_told(scenes):

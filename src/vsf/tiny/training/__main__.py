@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--out", type=Path, required=True, help="checkpoints, log and exported folders")
     add("--data", type=Path, help="where renders are kept; by default in --out")
-    add("--start", type=Path, help="an exported tiny-base to go on from, autoencoder and all")
+    add("--start", type=Path, help="an export to go on from: a tiny-base, or an autoencoder")
     add("--images", default=DEFAULT_IMAGES[device], help=f"images to visit in {', '.join(STAGES)}")
     add("--seconds", default="0,0,0,0,0", help="end a stage after so long even if images are left; 0 is no limit")
     add("--capacity", type=int, default=200_000 if cuda else 60_000, help="images in the training set")

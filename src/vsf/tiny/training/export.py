@@ -19,6 +19,7 @@ from vsf.tiny.training.tokens import LENGTH, Tokenizer
 from vsf.tiny.training.transformer import HEAD, PATCH, SIDE
 
 _DIFFUSERS = "0.42.1"  # the version whose configuration these files have
+_WEIGHTS = "diffusion_pytorch_model"
 PROGRESS = "training.json"
 ENCODERS = ("text_encoder", "text_encoder_2")
 
@@ -36,8 +37,8 @@ def save(folder: Path, denoiser: Denoiser, autoencoder: Autoencoder, code: Code,
     part = folder.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     tokenizer = Tokenizer()
-    _write(part / "transformer", denoiser.transformer, _transformer_config(denoiser), "diffusion_pytorch_model")
-    _write(part / "vae", autoencoder, _autoencoder_config(autoencoder, code), "diffusion_pytorch_model")
+    _write(part / "transformer", denoiser.transformer, _transformer_config(denoiser), _WEIGHTS)
+    _write(part / "vae", autoencoder, _autoencoder_config(autoencoder, code), _WEIGHTS)
     for name, encoder in zip(ENCODERS, denoiser.encoders, strict=True):
         assert isinstance(encoder, TextEncoder)
         _write(part / name, encoder, _encoder_config(encoder, tokenizer), "model")
@@ -45,19 +46,42 @@ def save(folder: Path, denoiser: Denoiser, autoencoder: Autoencoder, code: Code,
     _json(part / "scheduler" / "scheduler_config.json", _scheduler_config())
     _json(part / "model_index.json", _index())
     _json(part / PROGRESS, progress)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    _replace(folder, part)
+
+
+def save_autoencoder(folder: Path, autoencoder: Autoencoder, code: Code, progress: dict[str, int]) -> None:
+    """Write a folder that holds the autoencoder alone, as a whole."""
+    part = folder.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    _write(part / "vae", autoencoder, _autoencoder_config(autoencoder, code), _WEIGHTS)
+    _json(part / PROGRESS, progress)
+    _replace(folder, part)
+
+
+def is_whole(folder: Path) -> bool:
+    """Return whether a saved folder holds the denoiser, too, not the autoencoder alone."""
+    return (folder / "transformer").is_dir()
 
 
 def load(folder: Path, denoiser: Denoiser, autoencoder: Autoencoder) -> tuple[Code, dict[str, int]]:
     """Read a saved folder into networks of the same sizes; return its code and how far its training had come."""
-    _read(folder / "transformer" / "diffusion_pytorch_model.safetensors", denoiser.transformer)
-    _read(folder / "vae" / "diffusion_pytorch_model.safetensors", autoencoder)
+    _read(folder / "transformer" / f"{_WEIGHTS}.safetensors", denoiser.transformer)
     for name, encoder in zip(ENCODERS, denoiser.encoders, strict=True):
         _read(folder / name / "model.safetensors", encoder)
+    return load_autoencoder(folder, autoencoder)
+
+
+def load_autoencoder(folder: Path, autoencoder: Autoencoder) -> tuple[Code, dict[str, int]]:
+    """Read the autoencoder of a saved folder; return its code and how far training had come."""
+    _read(folder / "vae" / f"{_WEIGHTS}.safetensors", autoencoder)
     config = json.loads((folder / "vae" / "config.json").read_text())
     progress = json.loads((folder / PROGRESS).read_text())
     return Code(config["shift_factor"], config["scaling_factor"]), progress
+
+
+def _replace(folder: Path, part: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
 
 
 def _read(path: Path, network: nn.Module) -> None:

@@ -91,7 +91,8 @@ class Run:
         if not stage.images:
             return average
         optimizer = MuonAdamW(list(stage.trained.named_parameters()), stage.rate, stage.slow)
-        step, spent = self._resume(stage, average, optimizer, images_before // stage.batch)
+        first = images_before // stage.batch
+        step, spent = self._resume(stage, average, optimizer, first)
         generator = torch.Generator(self.device)
         saved = reported = time.monotonic()
         began = saved - spent
@@ -102,7 +103,7 @@ class Run:
                 loss = stage.loss(done, generator)
             loss.backward()
             nn.utils.clip_grad_norm_(stage.trained.parameters(), 1.0)
-            optimizer.step(rate_share(step, done))
+            optimizer.step(rate_share(step - first, done))
             optimizer.zero_grad()
             _follow(average, stage.network, min(AVERAGING, (1 + step) / (10 + step)))
             step, since, total = step + 1, since + 1, total + loss.detach()
@@ -150,7 +151,12 @@ class Run:
 
 
 def rate_share(step: int, done: float) -> float:
-    """Return the learning rate as a share of its peak: linear warm-up, constant, linear decay at the stage's end."""
+    """Return the learning rate as a share of its peak: linear warm-up, constant, linear decay at the stage's end.
+
+    Args:
+        step: Steps since the optimizer began.
+        done: Share of the stage that is done.
+    """
     return min(1.0, (step + 1) / WARM_UP) * min(1.0, (1 - done) / DECAY)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vsf.tiny.training import export, losses
-from vsf.tiny.training.autoencoder import Autoencoder, to_pixels, write_principal_code
+from vsf.tiny.training.autoencoder import SPREAD, Autoencoder, to_pixels, write_principal_code
 from vsf.tiny.training.data import TrainingSet, crops
 from vsf.tiny.training.denoiser import Denoiser
 from vsf.tiny.training.evaluation import round_trip_db
@@ -40,21 +40,28 @@ class Training:
         encoder_blocks = (0, 3, 3, 0) if options.encoder == "residual" else (0, 0, 0, 0)
         self.autoencoder = Autoencoder(encoder_blocks).to(self.device)
         self.teacher = Denoiser(options.depth, tokenizer).to(self.device)
-        self.code = export.Code(0.0, 1.0)
-        self.visited = 0
+        self.code = export.Code(0.0, 1 / SPREAD)
+        self.visited = dict.fromkeys(STAGES, 0)
         if options.start:
-            self.code, progress = export.load(options.start, self.teacher, self.autoencoder)
-            self.visited = progress["teacher"]
+            self._start_from(options.start)
         images = (int(count) for count in options.images.split(","))
         self.images = dict(zip(STAGES, images, strict=True))
         seconds = (float(limit) for limit in options.seconds.split(","))
         self.seconds = dict(zip(STAGES, seconds, strict=True))
 
+    def _start_from(self, folder: Path) -> None:
+        """Go on from an export: of a whole model, whose code is settled, or of an autoencoder in the making."""
+        if export.is_whole(folder):
+            self.code, progress = export.load(folder, self.teacher, self.autoencoder)
+        else:
+            self.code, progress = export.load_autoencoder(folder, self.autoencoder)
+        self.visited.update(progress)
+
     def all(self) -> None:
         """Run every stage."""
         sizes = {"denoiser": _size(self.teacher), "autoencoder": _size(self.autoencoder)}
         self.run.log(**sizes, **{name: _plain(value) for name, value in vars(self.options).items()})
-        if not self.options.start:
+        if not (self.options.start and export.is_whole(self.options.start)):
             self.train_autoencoder()
         self.data.encode_with(self.autoencoder.encoder, self.code.shift, self.code.scale)
         self.train_teacher()
@@ -67,11 +74,13 @@ class Training:
         """Train encoder and decoder from the exact principal code, then freeze the code."""
         self.data.draw_ahead(self.options.first)
         pixels = self.data.images(self.options.pixel_images)
-        write_principal_code(self.autoencoder.encoder, to_pixels(pixels[:1024]))
+        if not self.options.start:
+            write_principal_code(self.autoencoder.encoder, to_pixels(pixels[:1024]))
         loss = self._autoencoder_loss(pixels, train_code=True)
         batch = self.options.pixel_batch
-        stage = self._stage("autoencoder", self.autoencoder, self.autoencoder, batch, 2e-3, loss, slow="encoder.")
-        average = self.run.train(stage)
+        more = {"slow": "encoder.", "export": self._export_autoencoder}
+        stage = self._stage("autoencoder", self.autoencoder, self.autoencoder, batch, 2e-3, loss, **more)
+        average = self.run.train(stage, self.visited["autoencoder"])
         self.autoencoder.load_state_dict(average.state_dict())
         with torch.no_grad():
             codes = torch.cat([self.autoencoder.encoder(to_pixels(part)) for part in pixels[:1024].split(64)])
@@ -89,9 +98,9 @@ class Training:
 
         write = self._exporter(BASE)
         stage = self._stage("teacher", self.teacher, self.teacher, batch, self.options.rate, loss, export=write)
-        average = self.run.train(stage, self.visited)
+        average = self.run.train(stage, self.visited["teacher"])
         self._grow(1.0)  # a resumed run that finds this stage done holds the same images as one that did it
-        self.visited = max(self.visited, self.images["teacher"])
+        self.visited["teacher"] = max(self.visited["teacher"], self.images["teacher"])
         self.teacher.load_state_dict(average.state_dict())
 
     def _grow(self, done: float) -> None:
@@ -108,7 +117,7 @@ class Training:
         average = self.run.train(stage)
         self.autoencoder.load_state_dict(average.state_dict())
         self._report_round_trip()
-        self._exporter(BASE)(self.teacher, self.visited)
+        self._exporter(BASE)(self.teacher, self.visited["teacher"])
 
     def train_guide(self) -> Denoiser:
         """Distil the pushed teacher into one call; the text encoders stay the teacher's from here on."""
@@ -136,7 +145,7 @@ class Training:
 
         write, rate = self._exporter(FEW_STEPS), self.options.rate / 4
         stage = self._stage("student", student, student.transformer, self.options.batch, rate, loss, export=write)
-        write(self.run.train(stage), self.visited)
+        write(self.run.train(stage), self.visited["teacher"])
 
     def _stage(
         self, name: str, network: nn.Module, trained: nn.Module, batch: int, rate: float, loss: Loss, **more: Any
@@ -157,10 +166,14 @@ class Training:
     def _exporter(self, name: str) -> Callable[[nn.Module, int], None]:
         def write(average: nn.Module, images: int) -> None:
             assert isinstance(average, Denoiser)
-            progress = {"teacher": images if name == BASE else self.visited}
+            progress = {"teacher": images if name == BASE else self.visited["teacher"]}
             export.save(self.options.out / name, average, self.autoencoder, self.code, progress)
 
         return write
+
+    def _export_autoencoder(self, average: nn.Module, images: int) -> None:
+        assert isinstance(average, Autoencoder)
+        export.save_autoencoder(self.options.out / "autoencoder", average, self.code, {"autoencoder": images})
 
     def _report_round_trip(self) -> None:
         self.run.log(**round_trip_db(self.autoencoder, self.device))

@@ -125,17 +125,23 @@ class Telling:
         colour = self._word(f"colour {index}", words.COLOUR_WORDS[thing.colour]) if self.colours[index] else ""
         filler = self._choose(f"filler {index}", words.FILLERS) if self._chance(f"fill {index}") < 0.06 else ""
         form = self._chance(f"form {index}")
-        parts = self._listed(index, self.parts[index])
-        before = f"{adjective} {filler}" if form < 0.2 and colour else f"{adjective} {filler} {colour}"
+        colour_behind = bool(colour) and form < 0.2
+        before = f"{adjective} {filler}" if colour_behind else f"{adjective} {filler} {colour}"
         told = self._articled(f"object {index}", noun, before)
-        if form < 0.2 and colour:
+        if colour_behind:
             told += f" in {colour}" if form < 0.06 else f" that is {colour}"
-        if not parts:
+        if not self.parts[index]:
             return told
-        if form < 0.2 and form >= 0.06 and colour and self._chance(f"has {index}") < 0.5:
-            return f"{told} and has {parts}"
-        with_word = self._chance(f"with {index}")
-        return f"{told} {'with' if with_word < 0.84 else 'that has' if with_word < 0.92 else 'having'} {parts}"
+        joint = self._parts_joint(index, after_that_is=colour_behind and form >= 0.06)
+        return f"{told} {joint} {self._listed(index, self.parts[index])}"
+
+    def _parts_joint(self, index: int, *, after_that_is: bool) -> str:
+        if after_that_is and self._chance(f"has {index}") < 0.5:
+            return "and has"
+        chance = self._chance(f"with {index}")
+        if chance < 0.84:
+            return "with"
+        return "that has" if chance < 0.92 else "having"
 
     def _listed(self, index: int, parts: Sequence[str]) -> str:
         named = [self._articled(part, self._word(f"{index} {part}", words.PART_WORDS[part])) for part in parts]
@@ -189,7 +195,7 @@ def tell(scene: Scene, rng: random.Random) -> Telling:
         parts=tuple(_some(thing, rng) for thing in scene.things),
         colours=tuple(thing.body and rng.random() < SAY_COLOUR for thing in scene.things),
         place=rng.random() < SAY_PLACE,
-        place_parts=_shuffled([part for part in scene.place_parts if rng.random() < SAY_PLACE_PART], rng),
+        place_parts=_shuffled([part for part in sorted(scene.place_parts) if rng.random() < SAY_PLACE_PART], rng),
         style=rng.random() < (SAY_DEFAULT_STYLE if scene.style == DEFAULT_STYLE else SAY_STYLE),
         wording=rng.getrandbits(32),
     )
@@ -217,11 +223,10 @@ def _shorter(telling: Telling) -> Telling:
 def _some(thing: Thing, rng: random.Random) -> tuple[str, ...]:
     if not thing.body or not thing.told:
         return ()
-    return _shuffled([part for part in thing.parts if rng.random() < SAY_PART], rng)
+    return _shuffled([part for part in sorted(thing.parts) if rng.random() < SAY_PART], rng)
 
 
 def _shuffled(parts: list[str], rng: random.Random) -> tuple[str, ...]:
-    parts = sorted(parts)  # sets have no order of their own
     rng.shuffle(parts)
     return tuple(parts)
 
