@@ -10,7 +10,7 @@ from typing import Any
 
 Row = dict[str, Any]
 
-__all__ = ["BOUNDS", "Bound", "append", "broken", "median", "order_interval", "read_rows"]
+__all__ = ["BOUNDS", "Bound", "append", "broken", "median", "order_interval", "read_rows", "rounded"]
 
 
 def order_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
@@ -32,11 +32,18 @@ def read_rows(path: Path) -> list[Row]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def rounded(value: Any) -> Any:
+    """Keep six digits of every number, which is more than any clock means."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    return {name: rounded(inner) for name, inner in value.items()} if isinstance(value, dict) else value
+
+
 def append(path: Path, row: Row) -> None:
     """Add a row."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        file.write(json.dumps(row, default=str) + "\n")
+        file.write(json.dumps(rounded(row)) + "\n")
 
 
 @dataclass(frozen=True)

@@ -120,8 +120,9 @@ def kernel_table(rows: Sequence[Row]) -> str:
 
 
 def measured_table(rows: Sequence[Row]) -> str:
-    """Return the rows of `make bench-speed`."""
-    timed = [row for row in rows if "ratio" in row]
+    """Return the rows of `make bench-speed`, of each setting the latest."""
+    places = ("model", "batch", "tokens", "negative", "mode", "hardware", "checkout", "run")
+    timed = list({tuple(row[place] for place in places): row for row in rows if "ratio" in row}.values())
     if not timed:
         return "No rows yet."
     lines = []
@@ -140,8 +141,9 @@ def measured_table(rows: Sequence[Row]) -> str:
 def count_table(rows: Sequence[Row]) -> str:
     """Return the counts per guided joint layer."""
     lines = []
-    for row in rows:
-        if "added_operations" in row and row["run"] != "none":
+    latest = {(row["checkout"], row["run"]): row for row in rows if "added_operations" in row}
+    for row in latest.values():
+        if row["run"] != "none":
             figures = ("python_calls", "added_operations", "attention", "fused")
             lines.append([row["checkout"], row["run"], *(f"{row[figure]:g}" for figure in figures)])
     if not lines:
