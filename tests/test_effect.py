@@ -7,9 +7,9 @@ import torch
 
 import tiny_pipelines as tiny
 import vsf
-import vsf.guidance.guided
 from every_method import EVERY_METHOD, STRONG
 from vsf.effect import UNSEEN
+from vsf.guidance import AttentionPlan
 
 IMAGES = 64
 
@@ -23,26 +23,27 @@ class Attentions:
     """Every guided attention call, computed again densely: mass on each negative token, and the relative change."""
 
     def __init__(self, monkeypatch):
-        self.mass, self.change, real = [], [], vsf.guidance.guided._attend
+        self.mass, self.change, real = [], [], AttentionPlan._attend
 
-        def watching(method, call):
-            out = real(method, call)
+        def watching(plan, call, watch):
+            out = real(plan, call, watch)
+            rows = call.plan
             query, key, value = (x.double() for x in (call.query, call.key, call.value))
-            positive, negatives, images = call.layout.count(["positive"]), call.layout.negative_lengths, IMAGES
+            positive, negatives, images = rows.layout.count(["positive"]), rows.layout.negative_lengths, IMAGES
             logits = query[:, :, :images] @ key.transpose(2, 3) / query.shape[-1] ** 0.5
             host = logits[..., : images + positive].softmax(-1) @ value[:, :, : images + positive]
-            if call.control.weights is not None:
-                logs = call.control.weights.double().log().repeat_interleave(torch.tensor(negatives), 1)
+            if rows.control.weights is not None:
+                logs = rows.control.weights.double().log().repeat_interleave(torch.tensor(negatives), 1)
                 logits[..., images + positive :] += logs[:, None, None]
-            if call.negative_valid is not None:
-                logits[..., images + positive :] += torch.where(call.negative_valid, 0.0, -torch.inf)[:, None, None]
+            if rows.valid is not None:
+                logits[..., images + positive :] += torch.where(rows.valid, 0.0, -torch.inf)[:, None, None]
             shares = logits.softmax(-1)[..., images + positive :].mean(1)
             self.mass.append(torch.stack([part.sum(-1) for part in shares.split(negatives, -1)], 1))
             moved = (out[:, :, :images] - host).flatten(1).norm(dim=1)
             self.change.append(moved / host.flatten(1).norm(dim=1))
             return out
 
-        monkeypatch.setattr(vsf.guidance.guided, "_attend", watching)
+        monkeypatch.setattr(AttentionPlan, "_attend", watching)
 
 
 @EVERY_METHOD

@@ -2,17 +2,17 @@
 
 import pytest
 
-import vsf.attention
+import vsf.guidance.rows
 
 
 @pytest.fixture
 def computed(monkeypatch):
     """(queries, keys) of every kernel call."""
     calls = []
-    real = vsf.attention.kernel_for
+    real = vsf.guidance.rows.best_kernel
 
-    def counting(*inputs):
-        kernel = real(*inputs)
+    def counting(*inputs, **options):
+        kernel = real(*inputs, **options)
 
         def counted(query, key, *rest):
             calls.append((query.shape[2], key.shape[2]))
@@ -20,5 +20,5 @@ def computed(monkeypatch):
 
         return counted
 
-    monkeypatch.setattr(vsf.attention, "kernel_for", counting)
+    monkeypatch.setattr(vsf.guidance.rows, "best_kernel", counting)
     return calls
