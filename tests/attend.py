@@ -1,6 +1,6 @@
 """Attention with a negative in it, from loose tensors."""
 
-from vsf.attention import Partial, Source
+from vsf.attention import Partial
 from vsf.guidance import HostCall, guided_attention
 from vsf.kernels import kernel_for
 
@@ -11,4 +11,4 @@ def attend(method, query, key, value, layout, *, kind="joint", bias=None, scale=
 
 def partial_attention(query, key, value, *, bias=None, scale=None):
     """Attend to some keys, keeping the log-sum-exp for `merge`."""
-    return Partial(Source(query, key, value, bias, scale, kernel_for(query, key, value, bias)))
+    return Partial(query, key, value, bias, scale, kernel_for(query, key, value, bias))

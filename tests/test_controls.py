@@ -200,7 +200,7 @@ def strengths(pipe, monkeypatch, schedule, steps=4):
         return real(plan, call, watch)
 
     monkeypatch.setattr(AttentionPlan, "_attend", watching)
-    with vsf.guide(pipe, "wheels", method=STRONG, schedule=schedule) as report:
+    with vsf.guide(pipe, "wheels", method=STRONG, schedule=schedule, observe=True) as report:
         tiny.call(pipe, num_inference_steps=steps)
     return seen, report
 

@@ -66,7 +66,7 @@ def test_padding_alignment_and_trimming_change_no_number(monkeypatch, name, chan
             "one for all keys": wide[..., :1],
         }
     )[biased]
-    out, log_sum_exp = getattr(kernels, f"_cuda_{name}")(query, key, value, bias, scale)
+    out, log_sum_exp = getattr(kernels, f"_cuda_{name}")(query, key, value, attn_mask=bias, scale=scale)
     expected = plain(query, key, value, bias, channels**-0.5 if scale is None else scale)
     torch.testing.assert_close(out, expected[0])
     torch.testing.assert_close(log_sum_exp, expected[1])
@@ -76,7 +76,7 @@ def test_padding_alignment_and_trimming_change_no_number(monkeypatch, name, chan
 def test_the_operations_of_this_torch_take_the_arguments_they_are_given(name):
     query, key, value = (torch.empty(2, 3, n, 12, device="meta", dtype=torch.float16) for n in (7, 5, 5))
     bias = None if name == "flash" else torch.empty(1, 1, 1, 5, device="meta", dtype=torch.float16)
-    out, log_sum_exp = getattr(kernels, f"_cuda_{name}")(query, key, value, bias, None)
+    out, log_sum_exp = getattr(kernels, f"_cuda_{name}")(query, key, value, attn_mask=bias)
     assert out.shape == (2, 3, 7, 12)
     assert log_sum_exp.shape == (2, 3, 7)
 
@@ -137,28 +137,17 @@ def test_the_order_is_the_one_that_torch_keeps():
     ) == (kernels._FLASH, kernels._EFFICIENT, kernels._CUDNN)
 
 
-@pytest.mark.parametrize("biased", [False, True])
-def test_grouped_key_heads_are_shared_by_neighbouring_query_heads(biased):
-    query, (key, value) = torch.randn(2, 6, 7, 8), torch.randn(2, 2, 2, 5, 8)
-    bias = torch.randn(1, 1, 7, 5) if biased else None
-    out, log_sum_exp = kernels.kernel_for(query, key, value, bias)(query, key, value, bias, None)
-    repeated = (tensor.repeat_interleave(3, 1) for tensor in (key, value))
-    expected = plain(query, *repeated, bias, 8**-0.5)
-    torch.testing.assert_close(out, expected[0])
-    torch.testing.assert_close(log_sum_exp, expected[1])
-
-
 def test_the_cpu_has_one_kernel_for_every_dtype():
     for dtype in (torch.float64, FULL, torch.bfloat16, HALF):
         query = torch.empty(1, 1, 4, 64, dtype=dtype)
-        assert kernels.kernel_for(query, query, query, BIAS.to(dtype)) is kernels._cpu_flash
+        assert kernels.kernel_for(query, query, query, BIAS.to(dtype)) is kernels.CPU_FLASH
 
 
 def test_no_fused_kernel_is_taken_where_gradients_are_wanted():
     query = torch.empty(1, 1, 4, 64, requires_grad=True)
     assert kernels.kernel_for(query, query, query, None) is None
     with torch.no_grad():
-        assert kernels.kernel_for(query, query, query, None) is kernels._cpu_flash
+        assert kernels.kernel_for(query, query, query, None) is kernels.CPU_FLASH
 
 
 def test_other_devices_have_no_kernel_with_a_log_sum_exp():

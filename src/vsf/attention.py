@@ -19,14 +19,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vsf.errors import LayoutError
-from vsf.kernels import Kernel, ungrouped
+from vsf.kernels import Kernel
 from vsf.spans import Places
 
 Strength = float | Tensor
 """A number, a tensor without axes, or one value per row as (batch, 1, 1)."""
 
-Plain = Callable[[Tensor, Tensor, Tensor, Tensor | None, float | None], Tensor]
-"""(query, key, value, bias, scale) -> out, the bias boolean (True = visible) or added to the logits."""
+Plain = Callable[..., Tensor]
+"""Called as torch's own: (query, key, value, bias, scale=scale), the bias boolean (True = visible) or additive."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,46 +54,52 @@ def per_row(strength: Strength, axes: int) -> Strength:
     return strength.reshape(-1, *(1,) * (axes - 1))
 
 
-def plain_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None) -> Tensor:
-    """Attend as torch does; keys may have fewer heads, each for a group of the queries'."""
-    if key.shape[1] != query.shape[1]:
-        key, value = ungrouped(query, key, value)
-    return F.scaled_dot_product_attention(query, key, value, bias, scale=scale)
-
-
-class Source:
-    """Queries, keys and values whose attention is computed when it is first asked for, and only once.
+class Partial:
+    """Attention of some queries over some keys, computed when it is first asked for.
 
     bias: boolean (True = visible) or added to the logits. kernel: gives the output with its log-sum-exp; where it is
-    None, plain attention gives the output alone. host: whose plain attention that is, torch's by default.
+    None, plain attention gives the output alone. host: whose plain attention that is, torch's by default. gain: of the
+    values, shift: of the logits, where the partial is merged with others. wider, places: a partial of more queries over
+    the same keys, and where among them these stand. Then results are picked out of its own: kernels may round a row
+    differently when it comes with other rows, so what must equal the host's to the last bit has to come out of a call
+    of the host's own shape.
     """
 
     __slots__ = (
         "_log_sum_exp",
         "_out",
         "bias",
+        "gain",
         "host",
         "is_empty",
         "is_fused",
         "kernel",
         "key",
+        "places",
         "query",
         "scale",
+        "shift",
         "value",
+        "wider",
     )
 
     def __init__(
         self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
+        query: Float[Tensor, "batch heads queries channels"],
+        key: Float[Tensor, "batch heads keys channels"],
+        value: Float[Tensor, "batch heads keys channels"],
         bias: Tensor | None,
         scale: float | None,
         kernel: Kernel | None,
         host: HostAttention | None = None,
+        gain: Strength = 1.0,
+        shift: Strength = 0.0,
+        wider: "Partial | None" = None,
+        places: Places = slice(None),
     ) -> None:
         self.query, self.key, self.value, self.bias, self.scale = query, key, value, bias, scale
-        self.kernel, self.host = kernel, host
+        self.kernel, self.host, self.gain, self.shift = kernel, host, gain, shift
+        self.wider, self.places = wider, places
         # Kernels crash where there is no query or no key.
         self.is_empty = query.shape[2] == 0 or key.shape[2] == 0
         self.is_fused = kernel is not None or self.is_empty
@@ -107,83 +113,59 @@ class Source:
 
     @property
     def out(self) -> Float[Tensor, "batch heads queries channels"]:
-        """Attention output; zeros where there is no key."""
-        if self._out is None:
-            self._out = self.attend(self.value)
-        return self._out
+        """Output over these keys alone, before the gain; zeros where there is no key."""
+        return self.attend() if self._out is None else self._out
 
     @property
     def log_sum_exp(self) -> Float[Tensor, "batch heads queries"]:
-        """Log of the sum of exp(logits) over the keys; -inf where there is no key."""
+        """Float32 (float64 for float64 inputs) log-sum-exp of the shifted logits; -inf where there is no key."""
         if self._log_sum_exp is None and self.is_fused:
-            self._out = self.attend(self.value)
+            self.attend()
         if self._log_sum_exp is None:
-            self._log_sum_exp = _matmul_log_sum_exp(self)
-        return self._log_sum_exp
+            self._log_sum_exp = torch.logsumexp(logits(self), -1)
+        return self._log_sum_exp + self.shift
 
-    def attend(self, value: Tensor) -> Float[Tensor, "batch heads queries channels"]:
+    def scaled(self, gain: Strength) -> "Partial":
+        """Multiply these keys' values; a negative gain turns them around."""
+        inputs = (self.query, self.key, self.value, self.bias, self.scale, self.kernel, self.host)
+        return Partial(*inputs, gain=self.gain * gain, shift=self.shift)
+
+    def shifted(self, delta: Strength) -> "Partial":
+        """Add `delta` to these keys' logits; -inf hides them."""
+        if not isinstance(delta, Tensor) and delta == 0:
+            return self
+        inputs = (self.query, self.key, self.value, self.bias, self.scale, self.kernel, self.host)
+        return Partial(*inputs, gain=self.gain, shift=self.shift + delta)
+
+    def rows(self, places: Places, bias: Tensor | None) -> "Partial":
+        """Pick some queries out, which have this bias."""
+        inputs = (self.query[:, :, places], self.key, self.value, bias, self.scale, self.kernel, self.host)
+        return Partial(*inputs, wider=self, places=places)
+
+    def attend(self) -> Float[Tensor, "batch heads queries channels"]:
+        """Compute output and log-sum-exp, keep both, and return the output."""
+        wider = self.wider
+        if wider is None:
+            self._out = self.weighed(self.value)
+        else:
+            out = wider.attend() if wider._out is None else wider._out
+            self._out = out[:, :, self.places]
+            if wider._log_sum_exp is not None:
+                self._log_sum_exp = wider._log_sum_exp[:, :, self.places]
+        return self._out
+
+    def weighed(self, value: Tensor) -> Float[Tensor, "batch heads queries channels"]:
         """Attend to the keys with other values; the log-sum-exp, which does not depend on them, is kept."""
         query, bias = self.query, self.bias
         if self.is_empty:
             self._log_sum_exp = query.new_full(query.shape[:3], -torch.inf, dtype=_wide(query.dtype))
             return query.new_zeros((*query.shape[:3], value.shape[3]))
         if self.kernel is None:
-            return _plain(self, bias)(query, self.key, value, bias, self.scale)
+            return _plain(self, bias)(query, self.key, value, bias, scale=self.scale)
         if bias is not None and bias.dtype == torch.bool:
             bias = additive(bias, query.dtype)
-        out, self._log_sum_exp = self.kernel(query, self.key, value, bias, self.scale)
+        out, self._log_sum_exp = self.kernel(query, self.key, value, attn_mask=bias, scale=self.scale)
         return out
-
-
-class RowsOf(Source):
-    """Some query rows of a wider source, picked out of its results instead of computed again.
-
-    Kernels may round a row differently when it comes with other rows, so a result that must equal the host's to the
-    last bit has to come out of a call of the host's own shape.
-    """
-
-    __slots__ = ("_places", "_wider")
-
-    def __init__(self, wider: Source, places: Places, bias: Tensor | None) -> None:
-        super().__init__(wider.query[:, :, places], wider.key, wider.value, bias, wider.scale, wider.kernel, wider.host)
-        self._wider, self._places = wider, places
-
-    def attend(self, value: Tensor) -> Tensor:
-        """Pick the rows out of the wider result; for other values attend anew."""
-        if value is not self.value:
-            return super().attend(value)
-        out = self._wider.out[:, :, self._places]
-        if self.is_fused:
-            self._log_sum_exp = self._wider.log_sum_exp[:, :, self._places]
-        return out
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Partial:
-    """Attention over some of the keys: `out` (never scaled), `log_sum_exp` (shifted), `gain` for `merge`."""
-
-    source: Source
-    gain: Strength = 1.0
-    shift: Strength = 0.0
-
-    @property
-    def out(self) -> Float[Tensor, "batch heads queries channels"]:
-        """Output over these keys alone, before the gain."""
-        return self.source.out
-
-    @property
-    def log_sum_exp(self) -> Float[Tensor, "batch heads queries"]:
-        """Float32 (float64 for float64 inputs) log-sum-exp of the shifted logits."""
-        log_sum_exp = self.source.log_sum_exp
-        return log_sum_exp if _is(self.shift, 0) else log_sum_exp + self.shift
-
-    def scaled(self, gain: Strength) -> "Partial":
-        """Multiply these keys' values; a negative gain turns them around."""
-        return Partial(self.source, self.gain * gain, self.shift)
-
-    def shifted(self, delta: Strength) -> "Partial":
-        """Add `delta` to these keys' logits; -inf hides them."""
-        return Partial(self.source, self.gain, self.shift + delta)
 
 
 def merge(*partials: Partial) -> Float[Tensor, "batch heads queries channels"]:
@@ -192,23 +174,32 @@ def merge(*partials: Partial) -> Float[Tensor, "batch heads queries channels"]:
     A partial with log-sum-exp -inf takes no part, to the last bit. Where none sees a key the result is 0.
     Raises LayoutError when the partials belong to different queries.
     """
-    query, fused = partials[0].source.query, True
+    query, fused = partials[0].query, True
     for partial in partials:
-        if partial.source.query.shape != query.shape:
-            shapes = ", ".join(str(tuple(partial.source.query.shape)) for partial in partials)
+        if partial.query.shape != query.shape:
+            shapes = ", ".join(str(tuple(partial.query.shape)) for partial in partials)
             raise LayoutError(f"merge needs partials of the same queries, got query shapes {shapes}")
-        fused = fused and partial.source.is_fused
+        fused = fused and partial.is_fused
     if not fused:
         return _joined(partials)
     outs: list[Tensor] = []
     log_sum_exps: list[Tensor] = []
     for partial in partials:
-        if not partial.source.is_empty:  # no key weighs nothing
-            outs.append(_scaled_out(partial))
-            log_sum_exps.append(partial.log_sum_exp)
-    if not outs:
-        return partials[0].out
-    return _weighed(outs, log_sum_exps)
+        if partial.is_empty:  # no key weighs nothing
+            continue
+        gain, shift = partial.gain, partial.shift
+        if isinstance(gain, Tensor) or gain != 1:
+            outs.append(partial.weighed(_scaled_values(partial)))
+        else:
+            outs.append(partial.attend() if partial._out is None else partial._out)
+        log_sum_exp = partial._log_sum_exp
+        assert log_sum_exp is not None
+        if isinstance(shift, Tensor) or shift != 0:
+            log_sum_exp = log_sum_exp + shift
+        log_sum_exps.append(log_sum_exp)
+    if len(outs) == 2 and outs[0].dtype == log_sum_exps[0].dtype:
+        return torch.lerp(outs[0], outs[1], torch.sigmoid(log_sum_exps[1] - log_sum_exps[0]).unsqueeze(-1))
+    return _weighed(outs, log_sum_exps) if outs else partials[0].out
 
 
 def blend(start: Tensor, end: Tensor, share: float | Tensor) -> Tensor:
@@ -253,29 +244,15 @@ def lowest(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).min / 2
 
 
-def _scaled_out(partial: Partial) -> Tensor:
-    """The output times the gain, which few values bear before attention rather than many rows after it."""
-    source, gain = partial.source, partial.gain
-    if _is(gain, 1):
-        return source.out
-    if source.is_computed:
-        gain = per_row(gain, 4)
-        return source.out * (gain.to(source.out.dtype) if isinstance(gain, Tensor) else gain)
-    return source.attend(_scaled_values(partial))
-
-
 def _weighed(outs: list[Tensor], log_sum_exps: list[Tensor]) -> Tensor:
     """Σᵢ softmax(log_sum_exp)ᵢ · outᵢ. Two by two: each lerp leaves either end to the last bit."""
     total = log_sum_exps[0]
-    weights: list[Tensor] = []
+    if len(outs) == 1:
+        return outs[0].masked_fill((total == -torch.inf).unsqueeze(-1), 0)
+    weights = []
     for log_sum_exp in log_sum_exps[1:]:
         weights.append(torch.sigmoid(log_sum_exp - total).unsqueeze(-1))
-        if len(weights) < len(outs) - 1:
-            total = torch.logaddexp(total, log_sum_exp)
-    if len(outs) == 2 and outs[0].dtype == weights[0].dtype:
-        return torch.lerp(outs[0], outs[1], weights[0])
-    if not weights:
-        return outs[0].masked_fill((total == -torch.inf).unsqueeze(-1), 0)
+        total = torch.logaddexp(total, log_sum_exp)
     return in_pieces(_lerped, *outs, *weights)
 
 
@@ -290,30 +267,34 @@ def _lerped(*outs_and_weights: Tensor) -> Tensor:
 
 def _joined(partials: tuple[Partial, ...]) -> Tensor:
     """One call of plain attention over the keys of every partial."""
-    first = partials[0].source
-    query = first.query
-    key = torch.cat([partial.source.key for partial in partials], 2)
+    first, query = partials[0], partials[0].query
+    key = torch.cat([partial.key for partial in partials], 2)
     value = torch.cat([_scaled_values(partial) for partial in partials], 2)
     if key.shape[2] == 0 or query.shape[2] == 0:
         return query.new_zeros((*query.shape[:3], value.shape[3]))
     bias = _joined_bias(partials)
-    return _plain(first, bias)(query, key, value, bias, first.scale)
+    return _plain(first, bias)(query, key, value, bias, scale=first.scale)
 
 
-def _plain(source: Source, bias: Tensor | None) -> Plain:
+def _plain(partial: Partial, bias: Tensor | None) -> Plain:
     """The host's plain attention, or torch's where the host has none of its own, or none that takes a bias."""
-    host = source.host
-    return plain_attention if host is None or (bias is not None and not host.takes_bias) else host.plain
+    host = partial.host
+    if host is None or (bias is not None and not host.takes_bias):
+        return F.scaled_dot_product_attention
+    return host.plain
 
 
 def _scaled_values(partial: Partial) -> Tensor:
-    gain, value = per_row(partial.gain, 4), partial.source.value
-    return value * (gain.to(value.dtype) if isinstance(gain, Tensor) else gain)
+    gain, value = partial.gain, partial.value
+    if not isinstance(gain, Tensor):
+        return value * gain
+    return value * gain.to(value.dtype).reshape(-1, 1, 1, 1)
 
 
 def _joined_bias(partials: tuple[Partial, ...]) -> Tensor | None:
     """The biases side by side; None where nothing is biased or shifted, which leaves torch its fastest kernel."""
-    if all(partial.source.bias is None and _is(partial.shift, 0) for partial in partials):
+    shifted = [isinstance(partial.shift, Tensor) or partial.shift != 0 for partial in partials]
+    if not any(shifted) and all(partial.bias is None for partial in partials):
         return None
     biases = [_shifted_bias(partial) for partial in partials]
     leading = [max(sizes) for sizes in zip(*(bias.shape[:3] for bias in biases), strict=True)]
@@ -322,32 +303,22 @@ def _joined_bias(partials: tuple[Partial, ...]) -> Tensor | None:
 
 def _shifted_bias(partial: Partial) -> Tensor:
     """The partial's bias plus its shift, as (batch or 1, heads or 1, queries or 1, keys)."""
-    source, shift = partial.source, partial.shift
-    dtype, keys = source.query.dtype, source.key.shape[2]
-    bias = source.query.new_zeros(1, 1, 1, 1) if source.bias is None else finite(source.bias, dtype)
+    query, shift = partial.query, partial.shift
+    dtype, keys = query.dtype, partial.key.shape[2]
+    bias = query.new_zeros(1, 1, 1, 1) if partial.bias is None else finite(partial.bias, dtype)
     bias = bias.reshape(*(1,) * (4 - bias.dim()), *bias.shape)
     if isinstance(shift, Tensor):
         shift = shift.to(dtype).reshape(-1, 1, 1, 1)
     return (bias + shift).expand(-1, -1, -1, keys)
 
 
-def _matmul_log_sum_exp(source: Source) -> Tensor:
-    """Log-sum-exp that gradients can pass through, from the whole matrix of logits."""
-    return torch.logsumexp(logits(source), -1)
-
-
-def logits(source: Source) -> Float[Tensor, "batch heads queries keys"]:
-    """The biased logits in float32, or float64 for float64 inputs."""
-    wide = _wide(source.query.dtype)
-    scale = source.query.shape[-1] ** -0.5 if source.scale is None else source.scale
-    key = source.key.repeat_interleave(source.query.shape[1] // source.key.shape[1], 1)
-    products = source.query.to(wide) @ key.to(wide).mT * scale
-    return products if source.bias is None else products + additive(source.bias, wide)
-
-
-def _is(strength: Strength, number: float) -> bool:
-    """Whether a strength is this number; one in a tensor may be any, and looking at it would wait for the device."""
-    return not isinstance(strength, Tensor) and strength == number
+def logits(partial: Partial) -> Float[Tensor, "batch heads queries keys"]:
+    """The biased logits, not shifted, in float32 or wider; gradients can pass through them."""
+    query, key = partial.query, partial.key
+    wide = _wide(query.dtype)
+    scale = query.shape[-1] ** -0.5 if partial.scale is None else partial.scale
+    products = query.to(wide) @ key.to(wide).mT * scale
+    return products if partial.bias is None else products + additive(partial.bias, wide)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

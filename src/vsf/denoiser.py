@@ -59,7 +59,7 @@ class GuidedDenoiser:
         self.injection: Injection | None = None
         self.guided: GuidedCall | None = None
         self.owners: list[int | None] = []
-        self.grid = Grid(1, 1)
+        self.grid: Grid | None = None
         self.idle: frozenset[str] = frozenset()
 
     @classmethod
@@ -180,8 +180,11 @@ class GuidedDenoiser:
         with self._flights.guided(self._is_compiled()), self._during(run):
             conditional = run.rows.conditional(arguments.values)
             self.owners = run.rows.owners(arguments.values, conditional, len(run.negative))
-            self.grid = self.family.grid(self.inner, arguments.values)
-            run.report.begin_step(self.grid)
+            self.grid = None
+            if run.settings.needs_grid:  # which some families read off positions, and that waits for the device
+                self.grid = self.family.grid(self.inner, arguments.values)
+            if run.settings.observes and self.grid is not None:
+                run.report.begin_step(self.grid)
             if model_calls(run.settings.method) == 2:
                 return self._called_twice(call, arguments.values, conditional, strength)
             return self._guided(call, arguments.values, conditional, strength)
@@ -230,7 +233,7 @@ class GuidedDenoiser:
             grid=self.grid,
             emphasis=self._emphasis(arguments, conditional, text),
             inactive=self.idle,
-            record=self._record,
+            record=self._record if settings.observes else None,
         )
         # Compiled code is made for every layer anew where they have an attention of their own.
         named = bool(self.idle) or not compiled

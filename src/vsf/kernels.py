@@ -1,7 +1,7 @@
 """Fused attention kernels in the form that also returns the log-sum-exp.
 
 They are the operations below torch's own `scaled_dot_product_attention`, which throws the log-sum-exp away. What torch
-does around them (padding, alignment, grouped heads) is done here. Flash attention 3 and 4, once activated by
+does around them (padding, alignment) is done here. Flash attention 3 and 4, once activated by
 `torch.nn.attention.activate_flash_attention_impl`, stand in for the flash operation, and so are taken here too.
 """
 
@@ -12,8 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Kernel = Callable[[Tensor, Tensor, Tensor, Tensor | None, float | None], tuple[Tensor, Tensor]]
-"""(query, key, value, additive bias, scale) -> (out, log_sum_exp). Keys may have fewer heads, each for a group."""
+Kernel = Callable[..., tuple[Tensor, Tensor]]
+"""kernel(query, key, value, attn_mask=bias, scale=scale) -> (out, log_sum_exp); the bias is None or additive."""
+
+CPU_FLASH: Kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+"""The CPU's one kernel, which is called as it is."""
 
 _EFFICIENT, _FLASH, _CUDNN = 2, 1, 3  # as torch.nn.attention.SDPBackend numbers them
 
@@ -38,7 +41,7 @@ def may_fuse(query: Tensor, key: Tensor, value: Tensor) -> bool:
 def best_kernel(device: torch.device, dtype: torch.dtype, channels: int, *, biased: bool) -> Kernel | None:
     """Return the first fused kernel in torch's own order on this device that serves this kind of call."""
     if device.type == "cpu":
-        return _cpu_flash if _allowed("flash") else None
+        return CPU_FLASH if _allowed("flash") else None
     if device.type != "cuda":
         return None
     half = dtype in (torch.float16, torch.bfloat16)
@@ -61,6 +64,11 @@ def best_kernel(device: torch.device, dtype: torch.dtype, channels: int, *, bias
     return None
 
 
+def name_of(kernel: Kernel) -> str:
+    """Return what people call a kernel, such as "cuda flash"."""
+    return "cpu flash" if kernel is CPU_FLASH else kernel.__name__.strip("_").replace("_", " ")
+
+
 def _allowed(kernel: str) -> bool:
     """Whether torch's switch for this kernel is on; "flash" counts on the CPU too."""
     return bool(getattr(torch.backends.cuda, f"{kernel}_sdp_enabled")())
@@ -80,47 +88,29 @@ _allowed._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _torchs_order._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def _cpu_flash(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None
-) -> tuple[Tensor, Tensor]:
-    if key.shape[1] != query.shape[1]:
-        key, value = ungrouped(query, key, value)
-    op = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    out, log_sum_exp = op(query, key, value, attn_mask=bias, scale=scale)
-    return out, log_sum_exp
-
-
 def _cuda_flash(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None
+    query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor | None = None, scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    assert bias is None
+    assert attn_mask is None
     op = torch.ops.aten._scaled_dot_product_flash_attention
     results = op(*_padded(query, key, value), scale=_true_scale(query, scale))
     return _trimmed(query, results)
 
 
 def _cuda_efficient(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None
+    query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor | None = None, scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    if key.shape[1] != query.shape[1]:
-        key, value = ungrouped(query, key, value)
     op = torch.ops.aten._scaled_dot_product_efficient_attention
-    results = op(*_padded(query, key, value), _aligned(bias, query, key), True, scale=_true_scale(query, scale))
+    results = op(*_padded(query, key, value), _aligned(attn_mask, query, key), True, scale=_true_scale(query, scale))
     return _trimmed(query, results)
 
 
 def _cuda_cudnn(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None
+    query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor | None = None, scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
     op = torch.ops.aten._scaled_dot_product_cudnn_attention
-    results = op(*_padded(query, key, value), _aligned(bias, query, key), True, scale=_true_scale(query, scale))
+    results = op(*_padded(query, key, value), _aligned(attn_mask, query, key), True, scale=_true_scale(query, scale))
     return _trimmed(query, results)
-
-
-def ungrouped(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Repeat grouped heads, for attention that wants as many heads of keys as of queries."""
-    group = query.shape[1] // key.shape[1]
-    return key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
 
 
 def _padded(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,9 +14,9 @@ def computed(monkeypatch):
     def counting(*inputs, **options):
         kernel = real(*inputs, **options)
 
-        def counted(query, key, *rest):
+        def counted(query, key, *rest, **options):
             calls.append((query.shape[2], key.shape[2]))
-            return kernel(query, key, *rest)
+            return kernel(query, key, *rest, **options)
 
         return counted
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vsf.cli import console, effect, inputs, outputs
+from vsf.cli import console, inputs, outputs
 from vsf.cli.options import NEGATIVE, OUT, PROMPT, SHARED, flag, takes
 from vsf.errors import RequestError
 from vsf.generate import Model, Progress, Request, draw, provenance
@@ -65,7 +65,6 @@ def draw_sheet(
     with console.steps(len(requests) * first.count, quiet=quiet) as progress:
         for column, request in enumerate(requests):
             for result in draw(request, model, partial(_shifted, progress, column * first.count)):
-                effect.note_unseen(result, labels[column])
                 images.append(result.image)
                 cells.append(result.metadata)
     wanted = first.wanted

@@ -75,7 +75,7 @@ def _draw_and_save(request: Request, model: Model, files: list[Path], *, reporti
     done: list[dict[str, Any]] = []
     try:
         with console.steps(request.count, quiet=quiet) as progress:
-            for file, result in zip(files, draw(request, model, progress), strict=True):
+            for file, result in zip(files, draw(request, model, progress, observe=reporting), strict=True):
                 _write(file, result)
                 entry = {"file": str(file), **_seen(request, result), **provenance.portable(result.metadata)}
                 if reporting:

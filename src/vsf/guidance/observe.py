@@ -16,9 +16,9 @@ def observe(partials: Partials, out: Float[Tensor, "batch heads queries channels
     without its log-sum-exp.
     """
     plan, host, negative = partials.call.plan, partials.host, partials.negative
-    if not all(partial.source.is_fused for partial in (*host, negative)):
+    if not all(partial.is_fused for partial in (*host, negative)):
         return None
-    own = logits(negative.source)
+    own = logits(negative)
     total = torch.logsumexp(own, -1)
     for partial in host:
         total = torch.logaddexp(total, partial.log_sum_exp)

@@ -5,7 +5,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from vsf.attention import Partial, RowsOf, Strength, merge, per_row
+from vsf.attention import Partial, Strength, merge, per_row
 from vsf.errors import KnobError
 from vsf.guidance.knobs import Auto
 from vsf.guidance.rows import Rows, RowsCall
@@ -33,28 +33,32 @@ class Partials:
     def base(self) -> Partial:
         """These rows over all but the negatives in one part, by default cut out of the unguided model's own call."""
         if self._base is None:
-            self._base = self._make_base()
+            call = self.call
+            if call.plan.emphasis is not None:
+                self._base = call.over(self.rows, "host")
+            else:
+                self._base = call.model if call.plan.kind == "cross" else call.cut(self.rows)
         return self._base
 
     @property
     def image(self) -> Partial:
         """These rows over image and shared tokens; no keys at all in cross-attention without shared tokens."""
         if self._image is None:
-            self._image = Partial(self.call.source(self.rows, "common"))
+            self._image = self.call.over(self.rows, "common")
         return self._image
 
     @property
     def positive(self) -> Partial:
         """These rows over the positive prompt."""
         if self._positive is None:
-            self._positive = Partial(self.call.source(self.rows, "positive"))
+            self._positive = self.call.over(self.rows, "positive")
         return self._positive
 
     @property
     def negative(self) -> Partial:
         """These rows over the negative prompts, the logits of each shifted by the logarithm of its weight."""
         if self._negative is None:
-            self._negative = Partial(self.call.source(self.rows, "negative"))
+            self._negative = self.call.over(self.rows, "negative")
         return self._negative
 
     @property
@@ -88,9 +92,8 @@ class Partials:
         Raises KnobError for a value that has to be chosen for each step first.
         """
         if isinstance(value, Tensor):
-            if value.dim() and value.shape[0] > 1:
-                value = value[self.call.plan.batch]
-            return per_row(value, axes)
+            own = value[self.call.plan.batch] if value.dim() and value.shape[0] > 1 else value
+            return per_row(own, axes)
         if isinstance(value, str):
             raise KnobError(f'"{value}" is turned into a number at each step of a guided pipeline; here give a number')
         return value
@@ -100,35 +103,17 @@ class Partials:
         """What an extrapolation is multiplied with so that it fades with the negatives' weights: min(1, their sum)."""
         return self.call.plan.fade
 
-    @property
-    def strength(self) -> float | Tensor:
-        """How strongly the method acts on each of these rows, in a shape that multiplies their outputs."""
-        return self.call.plan.strength
-
     def _make_unguided(self) -> Tensor:
         host = self.host
         return host[0].out if len(host) == 1 else merge(*host)
 
-    def _make_base(self) -> Partial:
-        call, plan = self.call, self.call.plan
-        if plan.emphasis is not None:
-            return Partial(call.source(self.rows, "host"))
-        if plan.kind == "cross":
-            return Partial(call.model)
-        bias = None if call.bias is None else plan.bias(self.rows, "host", call.bias)
-        return Partial(RowsOf(call.model, plan.host_places[self.rows], bias))
-
 
 class _WithoutPlace(Partials):
-    """Rows that stand for no place in the picture: of all image rows' strengths theirs is the least."""
+    """Rows that stand for no place in the picture."""
 
     @property
     def host(self) -> tuple[Partial, ...]:
         return (self.base,)
-
-    @property
-    def strength(self) -> float | Tensor:
-        return self.call.plan.least_strength
 
 
 class TextPartials(_WithoutPlace):
@@ -136,10 +121,13 @@ class TextPartials(_WithoutPlace):
 
     rows: ClassVar[Rows] = "text"
 
-    def _make_base(self) -> Partial:
-        """Cut these rows out of the model's own call if that is made, else make a thin one."""
-        call = self.call
-        return super()._make_base() if call.model_is_computed else Partial(call.source("text", "host"))
+    @property
+    def base(self) -> Partial:
+        """Cut out of the unguided model's own call where that is made, else a thin call of their own."""
+        if self._base is None:
+            call = self.call
+            self._base = call.cut("text") if call.model_is_computed else call.over("text", "host")
+        return self._base
 
 
 class NegativePartials(_WithoutPlace):
@@ -147,8 +135,12 @@ class NegativePartials(_WithoutPlace):
 
     rows: ClassVar[Rows] = "negative"
 
-    def _make_base(self) -> Partial:
-        return Partial(self.call.source("negative", "host"))
+    @property
+    def base(self) -> Partial:
+        """A call of their own, since the unguided model has none of these rows."""
+        if self._base is None:
+            self._base = self.call.over("negative", "host")
+        return self._base
 
     def _make_unguided(self) -> Tensor:
-        return self.call.source("negative", "all").out
+        return self.call.own_stream()

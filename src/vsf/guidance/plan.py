@@ -48,7 +48,10 @@ class AttentionPlan:
         self.rows = [RowsPlan(call, layouts[group[0]], control, negative_valid, tuple(group)) for group in groups]
         order = [row for group in groups for row in group]
         self._order = [order.index(row) for row in range(len(order))]
-        self._guided = frozenset(guided_rows(method))
+        guided = set(guided_rows(method))
+        self._guides_image = "image" in guided
+        self._guides_text = guided.issuperset(ROWS["text"])
+        self._guides_negative = "negative" in guided
 
     def attend(
         self, call: HostCall, watch: Callable[[Observation], None] | None = None
@@ -71,7 +74,7 @@ class AttentionPlan:
         if not plan.has_negative and plan.emphasis is None:
             return call.untouched()
         partials = Partials(call)
-        image = self._guided_rows(partials)
+        image = self._guided_rows(partials) if self._guides_image else partials.unguided
         if watch is not None and plan.acts:
             seen = observe(partials, image)
             if seen is not None:
@@ -81,9 +84,10 @@ class AttentionPlan:
     def _guided_rows(self, partials: Partials) -> Tensor:
         """Let the method act on rows that it guides, as strongly as asked, where there is a negative."""
         plan = partials.call.plan
-        if not plan.acts or not self._guided.issuperset(ROWS[partials.rows]):
+        if not plan.acts:
             return partials.unguided
-        guided, strength = self.method.combine(partials), partials.strength
+        guided = self.method.combine(partials)
+        strength = plan.strength if partials.rows == "image" else plan.least_strength
         if isinstance(strength, Tensor) or strength != 1:
             guided = blend(partials.unguided, guided, strength)
         if plan.may_lack_negative:
@@ -94,11 +98,14 @@ class AttentionPlan:
         """Put image, text and negative rows back where their tokens stand."""
         plan, streams = call.plan, {"image": image}
         if plan.has_text:
-            streams["text"] = self._guided_rows(TextPartials(call))
+            streams["text"] = self._guided_rows(TextPartials(call)) if self._guides_text else call.text()
         if plan.has_negative:
-            streams["negative"] = self._guided_rows(NegativePartials(call))
+            guides = self._guides_negative
+            streams["negative"] = self._guided_rows(NegativePartials(call)) if guides else call.own_stream()
         # Hosts go on with (batch, tokens, heads · channels): side by side in that order, nothing is copied again.
-        pieces = [streams[rows].narrow(2, start, length).transpose(1, 2) for rows, start, length in plan.order]
+        pieces = []
+        for rows, start, length in plan.order:
+            pieces.append(streams[rows].narrow(2, start, length).transpose(1, 2))
         return torch.cat(pieces, 1).transpose(1, 2)
 
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vsf.attention import Source, finite, lowest, plain_attention
+from vsf.attention import Partial, finite, lowest
 from vsf.guidance.call import HostCall
 from vsf.guidance.control import Control, batch_places
 from vsf.kernels import best_kernel, may_fuse
@@ -72,8 +73,10 @@ class RowsPlan:
         self.kernel = best_kernel(self.device, self.dtype, query.shape[-1], biased=False)
         self.biased_kernel = best_kernel(self.device, self.dtype, query.shape[-1], biased=True)
         self._fade: float | Tensor | None = None
-        self._bias: Tensor | None = None
-        self._biases: dict[tuple[Rows, Keys], Tensor | None] = {}
+        self.mask: Tensor | None = None
+        """The host's mask of the call in progress."""
+        self.biases: dict[tuple[Rows, Keys], Tensor | None] = {}
+        """What is added to logits where that mask holds, as far as it was needed."""
 
     @property
     def present(self) -> Bool[Tensor, "batch 1 1 1"]:
@@ -88,19 +91,22 @@ class RowsPlan:
             self._fade = self._make_fade()
         return self._fade
 
-    def bias(self, rows: Rows, keys: Keys, host: Tensor | None) -> Tensor | None:
-        """Return what is added to the logits of these rows on these keys, where the host has this mask."""
-        if host is not self._bias:
-            self._bias, self._biases = host, {}
-        if (rows, keys) not in self._biases:
-            self._biases[rows, keys] = self._make_bias(rows, keys, host)
-        return self._biases[rows, keys]
+    def use(self, mask: Tensor | None) -> None:
+        """Take the host's mask of the calls that follow; layers mostly share one."""
+        self.mask = mask
+        self.biases = {}
 
-    def whole_bias(self, host: Tensor | None) -> Tensor | None:
+    def bias(self, rows: Rows, keys: Keys) -> Tensor | None:
+        """Return what is added to the logits of these rows on these keys."""
+        if (rows, keys) not in self.biases:
+            self.biases[rows, keys] = self._make_bias(rows, keys)
+        return self.biases[rows, keys]
+
+    def whole_mask(self) -> Tensor | None:
         """Return the host's mask for these rows of the batch, as it came."""
-        if host is None or with_four_axes(host).shape[0] == 1:
-            return host
-        return host[self.batch]
+        if self.mask is None or with_four_axes(self.mask).shape[0] == 1:
+            return self.mask
+        return self.mask[self.batch]
 
     def _make_fade(self) -> float | Tensor:
         weights = self.control.weights
@@ -113,8 +119,8 @@ class RowsPlan:
         wide = torch.promote_types(self.dtype, torch.float32)
         return total.clamp(max=1.0).to(wide)[:, None, None, None]
 
-    def _make_bias(self, rows: Rows, keys: Keys, host: Tensor | None) -> Tensor | None:
-        bias = self._host_bias(rows, keys, host)
+    def _make_bias(self, rows: Rows, keys: Keys) -> Tensor | None:
+        bias = self._part_of_mask(rows, keys)
         if keys == "host" and (rows == "host" or (rows == "image" and self.emphasis is None)):
             return bias  # as it came: the unguided model's own call
         if bias is not None:
@@ -129,16 +135,16 @@ class RowsPlan:
             return self._where_seen(self.valid[:, None, None], bias)
         return bias
 
-    def _host_bias(self, rows: Rows, keys: Keys, host: Tensor | None) -> Tensor | None:
+    def _part_of_mask(self, rows: Rows, keys: Keys) -> Tensor | None:
         """The host's mask, rows and keys picked out."""
-        if host is None:
+        if self.mask is None:
             return None
-        host = with_four_axes(host)
-        if host.shape[0] > 1:
-            host = host[self.batch]
-        if self.kind == "joint" and host.shape[2] > 1:
-            host = host[:, :, self.row_places[rows]]
-        return host if keys == "all" or host.shape[3] == 1 else host[..., self.key_places[keys]]
+        mask = with_four_axes(self.mask)
+        if mask.shape[0] > 1:
+            mask = mask[self.batch]
+        if self.kind == "joint" and mask.shape[2] > 1:
+            mask = mask[:, :, self.row_places[rows]]
+        return mask if keys == "all" or mask.shape[3] == 1 else mask[..., self.key_places[keys]]
 
     def _where_seen(self, seen: Tensor, bias: Tensor | None) -> Tensor:
         shown = torch.zeros_like(seen, dtype=self.dtype) if bias is None else bias
@@ -189,34 +195,56 @@ class RowsPlan:
 class RowsCall:
     """The part of one attention call that concerns the rows of a plan."""
 
-    __slots__ = ("_fuses", "_model", "bias", "host", "key", "plan", "query", "scale", "value")
+    __slots__ = ("_model", "biased_kernel", "host", "kernel", "key", "mask", "plan", "query", "scale", "value")
 
     def __init__(self, plan: RowsPlan, call: HostCall) -> None:
         """Take a call whose tensors hold these rows alone, but for its bias, which holds all."""
-        self.plan, self.query, self.key, self.value = plan, call.query, call.key, call.value
-        self.bias, self.scale, self.host = call.bias, call.scale, call.attention
-        self._fuses = may_fuse(call.query, call.key, call.value)
-        self._model: Source | None = None
+        query, key, value = call.query, call.key, call.value
+        if key.shape[1] != query.shape[1]:
+            group = query.shape[1] // key.shape[1]
+            key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
+        self.plan, self.query, self.key, self.value = plan, query, key, value
+        self.scale, self.host = call.scale, call.attention
+        if call.bias is not plan.mask:
+            plan.use(call.bias)
+        fuses = may_fuse(query, key, value)
+        self.kernel, self.biased_kernel = (plan.kernel, plan.biased_kernel) if fuses else (None, None)
+        self._model: Partial | None = None
 
     @property
-    def model(self) -> Source:
+    def model(self) -> Partial:
         """The call that the unguided model makes: the same rows and keys in the same order, its own mask."""
         if self._model is None:
-            self._model = self.source("host", "host")
+            self._model = self.over("host", "host")
         return self._model
+
+    def cut(self, rows: Rows) -> Partial:
+        """Some rows of the unguided model's own call."""
+        plan = self.plan
+        return self.model.rows(plan.host_places[rows], None if plan.mask is None else plan.bias(rows, "host"))
 
     @property
     def model_is_computed(self) -> bool:
         """Whether that call is made already."""
         return self._model is not None and self._model.is_computed
 
+    def text(self) -> Float[Tensor, "batch heads queries channels"]:
+        """Text rows left alone: cut out of the unguided model's own call where that is made, else by a thin one."""
+        model = self._model
+        if model is not None and model.is_computed:
+            return model.out[:, :, self.plan.host_places["text"]]
+        return self.over("text", "host").attend()
+
+    def own_stream(self) -> Float[Tensor, "batch heads queries channels"]:
+        """The negatives' rows left alone: each sees image, shared tokens and itself."""
+        return self.over("negative", "all").attend()
+
     def untouched(self) -> Float[Tensor, "batch heads queries channels"]:
         """Return what the host's own attention returns for the whole sequence."""
-        bias = self.plan.whole_bias(self.bias)
-        attend = plain_attention if self.host is None else self.host.plain
-        return attend(self.query, self.key, self.value, bias, self.scale)
+        attend = F.scaled_dot_product_attention if self.host is None else self.host.plain
+        return attend(self.query, self.key, self.value, self.plan.whole_mask(), scale=self.scale)
 
-    def source(self, rows: Rows, keys: Keys) -> Source:
+    def over(self, rows: Rows, keys: Keys) -> Partial:
         """Let these rows see these keys; padded negative tokens are hidden, and no row turns into NaN."""
         plan, query, key, value = self.plan, self.query, self.key, self.value
         if plan.kind == "joint":
@@ -224,14 +252,14 @@ class RowsCall:
         if keys != "all":
             places = plan.key_places[keys]
             key, value = key[:, :, places], value[:, :, places]
-        bias = plan.bias(rows, keys, self.bias)
-        kernel = plan.kernel if bias is None else plan.biased_kernel
-        host = None if keys in ("negative", "all") else self.host
-        if host is not None and (bias is None or host.takes_bias):
+        bias = plan.biases[rows, keys] if (rows, keys) in plan.biases else plan.bias(rows, keys)
+        kernel = self.kernel if bias is None else self.biased_kernel
+        host = None if keys == "negative" or keys == "all" else self.host
+        if kernel is not None and host is not None and (bias is None or host.takes_bias):
             kernel = host.fused
-        if not self._fuses or (bias is not None and bias.requires_grad and torch.is_grad_enabled()):
+        if bias is not None and bias.requires_grad and torch.is_grad_enabled():
             kernel = None
-        return Source(query, key, value, bias, self.scale, kernel, host)
+        return Partial(query, key, value, bias, self.scale, kernel, host)
 
 
 def with_four_axes(bias: Tensor) -> Tensor:

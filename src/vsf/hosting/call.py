@@ -65,26 +65,20 @@ class GuidedCall:
         self.strength, self.inactive, self.record = strength, frozenset(inactive), record
         self._valid, self._weights, self._unguided, self._emphasis = valid, weights, unguided, emphasis
         self._region, self._grid = region, grid
+        self._tokens = sum(span.length for span in self.text[0])
+        self._is_off = not isinstance(strength, Tensor) and strength == 0
+        self._holds_image = any(span.kind == "image" for span in self.text[0])
+        self.calls = 0
+        """Attention calls in which the method acted so far; those in compiled code are not counted."""
         self._plans: dict[object, AttentionPlan] = {}
-
-    @property
-    def text_tokens(self) -> int:
-        """Length of the text, negatives included, or of the whole sequence where its spans say so."""
-        return sum(span.length for span in self.text[0])
 
     def sees_text(self, role: Role, queries: int, keys: int) -> bool:
         """Tell whether an attention call of these sizes may be the one that sees the text of this denoiser call."""
-        text = self.text_tokens
         if role.kind == "cross":
-            return keys == text
-        if role.kind == "text" or any(span.kind == "image" for span in self.text[0]):
-            return queries == keys == text
-        return queries == keys > text
-
-    def acts(self, role: Role, name: str | None = None) -> bool:
-        """Tell whether the method acts in a layer at all."""
-        off = not isinstance(self.strength, Tensor) and self.strength == 0
-        return not off and role.kind != "text" and name not in self.inactive
+            return keys == self._tokens
+        if role.kind == "text" or self._holds_image:
+            return queries == keys == self._tokens
+        return queries == keys > self._tokens
 
     def attend(
         self,
@@ -118,9 +112,10 @@ class GuidedCall:
         """
         kind: Literal["joint", "cross"] = "cross" if role.kind == "cross" else "joint"
         call = HostCall(query, key, value, kind, bias, scale, host)
-        acts = self.acts(role, name)
+        acts = not self._is_off and role.kind != "text" and name not in self.inactive
         if torch.compiler.is_compiling():
             return self._plan(role, call, acts=acts).attend(call)  # what compiled code keeps would be a guard to it
+        self.calls += acts
         shape = (role.kind, role.image, role.picture, acts, query.shape, key.shape, value.shape, query.dtype)
         plan = self._plans.get(shape)
         if plan is None:
