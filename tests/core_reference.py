@@ -73,6 +73,12 @@ class Case:
         weights = [self.weight(row, label) for label in self.labels(row)]
         return torch.tensor([log(weight) if weight > 0 else 0.0 for weight in weights], dtype=torch.float64)
 
+    def fade(self, row: int) -> float:
+        """min(1, Σ weights) of the negatives that have a real token."""
+        real = self.visible(row)
+        there = {label for label, seen in zip(self.labels(row), real, strict=True) if isinstance(label, int) and seen}
+        return min(1.0, sum(self.weight(row, label) for label in there))
+
     def log_emphasis(self, row: int) -> Tensor:
         """What a positive word's weight adds to the logits of image rows."""
         given = None if self.emphasis is None else self.emphasis[row]
@@ -100,11 +106,12 @@ class Case:
         return logits + bias.double()
 
 
-def reference(case: Case, method_row, text_too: bool = False) -> Tensor:
+def reference(case: Case, method_row, text_too: bool = False, fades: bool = False) -> Tensor:
     """Guided attention; `method_row(logits, values, labels, real)` is the method, on one row of all heads.
 
     Weights come in as ln w on the logits, strength as Z⁺ + m·(combined − Z⁺). With `text_too` the method acts on every
-    row, on those without a place in the picture with the least strength of all.
+    row, on those without a place in the picture with the least strength of all. With `fades` the method is called with
+    fade=min(1, Σ weights of the negatives that have a real token).
     """
     logits, values = case.logits(), case.value.double()
     out = torch.zeros(*case.query.shape[:3], case.value.shape[3], dtype=torch.float64)
@@ -118,7 +125,8 @@ def reference(case: Case, method_row, text_too: bool = False) -> Tensor:
             unguided = attend(own, values[batch], left_alone)
             strength = next(places) if row == "image" else least if text_too else 0.0
             weighted = own + case.log_weights(batch)
-            guided = method_row(weighted, values[batch], keys, real) if strength else unguided
+            more = {"fade": case.fade(batch)} if fades else {}
+            guided = method_row(weighted, values[batch], keys, real, **more) if strength else unguided
             out[batch, :, at] = unguided + strength * (guided - unguided)
     return out
 
@@ -171,20 +179,21 @@ def orthogonal_flip_row(alpha: float, beta: float):
 def _where_any_negative(row):
     """A row of the batch without a real negative token is not guided."""
 
-    def guarded(logits, values, keys, real):
+    def guarded(logits, values, keys, real, fade=1.0):
         if not bool((real & is_negative(keys)).any()):
             return unguided_row(logits, values, keys, real)
-        return row(logits, values, keys, real)
+        return row(logits, values, keys, real, fade=fade)
 
     return guarded
 
 
 def nag_row(scale: float, tau: float, alpha: float, order: int):
-    """Z̃ = s·Z⁺ − (s−1)·Z⁻, its norm at most τ times that of Z⁺, then α·Z̃ + (1−α)·Z⁺"""
+    """Z̃ = s·Z⁺ − (s−1)·Z⁻, its norm at most τ times that of Z⁺, then α·Z̃ + (1−α)·Z⁺; weights lessen s − 1"""
 
-    def row(*inputs):
+    def row(*inputs, fade):
         positive, negative = unguided_row(*inputs), under_negative_row(*inputs)
-        guided = scale * positive - (scale - 1) * negative
+        beyond = (scale - 1) * fade
+        guided = (1 + beyond) * positive - beyond * negative
         before = float((positive.abs() ** order).sum() ** (1 / order))
         after = float((guided.abs() ** order).sum() ** (1 / order))
         if after > 0:
@@ -195,16 +204,16 @@ def nag_row(scale: float, tau: float, alpha: float, order: int):
 
 
 def nasa_row(scale: float):
-    def row(*inputs):
-        return unguided_row(*inputs) - scale * under_negative_row(*inputs)
+    def row(*inputs, fade):
+        return unguided_row(*inputs) - scale * fade * under_negative_row(*inputs)
 
     return _where_any_negative(row)
 
 
 def ong_row(scale: float):
-    def row(*inputs):
+    def row(*inputs, fade):
         positive, negative = unguided_row(*inputs), under_negative_row(*inputs)
-        return positive - scale * (negative - along(negative, positive))
+        return positive - scale * fade * (negative - along(negative, positive))
 
     return _where_any_negative(row)
 

@@ -3,9 +3,10 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import attend
 import core_reference as ref
-import vsf.attention
-from vsf.attention import merge, partial_attention
+from attend import partial_attention
+from vsf.attention import merge
 from vsf.errors import LayoutError
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -21,7 +22,7 @@ def draw(dtype=torch.float32, channels=16, keys=(5, 3), seed=0, queries=6):
 def road(request, monkeypatch):
     """Every way through the core; returns what turns a query into one that takes it."""
     if request.param == "joined":
-        monkeypatch.setattr(vsf.attention, "kernel_for", lambda *_: None)
+        monkeypatch.setattr(attend, "kernel_for", lambda *_: None)
     if request.param == "switched off":
         with sdpa_kernel(SDPBackend.MATH):
             yield lambda query: query

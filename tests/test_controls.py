@@ -10,8 +10,8 @@ from PIL import Image
 
 import tiny_pipelines as tiny
 import vsf
-import vsf.guidance.guided
 from every_method import EVERY_METHOD, STRONG
+from vsf.guidance import AttentionPlan
 
 
 @pytest.fixture
@@ -193,14 +193,14 @@ def test_a_run_that_starts_from_a_picture_counts_the_steps_that_are_left():
 
 def strengths(pipe, monkeypatch, schedule, steps=4):
     """The strength handed to each attention call: by step, by layer."""
-    seen, real = [], vsf.guidance.guided._attend
+    seen, real = [], AttentionPlan._attend
 
-    def watching(method, call):
-        seen.append(call.control.strength)
-        return real(method, call)
+    def watching(plan, call, watch):
+        seen.append(call.plan.control.strength)
+        return real(plan, call, watch)
 
-    monkeypatch.setattr(vsf.guidance.guided, "_attend", watching)
-    with vsf.guide(pipe, "wheels", method=STRONG, schedule=schedule) as report:
+    monkeypatch.setattr(AttentionPlan, "_attend", watching)
+    with vsf.guide(pipe, "wheels", method=STRONG, schedule=schedule, observe=True) as report:
         tiny.call(pipe, num_inference_steps=steps)
     return seen, report
 

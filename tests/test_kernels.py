@@ -66,7 +66,7 @@ def test_padding_alignment_and_trimming_change_no_number(monkeypatch, name, chan
             "one for all keys": wide[..., :1],
         }
     )[biased]
-    out, log_sum_exp = getattr(kernels, f"_cuda_{name}")(query, key, value, bias, scale)
+    out, log_sum_exp = getattr(kernels, f"_cuda_{name}")(query, key, value, attn_mask=bias, scale=scale)
     expected = plain(query, key, value, bias, channels**-0.5 if scale is None else scale)
     torch.testing.assert_close(out, expected[0])
     torch.testing.assert_close(log_sum_exp, expected[1])
@@ -76,7 +76,7 @@ def test_padding_alignment_and_trimming_change_no_number(monkeypatch, name, chan
 def test_the_operations_of_this_torch_take_the_arguments_they_are_given(name):
     query, key, value = (torch.empty(2, 3, n, 12, device="meta", dtype=torch.float16) for n in (7, 5, 5))
     bias = None if name == "flash" else torch.empty(1, 1, 1, 5, device="meta", dtype=torch.float16)
-    out, log_sum_exp = getattr(kernels, f"_cuda_{name}")(query, key, value, bias, None)
+    out, log_sum_exp = getattr(kernels, f"_cuda_{name}")(query, key, value, attn_mask=bias)
     assert out.shape == (2, 3, 7, 12)
     assert log_sum_exp.shape == (2, 3, 7)
 
@@ -84,48 +84,70 @@ def test_the_operations_of_this_torch_take_the_arguments_they_are_given(name):
 HALF, FULL, BIAS = torch.float16, torch.float32, torch.zeros(1, 1, 1, 5)
 
 
+ORDERS = {9: (3, 1, 2, 0, 4), 8: (1, 2, 3, 0, 4), 7: (1, 2, 3, 0, 4)}
+"""In which order torch tries its kernels on each generation of GPUs: 1 flash, 2 memory-efficient, 3 cuDNN."""
+
+
+def picked(monkeypatch, dtype, channels, biased, major=9):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=major))
+    monkeypatch.setattr(kernels, "_torchs_order", lambda _: ORDERS[major])
+    return kernels.best_kernel(torch.device("cuda"), dtype, channels, biased=biased)
+
+
 @pytest.mark.parametrize(
-    ("dtype", "channels", "bias", "major", "expected"),
+    ("dtype", "channels", "biased", "major", "expected"),
     [
-        (HALF, 64, None, 9, "_cuda_flash"),
-        (torch.bfloat16, 256, None, 8, "_cuda_flash"),
-        (HALF, 64, BIAS, 9, "_cuda_efficient"),
-        (HALF, 320, None, 9, "_cuda_efficient"),
-        (HALF, 64, None, 7, "_cuda_efficient"),
-        (FULL, 64, None, 9, "_cuda_efficient"),
-        (torch.float64, 64, None, 9, None),
+        (HALF, 64, False, 9, "_cuda_cudnn"),
+        (HALF, 64, False, 8, "_cuda_flash"),
+        (torch.bfloat16, 256, False, 9, "_cuda_flash"),
+        (torch.bfloat16, 256, False, 8, "_cuda_flash"),
+        (HALF, 64, True, 9, "_cuda_cudnn"),
+        (HALF, 64, True, 8, "_cuda_efficient"),
+        (HALF, 320, False, 9, "_cuda_efficient"),
+        (HALF, 64, False, 7, "_cuda_efficient"),
+        (FULL, 64, False, 9, "_cuda_efficient"),
+        (torch.float64, 64, False, 9, None),
     ],
 )
-def test_a_gpu_kernel_is_picked_by_dtype_channels_bias_and_generation(
-    monkeypatch, dtype, channels, bias, major, expected
-):
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=major))
-    query = torch.empty(1, 1, 4, channels, dtype=dtype)
-    picked = kernels._cuda_kernel(query, bias)
-    assert (picked and picked.__name__) == expected
+def test_a_gpu_kernel_is_the_first_in_torchs_order_that_serves(monkeypatch, dtype, channels, biased, major, expected):
+    kernel = picked(monkeypatch, dtype, channels, biased, major)
+    assert (kernel and kernel.__name__) == expected
 
 
 def test_torchs_own_switches_pick_the_kernel_too(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=9))
-    query = torch.empty(1, 1, 4, 64, dtype=HALF)
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-        assert kernels._cuda_kernel(query, BIAS) is kernels._cuda_cudnn
+        assert picked(monkeypatch, HALF, 64, biased=True) is kernels._cuda_cudnn
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        assert picked(monkeypatch, HALF, 64, biased=False) is kernels._cuda_flash
     with sdpa_kernel(SDPBackend.MATH):
-        assert kernels._cuda_kernel(query, None) is None
+        assert picked(monkeypatch, HALF, 64, biased=False) is None
+        query = torch.empty(1, 1, 4, 64)
         assert kernels.kernel_for(query, query, query, None) is None
+
+
+def test_the_order_is_the_one_that_torch_keeps():
+    with sdpa_kernel([SDPBackend.MATH, SDPBackend.FLASH_ATTENTION], set_priority=True):
+        order = torch._C._get_sdp_priority_order()
+        assert kernels._torchs_order("cpu") == tuple(order)
+        assert order[0] == SDPBackend.MATH.value
+    assert (
+        SDPBackend.FLASH_ATTENTION.value,
+        SDPBackend.EFFICIENT_ATTENTION.value,
+        SDPBackend.CUDNN_ATTENTION.value,
+    ) == (kernels._FLASH, kernels._EFFICIENT, kernels._CUDNN)
 
 
 def test_the_cpu_has_one_kernel_for_every_dtype():
     for dtype in (torch.float64, FULL, torch.bfloat16, HALF):
         query = torch.empty(1, 1, 4, 64, dtype=dtype)
-        assert kernels.kernel_for(query, query, query, BIAS.to(dtype)) is kernels._cpu_flash
+        assert kernels.kernel_for(query, query, query, BIAS.to(dtype)) is kernels.CPU_FLASH
 
 
 def test_no_fused_kernel_is_taken_where_gradients_are_wanted():
     query = torch.empty(1, 1, 4, 64, requires_grad=True)
     assert kernels.kernel_for(query, query, query, None) is None
     with torch.no_grad():
-        assert kernels.kernel_for(query, query, query, None) is kernels._cpu_flash
+        assert kernels.kernel_for(query, query, query, None) is kernels.CPU_FLASH
 
 
 def test_other_devices_have_no_kernel_with_a_log_sum_exp():

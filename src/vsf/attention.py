@@ -4,25 +4,47 @@ Softmax over the union of key sets K₁, K₂, ... is the mean of the softmaxes 
 log-sum-exps. So a key set may be scaled or shifted on its own, and no dense mask is ever built.
 
 Two ways lead there. Where a fused kernel returns the log-sum-exp, every part is one call and `merge` weighs the
-results. Elsewhere (gradients wanted: the fused log-sum-exp has none; MPS and others) `merge` is one call of torch's
+results. Elsewhere (gradients wanted: the fused log-sum-exp has none; MPS and others) `merge` is one call of plain
 attention over all the keys, with the shifts as a bias on the keys and the gains on the values. Same numbers either way.
 
 Tensors are (batch, heads, tokens, channels).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from vsf.errors import LayoutError
-from vsf.kernels import kernel_for
+from vsf.kernels import Kernel
+from vsf.spans import Places
 
 Strength = float | Tensor
 """A number, a tensor without axes, or one value per row as (batch, 1, 1)."""
+
+Plain = Callable[..., Tensor]
+"""Called as torch's own: (query, key, value, bias, scale=scale), the bias boolean (True = visible) or additive."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostAttention:
+    """The host's own attention function, to be used in torch's place for what the unguided model attends to.
+
+    plain: attention on (batch, heads, tokens, channels). fused: the same with the log-sum-exp (batch, heads, queries);
+        None where it gives none. Then each result is one plain call over all the keys that it needs.
+    takes_bias: whether the two take a bias; calls that need one are torch's own where they do not.
+    """
+
+    plain: Plain
+    fused: Kernel | None = None
+    takes_bias: bool = True
+
+
+WIDE_PIECE = 2**24
+"""Formulas on half-precision outputs are computed in float32 on pieces of so many numbers, not on a copy of all."""
 
 
 def per_row(strength: Strength, axes: int) -> Strength:
@@ -32,24 +54,57 @@ def per_row(strength: Strength, axes: int) -> Strength:
     return strength.reshape(-1, *(1,) * (axes - 1))
 
 
-class Source:
-    """Queries, keys and values whose attention is computed when it is first asked for, and only once."""
+class Partial:
+    """Attention of some queries over some keys, computed when it is first asked for.
 
-    def __init__(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None) -> None:
+    bias: boolean (True = visible) or added to the logits. kernel: gives the output with its log-sum-exp; where it is
+    None, plain attention gives the output alone. host: whose plain attention that is, torch's by default. gain: of the
+    values, shift: of the logits, where the partial is merged with others. wider, places: a partial of more queries over
+    the same keys, and where among them these stand. Then results are picked out of its own: kernels may round a row
+    differently when it comes with other rows, so what must equal the host's to the last bit has to come out of a call
+    of the host's own shape.
+    """
+
+    __slots__ = (
+        "_log_sum_exp",
+        "_out",
+        "bias",
+        "gain",
+        "host",
+        "is_empty",
+        "is_fused",
+        "kernel",
+        "key",
+        "places",
+        "query",
+        "scale",
+        "shift",
+        "value",
+        "wider",
+    )
+
+    def __init__(
+        self,
+        query: Float[Tensor, "batch heads queries channels"],
+        key: Float[Tensor, "batch heads keys channels"],
+        value: Float[Tensor, "batch heads keys channels"],
+        bias: Tensor | None,
+        scale: float | None,
+        kernel: Kernel | None,
+        host: HostAttention | None = None,
+        gain: Strength = 1.0,
+        shift: Strength = 0.0,
+        wider: "Partial | None" = None,
+        places: Places = slice(None),
+    ) -> None:
         self.query, self.key, self.value, self.bias, self.scale = query, key, value, bias, scale
-        self.kernel = kernel_for(query, key, value, bias)
+        self.kernel, self.host, self.gain, self.shift = kernel, host, gain, shift
+        self.wider, self.places = wider, places
+        # Kernels crash where there is no query or no key.
+        self.is_empty = query.shape[2] == 0 or key.shape[2] == 0
+        self.is_fused = kernel is not None or self.is_empty
         self._out: Tensor | None = None
         self._log_sum_exp: Tensor | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no query or no key; kernels crash on either."""
-        return self.query.shape[2] == 0 or self.key.shape[2] == 0
-
-    @property
-    def is_fused(self) -> bool:
-        """Whether the log-sum-exp comes with the output."""
-        return self.kernel is not None or self.is_empty
 
     @property
     def is_computed(self) -> bool:
@@ -58,88 +113,59 @@ class Source:
 
     @property
     def out(self) -> Float[Tensor, "batch heads queries channels"]:
-        """Attention output; zeros where there is no key."""
-        if self._out is None:
-            self._attend()
-        assert self._out is not None
-        return self._out
+        """Output over these keys alone, before the gain; zeros where there is no key."""
+        return self.attend() if self._out is None else self._out
 
     @property
     def log_sum_exp(self) -> Float[Tensor, "batch heads queries"]:
-        """Log of the sum of exp(logits) over the keys; -inf where there is no key."""
+        """Float32 (float64 for float64 inputs) log-sum-exp of the shifted logits; -inf where there is no key."""
         if self._log_sum_exp is None and self.is_fused:
-            self._attend()
+            self.attend()
         if self._log_sum_exp is None:
-            self._log_sum_exp = _matmul_log_sum_exp(self)
-        return self._log_sum_exp
-
-    def _attend(self) -> None:
-        query, key, value = self.query, self.key, self.value
-        if self.is_empty:
-            self._out = query.new_zeros((*query.shape[:3], value.shape[3]))
-            self._log_sum_exp = query.new_full(query.shape[:3], -torch.inf, dtype=_wide(query.dtype))
-        elif self.kernel is None:
-            self._out = F.scaled_dot_product_attention(query, key, value, self.bias, scale=self.scale)
-        else:
-            bias = None if self.bias is None else additive(self.bias, query.dtype)
-            self._out, self._log_sum_exp = self.kernel(query, key, value, bias, self.scale)
-
-
-class RowsOf(Source):
-    """Some query rows of a wider source, picked out of its results instead of computed again.
-
-    Kernels may round a row differently when it comes with other rows, so a result that must equal the host's to the
-    last bit has to come out of a call of the host's own shape.
-    """
-
-    def __init__(self, wider: Source, pick: Callable[[Tensor], Tensor], bias: Tensor | None) -> None:
-        super().__init__(pick(wider.query), wider.key, wider.value, bias, wider.scale)
-        self.kernel = wider.kernel
-        self._wider, self._pick = wider, pick
-
-    def _attend(self) -> None:
-        self._out = self._pick(self._wider.out)
-        if self.is_fused:
-            self._log_sum_exp = self._pick(self._wider.log_sum_exp)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Partial:
-    """Attention over some of the keys: `out` (never scaled), `log_sum_exp` (shifted), `gain` for `merge`."""
-
-    source: Source
-    gain: Strength = 1.0
-    shift: Strength = 0.0
-
-    @property
-    def out(self) -> Float[Tensor, "batch heads queries channels"]:
-        """Output over these keys alone, before the gain."""
-        return self.source.out
-
-    @property
-    def log_sum_exp(self) -> Float[Tensor, "batch heads queries"]:
-        """Float32 (float64 for float64 inputs) log-sum-exp of the shifted logits."""
-        return self.source.log_sum_exp + self.shift
+            self._log_sum_exp = torch.logsumexp(logits(self), -1)
+        return self._log_sum_exp + self.shift
 
     def scaled(self, gain: Strength) -> "Partial":
         """Multiply these keys' values; a negative gain turns them around."""
-        return replace(self, gain=self.gain * gain)
+        inputs = (self.query, self.key, self.value, self.bias, self.scale, self.kernel, self.host)
+        return Partial(*inputs, gain=self.gain * gain, shift=self.shift)
 
     def shifted(self, delta: Strength) -> "Partial":
         """Add `delta` to these keys' logits; -inf hides them."""
-        return replace(self, shift=self.shift + delta)
+        if not isinstance(delta, Tensor) and delta == 0:
+            return self
+        inputs = (self.query, self.key, self.value, self.bias, self.scale, self.kernel, self.host)
+        return Partial(*inputs, gain=self.gain, shift=self.shift + delta)
 
+    def rows(self, places: Places, bias: Tensor | None) -> "Partial":
+        """Pick some queries out, which have this bias."""
+        inputs = (self.query[:, :, places], self.key, self.value, bias, self.scale, self.kernel, self.host)
+        return Partial(*inputs, wider=self, places=places)
 
-def partial_attention(
-    query: Float[Tensor, "batch heads queries channels"],
-    key: Float[Tensor, "batch heads keys channels"],
-    value: Float[Tensor, "batch heads keys channels"],
-    *,
-    bias: Float[Tensor, "..."] | Bool[Tensor, "..."] | None = None,
-    scale: float | None = None,
-) -> Partial:
-    """Attend to some keys, keeping the log-sum-exp for `merge`. `bias` broadcasts to (batch, heads, queries, keys)."""
-    return Partial(Source(query, key, value, bias, scale))
+    def attend(self) -> Float[Tensor, "batch heads queries channels"]:
+        """Compute output and log-sum-exp, keep both, and return the output."""
+        wider = self.wider
+        if wider is None:
+            self._out = self.weighed(self.value)
+        else:
+            out = wider.attend() if wider._out is None else wider._out
+            self._out = out[:, :, self.places]
+            if wider._log_sum_exp is not None:
+                self._log_sum_exp = wider._log_sum_exp[:, :, self.places]
+        return self._out
+
+    def weighed(self, value: Tensor) -> Float[Tensor, "batch heads queries channels"]:
+        """Attend to the keys with other values; the log-sum-exp, which does not depend on them, is kept."""
+        query, bias = self.query, self.bias
+        if self.is_empty:
+            self._log_sum_exp = query.new_full(query.shape[:3], -torch.inf, dtype=_wide(query.dtype))
+            return query.new_zeros((*query.shape[:3], value.shape[3]))
+        if self.kernel is None:
+            return _plain(self, bias)(query, self.key, value, bias, scale=self.scale)
+        if bias is not None and bias.dtype == torch.bool:
+            bias = additive(bias, query.dtype)
+        out, self._log_sum_exp = self.kernel(query, self.key, value, attn_mask=bias, scale=self.scale)
+        return out
 
 
 def merge(*partials: Partial) -> Float[Tensor, "batch heads queries channels"]:
@@ -148,21 +174,57 @@ def merge(*partials: Partial) -> Float[Tensor, "batch heads queries channels"]:
     A partial with log-sum-exp -inf takes no part, to the last bit. Where none sees a key the result is 0.
     Raises LayoutError when the partials belong to different queries.
     """
-    first = partials[0].source
-    if any(partial.source.query.shape != first.query.shape for partial in partials):
-        shapes = ", ".join(str(tuple(partial.source.query.shape)) for partial in partials)
-        raise LayoutError(f"merge needs partials of the same queries, got query shapes {shapes}")
-    if not all(partial.source.is_fused for partial in partials):
+    query, fused = partials[0].query, True
+    for partial in partials:
+        if partial.query.shape != query.shape:
+            shapes = ", ".join(str(tuple(partial.query.shape)) for partial in partials)
+            raise LayoutError(f"merge needs partials of the same queries, got query shapes {shapes}")
+        fused = fused and partial.is_fused
+    if not fused:
         return _joined(partials)
-    weighted = zip(partials, shares(*partials), strict=True)
-    terms = [(share * part.gain).unsqueeze(-1) * part.out for part, share in weighted]
-    total: Tensor = sum(terms[1:], terms[0])
-    return total.to(first.query.dtype)
+    outs: list[Tensor] = []
+    log_sum_exps: list[Tensor] = []
+    for partial in partials:
+        if partial.is_empty:  # no key weighs nothing
+            continue
+        gain, shift = partial.gain, partial.shift
+        if isinstance(gain, Tensor) or gain != 1:
+            outs.append(partial.weighed(_scaled_values(partial)))
+        else:
+            outs.append(partial.attend() if partial._out is None else partial._out)
+        log_sum_exp = partial._log_sum_exp
+        assert log_sum_exp is not None
+        if isinstance(shift, Tensor) or shift != 0:
+            log_sum_exp = log_sum_exp + shift
+        log_sum_exps.append(log_sum_exp)
+    if len(outs) == 2 and outs[0].dtype == log_sum_exps[0].dtype:
+        return torch.lerp(outs[0], outs[1], torch.sigmoid(log_sum_exps[1] - log_sum_exps[0]).unsqueeze(-1))
+    return _weighed(outs, log_sum_exps) if outs else partials[0].out
 
 
-def shares(*partials: Partial) -> Float[Tensor, "partials batch heads queries"]:
-    """Return the part of a query's attention that the keys of each partial get; 0 for all where none is seen."""
-    return _softmax(torch.stack([partial.log_sum_exp for partial in partials]))
+def blend(start: Tensor, end: Tensor, share: float | Tensor) -> Tensor:
+    """Return start + share·(end − start); a share of 0 or 1 gives either end to the last bit."""
+    return torch.lerp(start, end, share.to(start.dtype) if isinstance(share, Tensor) else share)
+
+
+def in_pieces(
+    formula: Callable[..., Tensor], *outputs: Float[Tensor, "batch heads queries _"]
+) -> Float[Tensor, "batch heads queries channels"]:
+    """Apply a formula, each query row on its own, in float32 or wider; the result has the dtype of the first output.
+
+    Outputs that are narrower are widened some rows at a time, so that no float32 copy of them all is kept.
+    """
+    first = outputs[0]
+    wide = _wide(first.dtype)
+    if first.dtype == wide:
+        return formula(*outputs).to(wide)
+    rows = first.shape[2]
+    step = max(1, WIDE_PIECE * rows // max(1, first.numel()))
+    pieces = [
+        formula(*(output[:, :, start : start + step].to(wide) for output in outputs)).to(first.dtype)
+        for start in range(0, max(rows, 1), step)
+    ]
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)
 
 
 def additive(bias: Tensor, dtype: torch.dtype) -> Tensor:
@@ -182,31 +244,57 @@ def lowest(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).min / 2
 
 
-def _softmax(log_sum_exps: Tensor) -> Tensor:
-    """Softmax over the first axis that gives 0, not NaN, where every entry is -inf."""
-    top = log_sum_exps.amax(0).detach()
-    powers = torch.exp(log_sum_exps - top.masked_fill(top == -torch.inf, 0.0))
-    return powers / powers.sum(0).clamp(min=torch.finfo(powers.dtype).tiny)
+def _weighed(outs: list[Tensor], log_sum_exps: list[Tensor]) -> Tensor:
+    """Σᵢ softmax(log_sum_exp)ᵢ · outᵢ. Two by two: each lerp leaves either end to the last bit."""
+    total = log_sum_exps[0]
+    if len(outs) == 1:
+        return outs[0].masked_fill((total == -torch.inf).unsqueeze(-1), 0)
+    weights = []
+    for log_sum_exp in log_sum_exps[1:]:
+        weights.append(torch.sigmoid(log_sum_exp - total).unsqueeze(-1))
+        total = torch.logaddexp(total, log_sum_exp)
+    return in_pieces(_lerped, *outs, *weights)
+
+
+def _lerped(*outs_and_weights: Tensor) -> Tensor:
+    """Go from the first output to each of the others by its weight; there is one weight less than outputs."""
+    outs = (len(outs_and_weights) + 1) // 2
+    total = outs_and_weights[0]
+    for out, weight in zip(outs_and_weights[1:outs], outs_and_weights[outs:], strict=True):
+        total = torch.lerp(total, out, weight)
+    return total
 
 
 def _joined(partials: tuple[Partial, ...]) -> Tensor:
-    """One call of torch's attention over the keys of every partial."""
-    query, scale = partials[0].source.query, partials[0].source.scale
-    key = torch.cat([partial.source.key for partial in partials], 2)
+    """One call of plain attention over the keys of every partial."""
+    first, query = partials[0], partials[0].query
+    key = torch.cat([partial.key for partial in partials], 2)
     value = torch.cat([_scaled_values(partial) for partial in partials], 2)
-    if key.shape[2] == 0:
+    if key.shape[2] == 0 or query.shape[2] == 0:
         return query.new_zeros((*query.shape[:3], value.shape[3]))
-    return F.scaled_dot_product_attention(query, key, value, _joined_bias(partials), scale=scale)
+    bias = _joined_bias(partials)
+    return _plain(first, bias)(query, key, value, bias, scale=first.scale)
+
+
+def _plain(partial: Partial, bias: Tensor | None) -> Plain:
+    """The host's plain attention, or torch's where the host has none of its own, or none that takes a bias."""
+    host = partial.host
+    if host is None or (bias is not None and not host.takes_bias):
+        return F.scaled_dot_product_attention
+    return host.plain
 
 
 def _scaled_values(partial: Partial) -> Tensor:
-    gain, value = per_row(partial.gain, 4), partial.source.value
-    return value * (gain.to(value.dtype) if isinstance(gain, Tensor) else gain)
+    gain, value = partial.gain, partial.value
+    if not isinstance(gain, Tensor):
+        return value * gain
+    return value * gain.to(value.dtype).reshape(-1, 1, 1, 1)
 
 
 def _joined_bias(partials: tuple[Partial, ...]) -> Tensor | None:
     """The biases side by side; None where nothing is biased or shifted, which leaves torch its fastest kernel."""
-    if all(part.source.bias is None and not isinstance(part.shift, Tensor) and part.shift == 0 for part in partials):
+    shifted = [isinstance(partial.shift, Tensor) or partial.shift != 0 for partial in partials]
+    if not any(shifted) and all(partial.bias is None for partial in partials):
         return None
     biases = [_shifted_bias(partial) for partial in partials]
     leading = [max(sizes) for sizes in zip(*(bias.shape[:3] for bias in biases), strict=True)]
@@ -215,21 +303,22 @@ def _joined_bias(partials: tuple[Partial, ...]) -> Tensor | None:
 
 def _shifted_bias(partial: Partial) -> Tensor:
     """The partial's bias plus its shift, as (batch or 1, heads or 1, queries or 1, keys)."""
-    source, shift = partial.source, partial.shift
-    dtype, keys = source.query.dtype, source.key.shape[2]
-    bias = source.query.new_zeros(1, 1, 1, 1) if source.bias is None else finite(source.bias, dtype)
+    query, shift = partial.query, partial.shift
+    dtype, keys = query.dtype, partial.key.shape[2]
+    bias = query.new_zeros(1, 1, 1, 1) if partial.bias is None else finite(partial.bias, dtype)
     bias = bias.reshape(*(1,) * (4 - bias.dim()), *bias.shape)
     if isinstance(shift, Tensor):
         shift = shift.to(dtype).reshape(-1, 1, 1, 1)
     return (bias + shift).expand(-1, -1, -1, keys)
 
 
-def _matmul_log_sum_exp(source: Source) -> Tensor:
-    """Log-sum-exp that gradients can pass through, from the whole matrix of logits."""
-    wide = _wide(source.query.dtype)
-    scale = source.query.shape[-1] ** -0.5 if source.scale is None else source.scale
-    logits = source.query.to(wide) @ source.key.to(wide).mT * scale
-    return torch.logsumexp(logits if source.bias is None else logits + additive(source.bias, wide), -1)
+def logits(partial: Partial) -> Float[Tensor, "batch heads queries keys"]:
+    """The biased logits, not shifted, in float32 or wider; gradients can pass through them."""
+    query, key = partial.query, partial.key
+    wide = _wide(query.dtype)
+    scale = query.shape[-1] ** -0.5 if partial.scale is None else partial.scale
+    products = query.to(wide) @ key.to(wide).mT * scale
+    return products if partial.bias is None else products + additive(partial.bias, wide)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

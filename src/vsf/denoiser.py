@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vsf.arguments import Arguments
 from vsf.errors import AlreadyGuidedError, KnobError, UnsupportedAttentionError
-from vsf.families.base import Family, Injection, Role
+from vsf.families.base import Family, Injection
 from vsf.families.branches import Branches
 from vsf.flights import Flights
 from vsf.grid import Grid
-from vsf.guidance import Control, Guidance, HostCall, Observation, guided_attention, knobs, model_calls
+from vsf.guidance import Guidance, Observation, knobs, model_calls
 from vsf.hooks import Swap, owner_of
+from vsf.hosting import GuidedCall, Role
 from vsf.layers import GuidedLayer
 from vsf.modes import refuse_modes
 from vsf.run import Run
@@ -61,14 +62,10 @@ class GuidedDenoiser:
         self._thread: int | None = None
         self._run: Run | None = None
         self.injection: Injection | None = None
+        self.guided: GuidedCall | None = None
         self.owners: list[int | None] = []
-        self.unguided: tuple[int, ...] = ()
-        self.grid = Grid(1, 1)
-        self.method: Guidance
-        self.strength: float | Tensor = 1.0
-        self.emphasis: tuple[Tensor | None, ...] | None = None
+        self.grid: Grid | None = None
         self.idle: frozenset[str] = frozenset()
-        self._spread: dict[int, Tensor] = {}
 
     @classmethod
     def of(cls, module: nn.Module, family: Family) -> "GuidedDenoiser":
@@ -157,6 +154,12 @@ class GuidedDenoiser:
             return self.injection
         return None
 
+    def guided_call(self) -> GuidedCall | None:
+        """Return what this thread's guided denoiser call does to attention layers, as `running` does."""
+        if torch.compiler.is_compiling() or self._thread == threading.get_ident():
+            return self.guided
+        return None
+
     @contextmanager
     def cache_context(self, original: Callable[..., Any], module: object, name: str, **step: Any) -> Iterator[None]:
         """Stand in for the denoiser's own `cache_context`, listening to the name."""
@@ -193,8 +196,11 @@ class GuidedDenoiser:
             self._caches.follow(self.inner, self._named, guided=True)
             conditional = run.rows.conditional(arguments.values)
             self.owners = run.rows.owners(arguments.values, conditional, len(run.negative))
-            self.grid = self.family.grid(self.inner, arguments.values)
-            run.report.begin_step(self.grid)
+            self.grid = None
+            if run.settings.needs_grid:  # which some families read off positions, and that waits for the device
+                self.grid = self.family.grid(self.inner, arguments.values)
+            if run.settings.observes and self.grid is not None:
+                run.report.begin_step(self.grid)
             if model_calls(run.settings.method) == 2:
                 return self._called_twice(call, arguments.values, conditional, strength)
             return self._guided(call, arguments.values, conditional, strength)
@@ -219,8 +225,7 @@ class GuidedDenoiser:
         try:
             yield
         finally:
-            self._run = self.injection = self.emphasis = self._thread = None
-            self._spread.clear()
+            self._run = self.injection = self.guided = self._thread = None
 
     def _guided(
         self, call: Callable[..., Any], arguments: Mapping[str, Any], conditional: Sequence[bool], strength: float
@@ -229,20 +234,32 @@ class GuidedDenoiser:
         run, settings, compiled = self.run, self.run.settings, self._is_compiled()
         text = self.family.text_of(arguments)
         rows = run.negative.rows(self.owners, like=text, multiple=COMPILED_MULTIPLE if compiled else 1)
-        # Numbers are baked into compiled code, tensors are not.
-        self.strength = torch.tensor(strength, device=text.device) if compiled else strength
-        self.method = settings.method if run.pace is None else run.pace.method(len(text), text.device)
-        self.method = with_tensors(self.method, text.device) if compiled else self.method
-        self.unguided = tuple(row for row, length in enumerate(rows.lengths) if not length)
+        method = settings.method if run.pace is None else run.pace.method(len(text), text.device)
         layout = getattr(settings.method, "layout", "paper")
         self.injection = self.family.inject(self.inner, arguments, rows, layout)
-        self.emphasis = self._emphasis(arguments, conditional, text)
+        # Numbers are baked into compiled code, tensors are not.
+        self.guided = guided = GuidedCall(
+            with_tensors(method, text.device) if compiled else method,
+            self.injection.text,
+            valid=self.injection.valid,
+            weights=self.injection.weights,
+            unguided=tuple(row for row, length in enumerate(rows.lengths) if not length),
+            strength=torch.tensor(strength, device=text.device) if compiled else strength,
+            region=settings.region,
+            grid=self.grid,
+            emphasis=self._emphasis(arguments, conditional, text),
+            inactive=self.idle,
+            record=self._record if settings.observes else None,
+        )
         if compiled:
             refuse_modes(module for module, _ in self._twins[True].layers())
         # Compiled code is made for every layer anew where they have an attention of their own.
         named = bool(self.idle) or not compiled
-        with self._twins[named].in_place(), nullcontext() if compiled else self._listening():
-            output = call(self.injection.arguments)
+        try:
+            with self._twins[named].in_place(), nullcontext() if compiled else self._listening():
+                output = call(self.injection.arguments)
+        finally:
+            run.report.calls += guided.calls
         run.finished_step(self.layers, compiled=compiled)
         return output
 
@@ -280,23 +297,12 @@ class GuidedDenoiser:
         self, name: str | None, role: Role, query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, Any]
     ) -> Tensor | None:
         """Guide one attention call; None for the calls that see something else, such as an adapter's image tokens."""
-        injection, keys = self.injection, key.shape[2]
-        assert injection is not None
-        for option in ("is_causal", "enable_gqa", "dropout_p", "parallel_config"):
+        for option in ("is_causal", "dropout_p", "parallel_config"):
             if options.get(option):
                 raise UnsupportedAttentionError(f"the model attends with {option}, which guidance cannot follow")
-        layouts = [role.layout(spans, keys) for spans in injection.text]
-        images = query.shape[2] if role.kind == "cross" else layouts[0].count(["image"])
-        strength = self._strength_in(name, role, images, query)
-        control = Control(injection.weights, strength, self.emphasis, unguided=self.unguided)
-        if not torch.compiler.is_compiling() and not control.is_off:
-            self.run.report.calls += 1
-            if name is not None and role.picture:
-                control = replace(control, watch=partial(self._record, name))
-        kind: Literal["joint", "cross"] = "cross" if role.kind == "cross" else "joint"
-        host = HostCall(query, key, value, kind, options.get("attn_mask"), options.get("scale"))
-        laid = layouts if len(layouts) > 1 else layouts[0]
-        return guided_attention(self.method, host, laid, negative_valid=injection.valid, control=control)
+        assert self.guided is not None
+        bias, scale = options.get("attn_mask"), options.get("scale")
+        return self.guided.attend(role, query, key, value, bias=bias, scale=scale, name=name)
 
     def _record(self, name: str, seen: Observation) -> None:
         """Keep what was observed in a layer."""
@@ -313,20 +319,6 @@ class GuidedDenoiser:
             return None
         tokens = sum(span.length for span in injection.text[0] if span.kind == "positive")
         return wording.rows(self.run.rows.owners(arguments, conditional, len(wording.texts)), tokens, like=text)
-
-    def _strength_in(self, name: str | None, role: Role, tokens: int, like: Tensor) -> float | Tensor:
-        """Return the strength in a layer of so many image tokens: a number, or with a mask one for each token."""
-        region = self.run.settings.region
-        if name in self.idle or role.kind == "text":
-            return 0.0
-        if region is None or not role.picture:
-            return self.strength
-        if tokens not in self._spread:
-            grid = self.grid.fit(tokens)
-            spread = self.strength * region.on(grid.height, grid.width).flatten().repeat(grid.frames)
-            behind = spread.new_zeros(tokens - grid.tokens)
-            self._spread[tokens] = torch.cat([spread, behind]).to(like.device)
-        return self._spread[tokens]
 
     def _is_compiled(self) -> bool:
         """Whether attention calls happen in compiled code, where they cannot be counted."""

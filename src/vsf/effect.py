@@ -27,11 +27,12 @@ class Report:
 
     layers: names of the attention layers that the guidance is applied to.
     steps: denoiser calls guided. skipped: denoiser calls in which the schedule was off. calls: attention calls guided,
-    but for those in compiled code, which cannot be counted. seconds: time spent in the pipeline.
+    but for those in compiled code, which cannot be counted. seconds: time spent in the pipeline. observes: whether
+    layers are watched, as `observe=True` asks for.
     Of the latest run: tokens: length of each negative, those of one prompt side by side; their places here are their
     numbers. scales: with scale="auto" the scale of every batch row in each guided step, on the device. `mass()`,
-    `change()` and `heat_map()`: what was observed, which is nothing in compiled code and where
-    gradients are wanted.
+    `change()` and `heat_map()`: what was observed, which is nothing in compiled code and where gradients are wanted;
+    they raise NotGuidedError where nobody asked to observe.
     """
 
     method: str
@@ -43,6 +44,7 @@ class Report:
     compiled: bool = False
     skipped: int = 0
     seconds: float = 0.0
+    observes: bool = False
     scales: list[Float[Tensor, " rows"]] = field(default_factory=list)
     _effect: "_Effect" = field(default_factory=lambda: _Effect(()), repr=False)
 
@@ -62,13 +64,23 @@ class Report:
         self._effect.record(layer, tuple(owners[row] for row in seen.rows), seen)
 
     def mass(self) -> Float[Tensor, "steps layers negatives"]:
-        """Share of the image's attention on each negative, mean over rows, heads and image tokens; NaN: not guided."""
+        """Share of the image's attention on each negative, mean over rows, heads and image tokens; NaN: not guided.
+
+        Raises:
+            NotGuidedError: the run was not observed.
+        """
+        self._require_observed()
         steps = range(self._effect.steps)
         values = [[self._effect.mass(step, layer) for layer in self.layers] for step in steps]
         return torch.tensor(values).reshape(len(steps), len(self.layers), len(self.tokens))
 
     def change(self) -> Float[Tensor, "steps layers"]:
-        """‖out − Z⁺‖/‖Z⁺‖ of the image's attention, mean over rows that have a negative; NaN: not guided."""
+        """‖out − Z⁺‖/‖Z⁺‖ of the image's attention, mean over rows that have a negative; NaN: not guided.
+
+        Raises:
+            NotGuidedError: the run was not observed.
+        """
+        self._require_observed()
         steps = range(self._effect.steps)
         values = [[self._effect.change(step, layer, self.tokens) for layer in self.layers] for step in steps]
         return torch.tensor(values).reshape(len(steps), len(self.layers))
@@ -81,6 +93,7 @@ class Report:
         """
         if not 0 <= negative < len(self.tokens):
             raise PromptError(f"negatives are numbered 0 to {len(self.tokens) - 1} as in `tokens`, got {negative!r}")
+        self._require_observed()
         return self._effect.heat_map(negative)
 
     def __str__(self) -> str:
@@ -96,8 +109,18 @@ class Report:
         told += [more for more in (scale, off) if more]
         return "; ".join([*told, f"{self.seconds:.1f} s"] if self.seconds else told)
 
+    def _require_observed(self) -> None:
+        if not self.observes:
+            raise NotGuidedError(
+                "attention was not observed, which takes time: pass observe=True to vsf.guide, vsf.attach or "
+                "vsf.generate (on the command line: --report)"
+            )
+
     def _findings(self) -> Iterator[str]:
         """Say what was observed in the latest run, and what is suspicious about it."""
+        if not self.observes:
+            yield "attention not observed"
+            return
         change = self.change()
         if not bool(change.isfinite().any()):
             yield "what it did could not be observed"

@@ -1,17 +1,24 @@
 """Fused attention kernels in the form that also returns the log-sum-exp.
 
 They are the operations below torch's own `scaled_dot_product_attention`, which throws the log-sum-exp away. What torch
-does around them (padding, alignment) is done here.
+does around them (padding, alignment) is done here. Flash attention 3 and 4, once activated by
+`torch.nn.attention.activate_flash_attention_impl`, stand in for the flash operation, and so are taken here too.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Kernel = Callable[[Tensor, Tensor, Tensor, Tensor | None, float | None], tuple[Tensor, Tensor]]
-"""(query, key, value, additive bias, scale) -> (out, log_sum_exp)."""
+Kernel = Callable[..., tuple[Tensor, Tensor]]
+"""kernel(query, key, value, attn_mask=bias, scale=scale) -> (out, log_sum_exp); the bias is None or additive."""
+
+CPU_FLASH: Kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+"""The CPU's one kernel, which is called as it is."""
+
+_EFFICIENT, _FLASH, _CUDNN = 2, 1, 3  # as torch.nn.attention.SDPBackend numbers them
 
 
 def kernel_for(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Kernel | None:
@@ -19,27 +26,47 @@ def kernel_for(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -
 
     The switches of `torch.nn.attention.sdpa_kernel` count. None also where gradients are wanted.
     """
-    inputs = (query, key, value) if bias is None else (query, key, value, bias)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
+    if not may_fuse(query, key, value) or (bias is not None and bias.requires_grad and torch.is_grad_enabled()):
         return None
-    if query.shape[-1] != value.shape[-1] or any(tensor.stride(-1) != 1 for tensor in (query, key, value)):
-        return None
-    if query.device.type == "cpu":
-        return _cpu_flash if _allowed("flash") else None
-    return _cuda_kernel(query, bias) if query.device.type == "cuda" else None
+    return best_kernel(query.device, query.dtype, query.shape[-1], biased=bias is not None)
 
 
-def _cuda_kernel(query: Tensor, bias: Tensor | None) -> Kernel | None:
-    """Pick by dtype, bias and head dimension, in torch's order: flash, memory-efficient, cuDNN."""
-    half, channels = query.dtype in (torch.float16, torch.bfloat16), query.shape[-1]
-    ampere = torch.cuda.get_device_properties(query.device).major >= 8
-    if _allowed("flash") and half and bias is None and channels <= 256 and ampere:
-        return _cuda_flash
-    if _allowed("mem_efficient") and (half or query.dtype == torch.float32):
-        return _cuda_efficient
-    if _allowed("cudnn") and half and channels <= 128 and ampere:
-        return _cuda_cudnn
+def may_fuse(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Tell whether a fused kernel can take these tensors: no gradients wanted, channels side by side in memory."""
+    if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad):
+        return False
+    return query.shape[-1] == value.shape[-1] and query.stride(-1) == key.stride(-1) == value.stride(-1) == 1
+
+
+def best_kernel(device: torch.device, dtype: torch.dtype, channels: int, *, biased: bool) -> Kernel | None:
+    """Return the first fused kernel in torch's own order on this device that serves this kind of call."""
+    if device.type == "cpu":
+        return CPU_FLASH if _allowed("flash") else None
+    if device.type != "cuda":
+        return None
+    half = dtype in (torch.float16, torch.bfloat16)
+    ampere = torch.cuda.get_device_properties(device).major >= 8
+    serves = {
+        _FLASH: half and not biased and channels <= 256 and ampere,
+        _EFFICIENT: half or dtype == torch.float32,
+        _CUDNN: half and channels <= 128 and ampere,
+    }
+    kernels: dict[int, tuple[str, Kernel]] = {
+        _FLASH: ("flash", _cuda_flash),
+        _EFFICIENT: ("mem_efficient", _cuda_efficient),
+        _CUDNN: ("cudnn", _cuda_cudnn),
+    }
+    for number in _torchs_order(str(device)):
+        if serves.get(number):
+            switch, kernel = kernels[number]
+            if _allowed(switch):
+                return kernel
     return None
+
+
+def name_of(kernel: Kernel) -> str:
+    """Return what people call a kernel, such as "cuda flash"."""
+    return "cpu flash" if kernel is CPU_FLASH else kernel.__name__.strip("_").replace("_", " ")
 
 
 def _allowed(kernel: str) -> bool:
@@ -47,47 +74,51 @@ def _allowed(kernel: str) -> bool:
     return bool(getattr(torch.backends.cuda, f"{kernel}_sdp_enabled")())
 
 
+def _torchs_order(device: str) -> tuple[int, ...]:
+    """Return the numbers of the kernels in the order in which torch tries them on this GPU: cuDNN first on Hopper."""
+    if not hasattr(torch._C, "_get_sdp_priority_order"):  # before torch 2.6
+        return _FLASH, _EFFICIENT, _CUDNN
+    probe = torch.empty(1, 1, 8, 64, device=device, dtype=torch.float16)
+    torch._fused_sdp_choice(probe, probe, probe)  # the order is settled when torch first chooses
+    return tuple(torch._C._get_sdp_priority_order())
+
+
 # What torch.compiler.assume_constant_result sets, without its import of the whole compiler (seconds of start-up).
 _allowed._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
-def _cpu_flash(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None
-) -> tuple[Tensor, Tensor]:
-    op = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    out, log_sum_exp = op(query, key, value, attn_mask=bias, scale=scale)
-    return out, log_sum_exp
+_torchs_order._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _cuda_flash(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None
+    query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor | None = None, scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    assert bias is None
+    assert attn_mask is None
     op = torch.ops.aten._scaled_dot_product_flash_attention
     results = op(*_padded(query, key, value), scale=_true_scale(query, scale))
-    return _trimmed(query, results[0], results[1])
+    return _trimmed(query, results)
 
 
 def _cuda_efficient(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None
+    query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor | None = None, scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
     op = torch.ops.aten._scaled_dot_product_efficient_attention
-    results = op(*_padded(query, key, value), _aligned(bias, query, key), True, scale=_true_scale(query, scale))
-    return _trimmed(query, results[0], results[1])
+    results = op(*_padded(query, key, value), _aligned(attn_mask, query, key), True, scale=_true_scale(query, scale))
+    return _trimmed(query, results)
 
 
 def _cuda_cudnn(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None
+    query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor | None = None, scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
     op = torch.ops.aten._scaled_dot_product_cudnn_attention
-    results = op(*_padded(query, key, value), _aligned(bias, query, key), True, scale=_true_scale(query, scale))
-    return _trimmed(query, results[0], results[1])
+    results = op(*_padded(query, key, value), _aligned(attn_mask, query, key), True, scale=_true_scale(query, scale))
+    return _trimmed(query, results)
 
 
-def _padded(*tensors: Tensor) -> list[Tensor]:
+def _padded(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Fill the head dimension up to a multiple of 8 with zeros, which change no logit."""
-    missing = -tensors[0].shape[-1] % 8
-    return [F.pad(tensor, (0, missing)) for tensor in tensors] if missing else list(tensors)
+    missing = -query.shape[-1] % 8
+    if not missing:
+        return query, key, value
+    return F.pad(query, (0, missing)), F.pad(key, (0, missing)), F.pad(value, (0, missing))
 
 
 def _true_scale(query: Tensor, scale: float | None) -> float:
@@ -107,7 +138,8 @@ def _aligned(bias: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
     return rows.expand(*query.shape[:3], keys)
 
 
-def _trimmed(query: Tensor, out: Tensor, log_sum_exp: Tensor) -> tuple[Tensor, Tensor]:
+def _trimmed(query: Tensor, results: Any) -> tuple[Tensor, Tensor]:
     """Cut off the padding: channels of the output, rows of the log-sum-exp (some ops round them up to 32)."""
+    out, log_sum_exp, *_ = results
     flat = log_sum_exp.squeeze(-1) if log_sum_exp.dim() == 4 else log_sum_exp
     return out[..., : query.shape[-1]], flat[..., : query.shape[2]]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vsf.errors import NotGuidedError, UnsupportedAttentionError
-from vsf.families.base import Injection, Role
+from vsf.hosting import GuidedCall, Role
 from vsf.modes import keeps_each_token
 
 _TEXT_VALUES = ("to_v", "to_kv", "to_value")
@@ -17,8 +17,8 @@ _TEXT_VALUES = ("to_v", "to_kv", "to_value")
 class Host(Protocol):
     """The denoiser a layer belongs to."""
 
-    def running(self) -> Injection | None:
-        """Return the injection of the denoiser call that this thread makes."""
+    def guided_call(self) -> GuidedCall | None:
+        """Return what the guided denoiser call that this thread makes does to its attention layers."""
         ...
 
     def attend(
@@ -42,8 +42,8 @@ class GuidedLayer:
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, Any]) -> Tensor | None:
         """Guide the attention call if it is the one that sees the text; None leaves it to the host."""
-        injection = self.host.running()
-        if injection is None or not injection.is_for(self.role, query.shape[2], key.shape[2]):
+        guided = self.host.guided_call()
+        if guided is None or not guided.sees_text(self.role, query.shape[2], key.shape[2]):
             return None
         if not torch.compiler.is_compiling() and self.name is not None and not self._takes(query, key, value):
             return None
@@ -61,12 +61,12 @@ class GuidedLayer:
 
     def _note(self, maker: nn.Module, args: Any, made: Any) -> None:
         del maker, args
-        if self.host.running() is not None:
+        if self.host.guided_call() is not None:
             self._made.append(made)
 
     def around(self, call: Callable[[], Any]) -> Any:
         """Make the module's call. Raises NotGuidedError unless its text was attended to where guidance stands in."""
-        if self.host.running() is None or torch.compiler.is_compiling():
+        if self.host.guided_call() is None or torch.compiler.is_compiling():
             return call()  # compiled code cannot count
         self._made.clear()
         self._taken = None

@@ -32,6 +32,7 @@ def guide(
     method: str | Guidance = "vsf",
     schedule: Schedule | None = None,
     mask: Any = None,
+    observe: bool = False,
     **options: Any,
 ) -> Iterator[Report]:
     """Guide every call of a diffusers pipeline inside the block away from a negative prompt.
@@ -50,6 +51,8 @@ def guide(
     schedule: in which steps and layers, and how strongly, such as `vsf.Schedule(end=0.75)`; everywhere by default.
     mask: where in the picture: a tensor (height, width) of numbers from 0 to 1, a PIL image (white = 1), or a box
         (left, top, right, bottom) in fractions.
+    observe: note in every layer how much the image looks at each negative and what that changes, for the report; it
+        costs time and memory. `scale="auto"` observes anyway.
     options: how the negative prompt is read, where the pipeline is called with the same: `clip_skip`, `lora_scale`
         (what the call takes as `cross_attention_kwargs={"scale": ...}`), and what else its `encode_prompt` has to
         say about that. A call that reads its prompt otherwise ends in a PromptError.
@@ -60,7 +63,7 @@ def guide(
     Yields the Report. Raises UnsupportedPipelineError, UnsupportedAttentionError, AlreadyGuidedError, PromptError and
     KnobError before anything runs, NotGuidedError when a run turns out not to have been guided.
     """
-    session = Session(pipe, *_settings(method, schedule, mask))
+    session = Session(pipe, *_settings(method, schedule, mask), observe)
     if negative_prompt is not None and negative is not None:
         raise PromptError("give either negative_prompt=, texts, or negative=, the result of vsf.encode")
     if negative is not None and (within is not None or options):
@@ -77,7 +80,14 @@ def guide(
         session.uninstall()
 
 
-def attach(pipe: Any, *, method: str | Guidance = "vsf", schedule: Schedule | None = None, mask: Any = None) -> Report:
+def attach(
+    pipe: Any,
+    *,
+    method: str | Guidance = "vsf",
+    schedule: Schedule | None = None,
+    mask: Any = None,
+    observe: bool = False,
+) -> Report:
     """Let the pipeline's own `negative_prompt=` argument feed the guidance, until `detach`.
 
     The argument takes texts as `guide` does, or a Negative from `vsf.encode`, and is added where a pipeline has none;
@@ -85,7 +95,7 @@ def attach(pipe: Any, *, method: str | Guidance = "vsf", schedule: Schedule | No
     Under classifier-free guidance the unconditional rows are those of the empty prompt. Other negative arguments
     (`negative_prompt_2`, embeddings) are refused with a PromptError. The negative is read as the call reads its prompt,
     with the same `clip_skip` and weight of LoRAs. A pipeline that is attached already goes on with
-    the method, schedule and mask given now; compiled code is kept.
+    the method, schedule, mask and observe given now; compiled code is kept.
 
     One guided pipeline per thread, with a denoiser of its own; encoders are shared safely. Other pipelines with this
     denoiser stay unguided.
@@ -96,9 +106,9 @@ def attach(pipe: Any, *, method: str | Guidance = "vsf", schedule: Schedule | No
         raise PromptError("attach needs a pipeline, whose negative_prompt= it takes over; guide takes a denoiser")
     present = owner_of(pipe)
     if present is not None and present.takes_argument:
-        present.change(*_settings(method, schedule, mask))
+        present.change(*_settings(method, schedule, mask), observe)
         return present.report
-    session = Session(pipe, *_settings(method, schedule, mask))
+    session = Session(pipe, *_settings(method, schedule, mask), observe)
     session.takes_argument = True
     session.install()
     return session.report

@@ -26,13 +26,24 @@ _RUN: ContextVar["Run | None"] = ContextVar("vsf_run", default=None)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Settings:
-    """What is guided, and how. `pipe` is None for a denoiser on its own."""
+    """What is guided, and how. `pipe` is None for a denoiser on its own. observe: whether somebody asks to."""
 
     family: Family
     pipe: Any
     method: Guidance
     schedule: Schedule
     region: Region | None
+    observe: bool = False
+
+    @property
+    def observes(self) -> bool:
+        """Whether what the method does is noted in every layer; a scale that follows the attention needs it."""
+        return self.observe or getattr(self.method, "scale", None) == AUTO
+
+    @property
+    def needs_grid(self) -> bool:
+        """Whether it has to be known how image tokens lie in the picture."""
+        return self.observes or self.region is not None
 
     @property
     def follows_steps(self) -> bool:

@@ -37,16 +37,19 @@ class Session:
     Raises AlreadyGuidedError, KnobError, UnsupportedPipelineError and UnsupportedAttentionError.
     """
 
-    def __init__(self, target: Any, method: Guidance, schedule: Schedule, region: Region | None) -> None:
+    def __init__(
+        self, target: Any, method: Guidance, schedule: Schedule, region: Region | None, observe: bool = False
+    ) -> None:
         self.family = find_family(target)
         self.target, self.pipe = target, None if isinstance(target, nn.Module) else target
-        self.settings = self._checked(method, schedule, region)
+        self.settings = self._checked(method, schedule, region, observe)
         models = self.family.denoisers_of(target)
         self._require_unguided(models)
         self.denoisers = [GuidedDenoiser.of(model, self.family) for model in models]
         self._require_layers(schedule)
         layers = tuple(dict.fromkeys(name for denoiser in self.denoisers for name in denoiser.layers))
-        self.report = Report(method=repr(method), family=self.family.name, layers=layers)
+        observes = self.settings.observes
+        self.report = Report(method=repr(method), family=self.family.name, layers=layers, observes=observes)
         self.takes_argument = False
         self.texts = Texts()
         self.thread: int | None = None
@@ -54,15 +57,15 @@ class Session:
         self._running_in: int | None = None
         self._undo = ExitStack()
 
-    def change(self, method: Guidance, schedule: Schedule, region: Region | None) -> None:
+    def change(self, method: Guidance, schedule: Schedule, region: Region | None, observe: bool = False) -> None:
         """Go on with another method, schedule and region; nothing is installed anew. Raises KnobError."""
-        settings = self._checked(method, schedule, region)
+        settings = self._checked(method, schedule, region, observe)
         self._require_layers(schedule)
         self.settings = settings
-        self.report.method = repr(method)
+        self.report.method, self.report.observes = repr(method), settings.observes
 
-    def _checked(self, method: Guidance, schedule: Schedule, region: Region | None) -> Settings:
-        settings = Settings(self.family, self.pipe, method, schedule, region)
+    def _checked(self, method: Guidance, schedule: Schedule, region: Region | None, observe: bool) -> Settings:
+        settings = Settings(self.family, self.pipe, method, schedule, region, observe)
         self.family.check(self.target, method)
         if "ModularPipeline" in class_names(self.pipe) and model_calls(method) == 2:
             raise KnobError(

@@ -12,6 +12,8 @@ from vsf.errors import LayoutError
 Kind = Literal["image", "positive", "negative", "shared"]
 Part = Kind | int
 """What to pick out of a layout: every span of a kind, or by number one of the negative prompts."""
+Places = slice | Tensor
+"""Where some tokens stand in a sequence, to index its axis with: a slice (a view) of neighbours, or their positions."""
 HOST: tuple[Part, ...] = ("image", "positive", "shared")
 """Everything that the unguided model has too."""
 
@@ -57,6 +59,14 @@ class TokenLayout:
     def without_negatives(self) -> "TokenLayout":
         """Return the layout that the unguided model has."""
         return TokenLayout(tuple(span for span in self.spans if span.kind != "negative"))
+
+    def places(self, parts: Collection[Part], device: torch.device) -> Places:
+        """Return where the tokens of these parts stand, in sequence order."""
+        runs = self._runs(parts)
+        if len(runs) < 2:
+            start, length = runs[0] if runs else (0, 0)
+            return slice(start, start + length)
+        return torch.cat([torch.arange(start, start + length, device=device) for start, length in runs])
 
     def take(self, tensor: Tensor, dim: int, parts: Collection[Part]) -> Tensor:
         """Keep the tokens of these parts along `dim`, in sequence order.

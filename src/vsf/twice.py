@@ -52,7 +52,7 @@ def mixed(mix: Callable[[Tensor, Tensor], Tensor], output: Any, other: Any) -> A
 
 
 def strength_on(
-    output: Tensor, rows: Sequence[float], region: Region | None, grid: Grid, *, channels_last: bool = False
+    output: Tensor, rows: Sequence[float], region: Region | None, grid: Grid | None, *, channels_last: bool = False
 ) -> Float[Tensor, "..."]:
     """Return the strength of each row, and with a region of each place, in a shape that broadcasts to the output.
 
@@ -66,6 +66,7 @@ def strength_on(
         return own * region.on(*output.shape[-3:-1]).to(output.device)[..., None]
     if output.dim() > 3:
         return own * region.on(*output.shape[-2:]).to(output.device)
+    assert grid is not None
     fitted = grid.fit(output.shape[1])
     places = region.on(fitted.height, fitted.width).flatten().repeat(fitted.frames)
     behind = places.new_zeros(output.shape[1] - fitted.tokens)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 import tiny_pipelines as tiny
 import vsf
-import vsf.attention
+import vsf.guidance.rows
 from attend import attend
 from bench_worlds import PAIRS
 from families import tiny_flux
@@ -72,7 +72,7 @@ def difference(one, other):
 @EVERY
 def test_the_rows_see_what_the_ablation_leaves(monkeypatch, name, knobs, fused):
     if not fused:
-        monkeypatch.setattr(vsf.attention, "kernel_for", lambda *_: None)
+        monkeypatch.setattr(vsf.guidance.rows, "best_kernel", lambda *_, **__: None)
     random = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, 3, 20, 8, generator=random, dtype=torch.float64) for _ in range(3))
     layout = TokenLayout((Span("image", 9), Span("positive", 5), Span("negative", 6)))

@@ -93,13 +93,6 @@ def test_controls_hold_for_every_column(vsf, folder):
     assert [cell["schedule"]["end"] for cell in cells] == [0.5, 0.5]
 
 
-def test_a_column_whose_negative_never_got_attention_says_so(vsf, folder):
-    words = ("compare", "a red car", "--negative", "(wheels:1e-30)", "--model", folder, "--size", 16, "--steps", 1)
-    err = vsf(*words, "--methods", "none,vsf")[2]
-    assert err.count("never got attention") == 1
-    assert 'note: vsf: the negative "wheels"' in err
-
-
 BAD = {
     "unknown preset": ("vsf:preset=stronger", 'unknown preset "stronger"'),
     "unknown method": ("none,vfs", 'unknown method "vfs"'),

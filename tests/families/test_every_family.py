@@ -117,7 +117,7 @@ def test_every_method_guides_and_leaves_nothing_behind(case):
 @every_case
 def test_a_mask_and_the_heat_map_have_the_shape_of_the_picture(case):
     model, text, negative = model_of(case), case.text(), negative_of(case, NEGATIVE)
-    with vsf.guide(model, negative=negative, method=STRONG) as report:
+    with vsf.guide(model, negative=negative, method=STRONG, observe=True) as report:
         everywhere = case.run(model, text)
     assert report.heat_map().shape == case.grid
     assert (report.heat_map() > 0).all()

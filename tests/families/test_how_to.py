@@ -35,7 +35,7 @@ def test_the_family_of_the_page_has_under_forty_lines():
 
 def test_the_family_of_the_page_agrees_with_the_oracle(case):
     text, negative, model = case.text(), case.text(case.negative, seed=100), case.model()
-    with vsf.guide(model, negative=vsf.Negative((negative[0],)), method=STRONG) as report:
+    with vsf.guide(model, negative=vsf.Negative((negative[0],)), method=STRONG, observe=True) as report:
         assert difference(case.run(model, text), case.oracle(text, negative, STRONG)) <= case.tolerance
     assert report.heat_map().shape == case.grid
     plain = case.run(model, text)

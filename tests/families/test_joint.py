@@ -93,7 +93,7 @@ def test_every_edit_pipeline_of_qwen_image_is_guided_and_otherwise_unchanged(nam
     plain = call(pipe, "a red car", **settings)
     with vsf.guide(pipe, "wheels", method=OFF):
         assert torch.equal(call(pipe, "a red car", **settings), plain)
-    with vsf.guide(pipe, "wheels", method=STRONG) as report:
+    with vsf.guide(pipe, "wheels", method=STRONG, observe=True) as report:
         assert difference(call(pipe, "a red car", **settings), plain) > 1e-4
     assert report.heat_map().shape == grid
 

@@ -29,7 +29,7 @@ def test_an_extra_call_has_conditional_rows_alone(extra):
 
 def test_sound_has_no_part_in_the_heat_map():
     pipe = tiny.pipeline()
-    with vsf.guide(pipe, "wheels", method=STRONG) as report:
+    with vsf.guide(pipe, "wheels", method=STRONG, observe=True) as report:
         call(pipe, "a red car", **{**SETTINGS, "guidance_scale": 1.0})
     seen = dict(zip(report.layers, report.mass()[0, :, 0].isfinite().tolist(), strict=True))
     assert seen == {name: "audio" not in name for name in report.layers}

@@ -51,7 +51,7 @@ def test_a_schedule_may_leave_one_of_the_denoisers_alone():
 @pytest.mark.parametrize(("frames", "latents"), [(1, 1), (5, 2), (9, 3)])
 def test_the_heat_map_has_a_picture_for_every_frame_of_the_latents(frames, latents):
     pipe = tiny.pipeline()
-    with vsf.guide(pipe, "wheels", method=STRONG) as report:
+    with vsf.guide(pipe, "wheels", method=STRONG, observe=True) as report:
         video = pipe("a red car", **{**SETTINGS, "num_frames": frames}).frames
     assert video.shape == (1, 16, latents, 4, 6)
     assert report.heat_map().shape == ((latents, 2, 3) if latents > 1 else (2, 3))

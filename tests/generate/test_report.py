@@ -22,7 +22,9 @@ def drawn(pipe):
     """Draw one picture with these fields."""
 
     def run(**fields):
-        return generate(Request(**{"prompt": "a red car", "steps": 2, "size": (16, 16), **fields}), pipe=pipe)[0]
+        return generate(
+            Request(**{"prompt": "a red car", "steps": 2, "size": (16, 16), **fields}), pipe=pipe, observe=True
+        )[0]
 
     return run
 

@@ -2,23 +2,23 @@
 
 import pytest
 
-import vsf.attention
+import vsf.guidance.rows
 
 
 @pytest.fixture
 def computed(monkeypatch):
     """(queries, keys) of every kernel call."""
     calls = []
-    real = vsf.attention.kernel_for
+    real = vsf.guidance.rows.best_kernel
 
-    def counting(*inputs):
-        kernel = real(*inputs)
+    def counting(*inputs, **options):
+        kernel = real(*inputs, **options)
 
-        def counted(query, key, *rest):
+        def counted(query, key, *rest, **options):
             calls.append((query.shape[2], key.shape[2]))
-            return kernel(query, key, *rest)
+            return kernel(query, key, *rest, **options)
 
         return counted
 
-    monkeypatch.setattr(vsf.attention, "kernel_for", counting)
+    monkeypatch.setattr(vsf.guidance.rows, "best_kernel", counting)
     return calls

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import vsf.attention
+import vsf.guidance.rows
 from attend import attend
 from vsf.guidance import METHODS, Guidance, guided_rows, knobs, method, model_calls
 from vsf.spans import Span, TokenLayout
@@ -199,7 +199,7 @@ def test_gradients_of_knobs_alone_agree_with_finite_differences(name):
 @EVERY_METHOD
 def test_negatives_are_interchangeable(monkeypatch, name, way):
     if way == "joined":
-        monkeypatch.setattr(vsf.attention, "kernel_for", lambda *_: None)
+        monkeypatch.setattr(vsf.guidance.rows, "best_kernel", lambda *_, **__: None)
     spans = [("image", 6), ("positive", 4), ("negative", 3), ("negative", 2)]
     query, key, value = draw("joint", spans)
     swap = [*range(10), 13, 14, 10, 11, 12]

@@ -72,10 +72,10 @@ class _Flip(Ablation):
     scale: Strength | Auto = knob(1.0, low=0.0, high=10.0, help="How hard the negative prompt pushes back.")
     offset: Strength = knob(0.0, low=-5.0, high=inf, help="Logits taken off the negative tokens before the softmax.")
 
-    def flipped(self, partials: Partials) -> list[Partial]:
+    def flipped(self, partials: Partials) -> Partial:
         """N¹ as these rows see it."""
         scale, offset = partials.knob(self.scale, 3), partials.knob(self.offset, 3)
-        return [negative.scaled(-scale).shifted(-offset) for negative in partials.negative]
+        return partials.negative.scaled(-scale).shifted(-offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,8 @@ class WithoutMask(_Flip):
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Merge the flipped copy with all else; rows of the negative go on seeing their own tokens."""
-        own = partials.negative if "negative" in partials.rows else ()
-        return merge(*partials.host, *own, *self.flipped(partials))
+        own = (partials.negative,) if partials.rows == "negative" else ()
+        return merge(*partials.host, *own, self.flipped(partials))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,8 @@ class WithoutDuplicate(_Flip):
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Merge the one copy with what the rows see otherwise, which for those of the negative is the image."""
-        others = (partials.image,) if "negative" in partials.rows else partials.host
-        return merge(*others, *self.flipped(partials))
+        others = (partials.image,) if partials.rows == "negative" else partials.host
+        return merge(*others, self.flipped(partials))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class WithPadding(_Flip):
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Value sign flip."""
-        return merge(*partials.host, *self.flipped(partials))
+        return merge(*partials.host, self.flipped(partials))
 
     def _encoded(self, pipe: Any, negatives: Sequence[str]) -> Negative:
         return padded(pipe, negatives)
@@ -137,7 +137,7 @@ class EmbeddingFlip(Ablation):
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Show every token to every row."""
-        return merge(*partials.host, *partials.negative)
+        return merge(*partials.host, partials.negative)
 
     def _encoded(self, pipe: Any, negatives: Sequence[str]) -> Negative:
         return Negative(tuple(-self.scale * rows for rows in padded(pipe, negatives).embeddings))

@@ -94,7 +94,6 @@ def draw_sheet(
             for seed in seeds:
                 request = replace(column.request, seed=seed, count=1)
                 for result in draw(request, model, console.after(progress, len(images))):
-                    effect.note_unseen(result, column.label)
                     seen = effect.verdict(request.model, result, " ".join(wanted.negatives))
                     images.append(result.image)
                     captions.append(seen)

@@ -18,7 +18,7 @@ import vsf
 from vsf.cli import console, exactness, recognition
 from vsf.cli.options import JSON, takes
 from vsf.generate import Request
-from vsf.kernels import kernel_for
+from vsf.kernels import kernel_for, name_of
 
 EXAMPLE = "vsf doctor --json"
 MARKS = {True: Text("passed", "green"), False: Text("FAILED", "red")}
@@ -106,7 +106,7 @@ def _kernel(device: str, dtype: torch.dtype) -> str:
         kernel = kernel_for(query, query, query, None)
     except (RuntimeError, TypeError) as error:  # a dtype that the device has not
         return f"none: {_reason(error)}"
-    return "one call over all keys" if kernel is None else kernel.__name__.strip("_").replace("_", " ")
+    return "one call over all keys" if kernel is None else name_of(kernel)
 
 
 def _checks(quiet: bool) -> dict[str, Callable[[], exactness.Finding]]:

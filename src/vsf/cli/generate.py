@@ -127,7 +127,7 @@ def _draw_and_save(
             for request in requests:
                 for note in unread.notes(request, model):
                     console.note(note)
-                for result in draw(request, model, console.after(progress, len(done))):
+                for result in draw(request, model, console.after(progress, len(done)), observe=reporting):
                     file = next(names)
                     _write(file, result)
                     entry = {"file": str(file), **_seen(request, result), **provenance.portable(result.metadata)}

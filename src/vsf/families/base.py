@@ -22,32 +22,13 @@ from vsf.families.unread import Unread, UnreadWarning, listening
 from vsf.grid import Grid
 from vsf.guidance import Guidance
 from vsf.hooks import Override
+from vsf.hosting import Role as Role
 from vsf.prompt import Prompt
 from vsf.schedule import Axis
-from vsf.spans import Span, TokenLayout
+from vsf.spans import Span
 
 Negatives = str | Mapping[str, float]
 """What one prompt should leave out: a text, or several with the weight of each."""
-
-
-@dataclass(frozen=True, slots=True)
-class Role:
-    """How a layer attends: image and text together, image to text, or the text to itself.
-
-    In "joint" layers `image` says where the image tokens stand, unless the text's spans hold them already. `picture`
-    tells whether they are the picture's; masks and heat maps leave others, such as sound, alone.
-    """
-
-    kind: Literal["joint", "cross", "text"]
-    image: Literal["first", "last"] = "first"
-    picture: bool = True
-
-    def layout(self, text: tuple[Span, ...], keys: int) -> TokenLayout:
-        """Return the spans of a layer's keys, given those of its text."""
-        if self.kind != "joint" or any(span.kind == "image" for span in text):
-            return TokenLayout(text)
-        image = Span("image", keys - sum(span.length for span in text))
-        return TokenLayout((image, *text) if self.image == "first" else (*text, image))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +57,6 @@ class Injection:
     valid: Bool[Tensor, "batch tokens"] | None
     weights: Float[Tensor, "batch negatives"] | None = None
     beside: Any = None
-
-    @property
-    def text_tokens(self) -> int:
-        """Length of the text, negatives included, or of the whole sequence where its spans say so."""
-        return sum(span.length for span in self.text[0])
-
-    def is_for(self, role: Role, queries: int, keys: int) -> bool:
-        """Tell whether an attention call of these sizes is the one that sees the text of this denoiser call."""
-        text = self.text_tokens
-        if role.kind == "cross":
-            return keys == text
-        if role.kind == "text" or any(span.kind == "image" for span in self.text[0]):
-            return queries == keys == text
-        return queries == keys > text
 
 
 Running = Callable[[], Injection | None]

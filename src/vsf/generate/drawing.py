@@ -46,21 +46,26 @@ class Result:
     frames: Sequence[Image] = ()
 
 
-def generate(request: Request, *, pipe: Any = None, progress: Progress | None = None) -> list[Result]:
+def generate(
+    request: Request, *, pipe: Any = None, progress: Progress | None = None, observe: bool = False
+) -> list[Result]:
     """Draw `request.count` images, guided by the request's method away from its negative prompt.
 
     A pipeline handed over as `pipe` is used as it is; the request's model, LoRAs, dtype, device and offload then have
-    no say, and the metadata does not name the weights.
+    no say, and the metadata does not name the weights. With `observe` the reports of the results say how much the
+    image looked at each negative and what that changed, which takes time.
 
     Raises:
         RequestError: the model cannot be loaded, or refuses the size or another field.
         VsfError: whatever `vsf.guide` raises.
     """
     model = load(request) if pipe is None else Model(_as_asked(pipe, request))
-    return list(draw(request, model, progress))
+    return list(draw(request, model, progress, observe=observe))
 
 
-def draw(request: Request, model: Model, progress: Progress | None = None) -> Iterator[Result]:
+def draw(
+    request: Request, model: Model, progress: Progress | None = None, *, observe: bool = False
+) -> Iterator[Result]:
     """Draw the images of a request one by one, so that each is at hand as soon as it is finished.
 
     They are not batched: the size of a batch moves the last bits, and image i must not depend on `count`.
@@ -72,7 +77,7 @@ def draw(request: Request, model: Model, progress: Progress | None = None) -> It
     for index in range(request.count):
         seed = request.seed + index
         generator = torch.Generator().manual_seed(seed)
-        with patch.guide(pipe, wanted, **controls) as report, _host_errors():
+        with patch.guide(pipe, wanted, **controls, observe=observe) as report, _host_errors():
             output = pipe(generator=generator, callback_on_step_end=_ticker(index, progress), **arguments)
         frames = () if request.frames is None else tuple(output.frames[0])
         image = frames[0] if frames else output.images[0]

@@ -39,7 +39,11 @@ def write(picture: Path, result: Result) -> dict[str, Any]:
 
 
 def describe(result: Result) -> dict[str, Any]:
-    """What the report says, as JSON has it; what was not observed or not guided is None."""
+    """What the report says, as JSON has it; what was not observed or not guided is None.
+
+    Raises:
+        NotGuidedError: the picture was drawn without observing what the guidance does.
+    """
     report = result.report
     names = ("method", "family", "steps", "skipped", "calls", "compiled", "seconds")
     return {
@@ -60,6 +64,8 @@ def heat_map(result: Result, number: int) -> Float[Tensor, "height width"]:
 
 def unseen(result: Result) -> list[str]:
     """The negatives that the picture never looked at; one of which nothing was observed is not among them."""
+    if not result.report.observes:
+        return []
     return [entry["text"] for entry in _negatives(result) if entry["seen"] is False]
 
 

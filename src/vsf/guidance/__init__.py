@@ -16,6 +16,7 @@ from vsf.guidance.negpip import NegativeInPrompt
 from vsf.guidance.none import Unguided
 from vsf.guidance.ong import OrthogonalNegativeGuidance
 from vsf.guidance.partials import Partials
+from vsf.guidance.plan import AttentionPlan
 from vsf.guidance.vsf import ValueSignFlip
 from vsf.registry import Registry
 
@@ -43,6 +44,7 @@ def method(name: str, **knobs: Any) -> Guidance:
 __all__ = [
     "AUTO",
     "METHODS",
+    "AttentionPlan",
     "AutoScale",
     "ClassifierFreeGuidance",
     "Control",

@@ -6,22 +6,25 @@ import torch
 from torch import Tensor
 
 from vsf.errors import LayoutError
-from vsf.guidance.call import AttentionCall
+from vsf.guidance.call import HostCall
 from vsf.guidance.control import Control
+from vsf.guidance.rows import with_four_axes
 from vsf.spans import TokenLayout
 
 
-def check_shapes(call: AttentionCall, layouts: Sequence[TokenLayout]) -> None:
-    """Raise LayoutError unless tensors, layouts, mask and validity fit together."""
+def check_shapes(
+    call: HostCall, layouts: Sequence[TokenLayout], negative_valid: Tensor | None, control: Control
+) -> None:
+    """Raise LayoutError unless tensors, layouts, mask, validity and controls fit together."""
     if call.kind not in ("joint", "cross"):
         raise LayoutError(f'kind is "joint" or "cross", got "{call.kind}"')
     query, key, value = (tuple(tensor.shape) for tensor in (call.query, call.key, call.value))
     if not len(query) == len(key) == len(value) == 4:
         raise LayoutError(f"query, key, value are (batch, heads, tokens, channels), got {query}, {key}, {value}")
-    if query[:2] != key[:2] or key[:3] != value[:3] or query[3] != key[3]:
+    if query[0] != key[0] or query[1] % max(1, key[1]) or key[:3] != value[:3] or query[3] != key[3]:
         raise LayoutError(
-            "query, key and value share batch and heads, key and value their tokens, query and key their channels, "
-            f"got {query}, {key}, {value}; repeat key and value heads where they are grouped"
+            "query, key and value share their batch, key and value heads and tokens, query and key channels, and there "
+            f"are as many query heads as key heads or a multiple, got {query}, {key}, {value}"
         )
     for layout in layouts:
         if layout.tokens != key[2] or (call.kind == "joint" and query[2] != key[2]):
@@ -30,18 +33,18 @@ def check_shapes(call: AttentionCall, layouts: Sequence[TokenLayout]) -> None:
                 f"{' and queries' if call.kind == 'joint' else ''}, got {key[2]} keys and {query[2]} queries"
             )
     _check_bias(call.bias, (query[0], query[1], query[2], key[2]))
-    if call.negative_valid is not None:
+    if negative_valid is not None:
         expected = (query[0], max(layout.count(["negative"]) for layout in layouts))
-        if call.negative_valid.dtype != torch.bool or tuple(call.negative_valid.shape) != expected:
-            came = f"{call.negative_valid.dtype} of {tuple(call.negative_valid.shape)}"
+        if negative_valid.dtype != torch.bool or tuple(negative_valid.shape) != expected:
+            came = f"{negative_valid.dtype} of {tuple(negative_valid.shape)}"
             raise LayoutError(f"negative_valid is boolean (batch, negative tokens) = {expected}, got {came}")
-    _check_control(call, layouts)
+    _check_control(call, layouts, control)
 
 
-def _check_control(call: AttentionCall, layouts: Sequence[TokenLayout]) -> None:
-    weights, strength = call.control.weights, call.control.strength
+def _check_control(call: HostCall, layouts: Sequence[TokenLayout], control: Control) -> None:
+    weights, strength = control.weights, control.strength
     batch = call.query.shape[0]
-    _check_rows(call.control, layouts)
+    _check_rows(control, layouts)
     expected = (batch, max(len(layout.negative_lengths) for layout in layouts))
     if weights is not None and tuple(weights.shape) != expected:
         raise LayoutError(f"weights are (batch, negatives) = {expected}, got {tuple(weights.shape)}")
@@ -72,6 +75,7 @@ def _check_rows(control: Control, layouts: Sequence[TokenLayout]) -> None:
 def _check_bias(bias: Tensor | None, full: tuple[int, int, int, int]) -> None:
     if bias is None:
         return
+    bias = with_four_axes(bias)
     if bias.dim() != 4 or any(size not in (1, want) for size, want in zip(bias.shape, full, strict=True)):
         raise LayoutError(
             f"a bias broadcasts to (batch, heads, queries, keys) = {full}, got {tuple(bias.shape)}; "

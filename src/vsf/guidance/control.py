@@ -3,8 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from jaxtyping import Float, Shaped
+import torch
+from jaxtyping import Float
 from torch import Tensor
+
+from vsf.spans import Places
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,14 +64,16 @@ class Control:
         """Keep some rows of the batch, of which all or none are unguided."""
         weights, strength = self.weights, self.strength
         if isinstance(strength, Tensor) and strength.dim() == 2 and strength.shape[0] > 1:
-            strength = pick_rows(strength, index)
+            strength = strength[batch_places(index, strength.device)]
         if self.unguided is not None and index[0] in self.unguided:
             strength = 0.0
-        return replace(self, weights=None if weights is None else pick_rows(weights, index), strength=strength)
+        if weights is not None:
+            weights = weights[batch_places(index, weights.device)]
+        return replace(self, weights=weights, strength=strength)
 
 
-def pick_rows(tensor: Shaped[Tensor, "batch ..."], index: Sequence[int]) -> Shaped[Tensor, "rows ..."]:
-    """Keep some rows: a view where they are neighbours, a copy otherwise."""
+def batch_places(index: Sequence[int], device: torch.device) -> Places:
+    """Return what picks some rows of a batch: a slice where they are neighbours. Nothing waits for the device."""
     if list(index) == list(range(index[0], index[-1] + 1)):
-        return tensor[index[0] : index[-1] + 1]
-    return tensor[list(index)]
+        return slice(index[0], index[-1] + 1)
+    return torch.cat([torch.arange(row, row + 1, device=device) for row in index])

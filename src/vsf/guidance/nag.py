@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vsf.attention import Strength
+from vsf.attention import Strength, blend, in_pieces
 from vsf.guidance.knobs import Auto, Knobs, choice, knob
 from vsf.guidance.partials import Partials
 
@@ -19,7 +19,8 @@ class NormalizedAttentionGuidance(Knobs):
     """Extrapolate away from the negative, hold the norm back, blend with the unguided output.
 
     Chen et al., arXiv:2505.21179: Z̃ = s·Z⁺ − (s−1)·Z⁻, then Z̃·min(r, τ)/r with r = ‖Z̃‖/‖Z⁺‖ over the channels of all
-    heads, then α·Z̃ + (1−α)·Z⁺. `scale` is s; the paper's φ is s − 1 (`convert_nag`).
+    heads, then α·Z̃ + (1−α)·Z⁺. `scale` is s; the paper's φ is s − 1 (`convert_nag`). Negatives whose weights add up to
+    less than 1 lessen s − 1 by as much.
 
     `PRESETS` holds the knobs that Guo & Du, arXiv:2508.10931, compared with under the names NAG and NAG++:
     `vsf.method("nag", **vsf.NormalizedAttentionGuidance.PRESETS["nag++"])`.
@@ -40,18 +41,20 @@ class NormalizedAttentionGuidance(Knobs):
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Extrapolate, restrain, blend."""
+        scale, tau, alpha = partials.knob(self.scale), partials.knob(self.tau), partials.knob(self.alpha)
+        beyond = (scale - 1) * partials.fade
         positive, negative = partials.under_positive(), partials.under_negative()
-        wide = torch.promote_types(positive.dtype, torch.float32)
-        towards, away = positive.to(wide), negative.to(wide)
-        scale, tau, alpha = (partials.knob(knob) for knob in (self.scale, self.tau, self.alpha))
-        guided = scale * towards - (scale - 1) * away
-        guided = guided * self._restraint(guided, towards, tau)
-        return (alpha * guided + (1 - alpha) * towards).to(positive.dtype)
+
+        def formula(towards: Tensor, away: Tensor) -> Tensor:
+            guided = blend(towards, away, -beyond)
+            return blend(towards, guided * self._restraint(guided, towards, tau), alpha)
+
+        return in_pieces(formula, positive, negative)
 
     def _restraint(self, guided: Tensor, unguided: Tensor, tau: Strength) -> Tensor:
         """Return min(r, τ)/r per token, 1 where there is nothing to restrain."""
         order = 1 if self.norm == "l1" else 2
-        before, after = (torch.linalg.vector_norm(x, order, (1, 3), keepdim=True) for x in (unguided, guided))
+        before = torch.linalg.vector_norm(unguided, order, (1, 3), keepdim=True)
+        after = torch.linalg.vector_norm(guided, order, (1, 3), keepdim=True)
         allowed = tau * before
-        grown = after > allowed
-        return torch.where(grown, allowed / after.masked_fill(~grown, 1.0), 1.0)
+        return (allowed / after.clamp(min=torch.finfo(after.dtype).tiny)).clamp(max=1)

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vsf.attention import Strength
+from vsf.attention import Strength, in_pieces
 from vsf.guidance.knobs import Auto, Knobs, knob
 from vsf.guidance.partials import Partials
 
@@ -16,7 +15,8 @@ from vsf.guidance.partials import Partials
 class NegativeAwaySteerAttention(Knobs):
     """Subtract what the image would get under the negative prompt.
 
-    Nguyen et al. (SNOOPI), arXiv:2412.02687: Z⁺ − s·Z⁻, with neither norm nor blend; s = 0 leaves Z⁺.
+    Nguyen et al. (SNOOPI), arXiv:2412.02687: Z⁺ − s·Z⁻, with neither norm nor blend; s = 0 leaves Z⁺. Negatives whose
+    weights add up to less than 1 lessen s by as much.
     """
 
     name: ClassVar[str] = "nasa"
@@ -25,6 +25,6 @@ class NegativeAwaySteerAttention(Knobs):
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Return Z⁺ − s·Z⁻."""
+        scale = partials.knob(self.scale) * partials.fade
         positive, negative = partials.under_positive(), partials.under_negative()
-        wide = torch.promote_types(positive.dtype, torch.float32)
-        return (positive.to(wide) - partials.knob(self.scale) * negative.to(wide)).to(positive.dtype)
+        return in_pieces(lambda towards, away: towards - scale * away, positive, negative)

@@ -31,4 +31,4 @@ class NegativeInPrompt(Knobs):
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Merge what the rows see anyway with the sign-flipped negatives."""
         scale = partials.knob(self.scale, 3)
-        return merge(*partials.host, *(negative.scaled(-scale) for negative in partials.negative))
+        return merge(*partials.host, partials.negative.scaled(-scale))

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vsf.attention import Strength
+from vsf.attention import Strength, in_pieces
 from vsf.guidance.knobs import Auto, Knobs, knob
 from vsf.guidance.orthogonal import orthogonal_part
 from vsf.guidance.partials import Partials
@@ -18,7 +17,8 @@ class OrthogonalNegativeGuidance(Knobs):
     """Subtract only the part of the negative's output that is orthogonal to the positive's.
 
     arXiv:2605.29390, written from its abstract: Z⁺ − s·(Z⁻ − (⟨Z⁻,Z⁺⟩/⟨Z⁺,Z⁺⟩)·Z⁺), per token over the channels of all
-    heads. The paper's own settings are not known to us; the default is the one of NASA.
+    heads. The paper's own settings are not known to us; the default is the one of NASA. Negatives whose weights add up
+    to less than 1 lessen s by as much.
     """
 
     name: ClassVar[str] = "ong"
@@ -27,7 +27,6 @@ class OrthogonalNegativeGuidance(Knobs):
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Return Z⁺ − s·Z⁻⊥."""
+        scale = partials.knob(self.scale) * partials.fade
         positive, negative = partials.under_positive(), partials.under_negative()
-        wide = torch.promote_types(positive.dtype, torch.float32)
-        unguided, scale = positive.to(wide), partials.knob(self.scale)
-        return (unguided - scale * orthogonal_part(negative.to(wide), unguided)).to(positive.dtype)
+        return in_pieces(lambda towards, away: towards - scale * orthogonal_part(away, towards), positive, negative)

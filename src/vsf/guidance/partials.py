@@ -1,159 +1,146 @@
 """What a method works with: some rows' attention over each span, computed on demand."""
 
-from collections.abc import Callable, Collection
-from typing import ClassVar, TypeVar, cast
+from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vsf.attention import Partial, RowsOf, Source, Strength, merge, per_row
+from vsf.attention import Partial, Strength, merge, per_row
 from vsf.errors import KnobError
-from vsf.guidance.call import AttentionCall
-from vsf.guidance.control import pick_rows
 from vsf.guidance.knobs import Auto
-from vsf.spans import HOST, Part
-
-T = TypeVar("T")
+from vsf.guidance.rows import Rows, RowsCall
 
 
 class Partials:
     """The image rows' attention, in parts that are computed when a method first touches them.
 
-    `host` is what the unguided model attends to, in one part or in pieces, and `unguided` its output Z⁺; `negative[i]`
-    are the negative prompts. A method that also needs the image under the negative prompt takes `under_positive` and
+    `host` is what the unguided model attends to, in one part or in pieces, and `unguided` its output Z⁺; `negative` is
+    the negative prompts. A method that also needs the image under the negative prompt takes `under_positive` and
     `under_negative`, between which the attention from image to image is computed once.
     """
 
-    rows: ClassVar[tuple[Part, ...]] = ("image",)
+    rows: ClassVar[Rows] = "image"
 
-    def __init__(self, call: AttentionCall, model: Source | None = None) -> None:
+    def __init__(self, call: RowsCall) -> None:
         self.call = call
-        self._made: dict[str, object] = {} if model is None else {"model": model}
-
-    def of(self, rows: "type[Partials]") -> "Partials":
-        """Return the attention of other rows; the unguided model's own call is made once for all."""
-        return rows(self.call, self._model)
+        self._base: Partial | None = None
+        self._image: Partial | None = None
+        self._positive: Partial | None = None
+        self._negative: Partial | None = None
+        self._unguided: Tensor | None = None
 
     @property
     def base(self) -> Partial:
         """These rows over all but the negatives in one part, by default cut out of the unguided model's own call."""
-        return self._once("base", self._base)
+        if self._base is None:
+            call = self.call
+            if call.plan.emphasis is not None:
+                self._base = call.over(self.rows, "host")
+            else:
+                self._base = call.model if call.plan.kind == "cross" else call.cut(self.rows)
+        return self._base
 
     @property
     def image(self) -> Partial:
         """These rows over image and shared tokens; no keys at all in cross-attention without shared tokens."""
-        return self._once("image", lambda: self._over(["image", "shared"]))
+        if self._image is None:
+            self._image = self.call.over(self.rows, "common")
+        return self._image
 
     @property
     def positive(self) -> Partial:
         """These rows over the positive prompt."""
-        return self._once("positive", lambda: self._over(["positive"]))
+        if self._positive is None:
+            self._positive = self.call.over(self.rows, "positive")
+        return self._positive
 
     @property
-    def negative(self) -> tuple[Partial, ...]:
-        """These rows over each negative prompt, their logits shifted by the logarithm of its weight."""
-        numbers, weight = range(len(self.call.layout.negative_lengths)), self.call.log_weight
-        return self._once("negative", lambda: tuple(self._over([i]).shifted(weight(i)) for i in numbers))
+    def negative(self) -> Partial:
+        """These rows over the negative prompts, the logits of each shifted by the logarithm of its weight."""
+        if self._negative is None:
+            self._negative = self.call.over(self.rows, "negative")
+        return self._negative
 
     @property
     def host(self) -> tuple[Partial, ...]:
         """These rows over all but the negatives: in one part, or in pieces where that is cheaper."""
-        shared = "image" in self._made and not self.call.may_bypass
-        if "base" not in self._made and (shared or self.call.emphasis is not None):
+        plan = self.call.plan
+        if self._base is None and (plan.emphasis is not None or (self._image is not None and not plan.may_bypass)):
             return self.image, self.positive
         return (self.base,)
 
     @property
     def unguided(self) -> Float[Tensor, "batch heads rows channels"]:
         """Z⁺: what these rows get without the method; of pieces only where it need not be so to the last bit."""
-        return self._once("unguided", self._unguided)
+        if self._unguided is None:
+            self._unguided = self._make_unguided()
+        return self._unguided
 
     def under_positive(self) -> Float[Tensor, "batch heads rows channels"]:
         """Z⁺, for a method that computes Z⁻ too: from pieces that both share, unless rows may bypass the method."""
-        if not self.call.may_bypass:
+        if not self.call.plan.may_bypass:
             _ = self.image
         return self.unguided
 
     def under_negative(self) -> Float[Tensor, "batch heads rows channels"]:
         """Z⁻: what these rows would get if the negatives stood in the place of the positive prompt."""
-        return merge(self.image, *self.negative)
+        return merge(self.image, self.negative)
 
     def knob(self, value: Strength | Auto, axes: int = 4) -> Strength:
         """Return a knob for these rows of the batch: a number, or one value per row that multiplies so many axes.
 
         Raises KnobError for a value that has to be chosen for each step first.
         """
+        if isinstance(value, Tensor):
+            own = value[self.call.plan.batch] if value.dim() and value.shape[0] > 1 else value
+            return per_row(own, axes)
         if isinstance(value, str):
             raise KnobError(f'"{value}" is turned into a number at each step of a guided pipeline; here give a number')
-        if isinstance(value, Tensor) and value.dim() and value.shape[0] > 1:
-            value = pick_rows(value, self.call.index)
-        return per_row(value, axes)
+        return value
 
     @property
-    def strength(self) -> float | Tensor:
-        """How strongly the method acts on each of these rows."""
-        return self.call.control.strength
+    def fade(self) -> float | Float[Tensor, "batch 1 1 1"]:
+        """What an extrapolation is multiplied with so that it fades with the negatives' weights: min(1, their sum)."""
+        return self.call.plan.fade
 
-    def _unguided(self) -> Tensor:
-        whole, *rest = self.host
-        return merge(whole, *rest) if rest else whole.out
-
-    def _base(self) -> Partial:
-        if self.call.emphasis is not None:
-            return self._over(HOST)
-        if self.call.kind == "cross":
-            return Partial(self._model)
-        return Partial(RowsOf(self._model, self._take, self.call.host_bias(self.rows)))
-
-    @property
-    def _model(self) -> Source:
-        return self._once("model", self.call.host)
-
-    def _take(self, tensor: Tensor) -> Tensor:
-        return self.call.layout.without_negatives().take(tensor, 2, self.rows)
-
-    def _over(self, keys: Collection[Part]) -> Partial:
-        return Partial(self.call.source(self.rows, keys))
-
-    def _once(self, name: str, make: Callable[[], T]) -> T:
-        """Keep what was made. (functools.cached_property holds a lock, which torch.compile cannot enter.)"""
-        if name not in self._made:
-            self._made[name] = make()
-        return cast(T, self._made[name])
+    def _make_unguided(self) -> Tensor:
+        host = self.host
+        return host[0].out if len(host) == 1 else merge(*host)
 
 
 class _WithoutPlace(Partials):
-    """Rows that stand for no place in the picture: of all image rows' strengths theirs is the least."""
+    """Rows that stand for no place in the picture."""
 
     @property
     def host(self) -> tuple[Partial, ...]:
         return (self.base,)
 
-    @property
-    def strength(self) -> float | Tensor:
-        strength = self.call.control.strength
-        return strength.amin(-1, keepdim=True) if isinstance(strength, Tensor) and strength.dim() else strength
-
 
 class TextPartials(_WithoutPlace):
     """The same for the rows of the positive prompt and the shared tokens, in joint attention."""
 
-    rows: ClassVar[tuple[Part, ...]] = ("positive", "shared")
+    rows: ClassVar[Rows] = "text"
 
-    def _base(self) -> Partial:
-        """Cut these rows out of the model's own call if that is made, else make a thin one."""
-        return super()._base() if self._model.is_computed else self._over(HOST)
+    @property
+    def base(self) -> Partial:
+        """Cut out of the unguided model's own call where that is made, else a thin call of their own."""
+        if self._base is None:
+            call = self.call
+            self._base = call.cut("text") if call.model_is_computed else call.over("text", "host")
+        return self._base
 
 
 class NegativePartials(_WithoutPlace):
     """The same for the rows of the negative prompts, in joint attention; left alone, each sees image and itself."""
 
-    rows: ClassVar[tuple[Part, ...]] = ("negative",)
+    rows: ClassVar[Rows] = "negative"
 
-    def _base(self) -> Partial:
-        return self._over(HOST)
+    @property
+    def base(self) -> Partial:
+        """A call of their own, since the unguided model has none of these rows."""
+        if self._base is None:
+            self._base = self.call.over("negative", "host")
+        return self._base
 
-    def _unguided(self) -> Tensor:
-        numbers = range(len(self.call.layout.negative_lengths))
-        return torch.cat([self.call.source([i], ["image", "shared", i]).out for i in numbers], 2)
+    def _make_unguided(self) -> Tensor:
+        return self.call.own_stream()

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import ClassVar, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vsf.attention import Strength, merge
+from vsf.attention import Strength, in_pieces, merge
 from vsf.guidance.knobs import Auto, Knobs, choice, knob
 from vsf.guidance.orthogonal import orthogonal_part
 from vsf.guidance.partials import Partials
@@ -46,13 +45,10 @@ class ValueSignFlip(Knobs):
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Merge the model's own attention with the sign-flipped negatives by their log-sum-exp."""
         scale, offset = partials.knob(self.scale, 3), partials.knob(self.offset, 3)
-        flipped = [negative.scaled(-scale).shifted(-offset) for negative in partials.negative]
-        merged = merge(*partials.host, *flipped)
-        return _without_growth(merged, partials.unguided) if self.orthogonal else merged
+        merged = merge(*partials.host, partials.negative.scaled(-scale).shifted(-offset))
+        return in_pieces(_without_growth, partials.unguided, merged) if self.orthogonal else merged
 
 
-def _without_growth(merged: Tensor, positive: Tensor) -> Tensor:
+def _without_growth(unguided: Tensor, merged: Tensor) -> Tensor:
     """Z⁺ + Δ⊥ with Δ = merged − Z⁺: the change may turn Z⁺, not stretch or shrink it."""
-    wide = torch.promote_types(positive.dtype, torch.float32)
-    unguided = positive.to(wide)
-    return (unguided + orthogonal_part(merged.to(wide) - unguided, unguided)).to(positive.dtype)
+    return unguided + orthogonal_part(merged - unguided, unguided)

@@ -1,0 +1,124 @@
+"""A plan for the attention calls of one shape: made once, carried out in every layer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vsf.attention import blend
+from vsf.errors import LayoutError
+from vsf.guidance.base import Guidance, guided_rows
+from vsf.guidance.call import HostCall
+from vsf.guidance.checks import check_shapes
+from vsf.guidance.control import Control, Observation
+from vsf.guidance.observe import observe
+from vsf.guidance.partials import NegativePartials, Partials, TextPartials
+from vsf.guidance.rows import ROWS, RowsCall, RowsPlan
+from vsf.spans import TokenLayout
+
+
+class AttentionPlan:
+    """How a method guides the attention calls of one shape.
+
+    Made from a first call: layouts are checked, batch rows grouped, masks and weights made on the device. `attend` then
+    guides any call of the same shapes, dtype, device and host's mask.
+    """
+
+    def __init__(
+        self,
+        method: Guidance,
+        call: HostCall,
+        layout: TokenLayout | Sequence[TokenLayout],
+        *,
+        negative_valid: Bool[Tensor, "batch negative_tokens"] | None = None,
+        control: Control | None = None,
+    ) -> None:
+        """Plan for calls like this one; arguments as `guided_attention` takes them.
+
+        Raises:
+            LayoutError: shapes and layout do not fit together.
+        """
+        control = Control() if control is None else control
+        layouts = _one_per_row(layout, call.query.shape[0])
+        check_shapes(call, layouts, negative_valid, control)
+        groups = _alike(layouts, control)
+        self.method, self.kind = method, call.kind
+        self.rows = [RowsPlan(call, layouts[group[0]], control, negative_valid, tuple(group)) for group in groups]
+        order = [row for group in groups for row in group]
+        self._order = [order.index(row) for row in range(len(order))]
+        guided = set(guided_rows(method))
+        self._guides_image = "image" in guided
+        self._guides_text = guided.issuperset(ROWS["text"])
+        self._guides_negative = "negative" in guided
+
+    def attend(
+        self, call: HostCall, watch: Callable[[Observation], None] | None = None
+    ) -> Float[Tensor, "batch heads queries channels"]:
+        """Guide a call; `watch` is shown what was observed."""
+        if len(self.rows) == 1:
+            return self._attend(RowsCall(self.rows[0], call), watch)
+        outs = []
+        for plan in self.rows:
+            query, key, value = call.query[plan.batch], call.key[plan.batch], call.value[plan.batch]
+            outs.append(self._attend(RowsCall(plan, replace(call, query=query, key=key, value=value)), watch))
+        joined = torch.cat(outs)
+        if self._order == sorted(self._order):
+            return joined
+        return torch.cat([joined[row : row + 1] for row in self._order])
+
+    def _attend(self, call: RowsCall, watch: Callable[[Observation], None] | None) -> Tensor:
+        """Guide a batch of rows that are alike."""
+        plan = call.plan
+        if not plan.has_negative and plan.emphasis is None:
+            return call.untouched()
+        partials = Partials(call)
+        image = self._guided_rows(partials) if self._guides_image else partials.unguided
+        if watch is not None and plan.acts:
+            seen = observe(partials, image)
+            if seen is not None:
+                watch(seen)
+        return image if plan.kind == "cross" else self._in_order(call, image)
+
+    def _guided_rows(self, partials: Partials) -> Tensor:
+        """Let the method act on rows that it guides, as strongly as asked, where there is a negative."""
+        plan = partials.call.plan
+        if not plan.acts:
+            return partials.unguided
+        guided = self.method.combine(partials)
+        strength = plan.strength if partials.rows == "image" else plan.least_strength
+        if isinstance(strength, Tensor) or strength != 1:
+            guided = blend(partials.unguided, guided, strength)
+        if plan.may_lack_negative:
+            guided = torch.where(plan.present, guided, partials.unguided)
+        return guided
+
+    def _in_order(self, call: RowsCall, image: Tensor) -> Tensor:
+        """Put image, text and negative rows back where their tokens stand."""
+        plan, streams = call.plan, {"image": image}
+        if plan.has_text:
+            streams["text"] = self._guided_rows(TextPartials(call)) if self._guides_text else call.text()
+        if plan.has_negative:
+            guides = self._guides_negative
+            streams["negative"] = self._guided_rows(NegativePartials(call)) if guides else call.own_stream()
+        # Hosts go on with (batch, tokens, heads · channels): side by side in that order, nothing is copied again.
+        pieces = []
+        for rows, start, length in plan.order:
+            pieces.append(streams[rows].narrow(2, start, length).transpose(1, 2))
+        return torch.cat(pieces, 1).transpose(1, 2)
+
+
+def _one_per_row(layout: TokenLayout | Sequence[TokenLayout], batch: int) -> list[TokenLayout]:
+    layouts = [layout] * batch if isinstance(layout, TokenLayout) else list(layout)
+    if len(layouts) != batch or not layouts:
+        raise LayoutError(f"needs one layout for all, or one per batch row ({batch}), got {len(layouts)}")
+    return layouts
+
+
+def _alike(layouts: Sequence[TokenLayout], control: Control) -> list[list[int]]:
+    """Group the batch rows that share a layout, and whether there is something to guide and to emphasise."""
+    off, emphasis = () if control.is_off else control.unguided or (), control.emphasis
+    kinds = [(own, row in off, emphasis is None or emphasis[row] is None) for row, own in enumerate(layouts)]
+    distinct = [kind for at, kind in enumerate(kinds) if kind not in kinds[:at]]
+    return [[row for row, own in enumerate(kinds) if own == kind] for kind in distinct]

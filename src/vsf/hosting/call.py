@@ -1,0 +1,141 @@
+"""One denoiser call under guidance, whatever host it comes from."""
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vsf.attention import HostAttention
+from vsf.errors import KnobError
+from vsf.grid import Grid
+from vsf.guidance import AttentionPlan, Control, Guidance, HostCall, Observation
+from vsf.hosting.role import Role
+from vsf.region import Region
+from vsf.spans import Span
+
+Record = Callable[[str, Observation], None]
+"""Called with a layer's name and what was observed in it."""
+
+
+class GuidedCall:
+    """What a method does to the attention layers during one denoiser call.
+
+    How layers of one shape are guided is worked out in the first of them and kept for the others.
+    """
+
+    def __init__(
+        self,
+        method: Guidance,
+        text: Sequence[tuple[Span, ...]],
+        *,
+        valid: Bool[Tensor, "batch negative_tokens"] | None = None,
+        weights: Float[Tensor, "batch negatives"] | None = None,
+        unguided: tuple[int, ...] | None = None,
+        strength: float | Tensor = 1.0,
+        region: Region | None = None,
+        grid: Grid | None = None,
+        emphasis: Sequence[Float[Tensor, " positive_tokens"] | None] | None = None,
+        inactive: Collection[str] = (),
+        record: Record | None = None,
+    ) -> None:
+        """Take what is known before the layers run.
+
+        Args:
+            method: the guidance.
+            text: the spans of the text tokens, negatives among them, once for all batch rows or for each.
+            valid: which of a row's negative tokens are real; None when all are.
+            weights: of each row's negatives; None when all are 1.
+            unguided: the batch rows that have no negative; None where that is not known.
+            strength: how strongly the method acts, a number or a tensor without axes.
+            region: where in the picture it acts; needs a grid.
+            grid: how the image tokens of the finest layers lie in the picture.
+            emphasis: for each batch row the weights of its positive tokens, None where all are 1.
+            inactive: names of the layers in which the method is off.
+            record: called with what was observed in each layer that is named; None observes nothing.
+
+        Raises:
+            KnobError: a region without a grid.
+        """
+        if region is not None and grid is None:
+            raise KnobError("a region needs a grid, to say which image token lies in it")
+        self.method, self.text = method, tuple(text)
+        self.strength, self.inactive, self.record = strength, frozenset(inactive), record
+        self._valid, self._weights, self._unguided, self._emphasis = valid, weights, unguided, emphasis
+        self._region, self._grid = region, grid
+        self._tokens = sum(span.length for span in self.text[0])
+        self._is_off = not isinstance(strength, Tensor) and strength == 0
+        self._holds_image = any(span.kind == "image" for span in self.text[0])
+        self.calls = 0
+        """Attention calls in which the method acted so far; those in compiled code are not counted."""
+        self._plans: dict[object, AttentionPlan] = {}
+
+    def sees_text(self, role: Role, queries: int, keys: int) -> bool:
+        """Tell whether an attention call of these sizes may be the one that sees the text of this denoiser call."""
+        if role.kind == "cross":
+            return keys == self._tokens
+        if role.kind == "text" or self._holds_image:
+            return queries == keys == self._tokens
+        return queries == keys > self._tokens
+
+    def attend(
+        self,
+        role: Role,
+        query: Float[Tensor, "batch heads queries channels"],
+        key: Float[Tensor, "batch key_heads keys channels"],
+        value: Float[Tensor, "batch key_heads keys channels"],
+        *,
+        bias: Float[Tensor, "..."] | Bool[Tensor, "..."] | None = None,
+        scale: float | None = None,
+        name: str | None = None,
+        host: HostAttention | None = None,
+    ) -> Float[Tensor, "batch heads queries channels"]:
+        """Guide one attention call that sees the text.
+
+        Args:
+            role: how the layer attends.
+            query: all rows, those of the negatives among them where text attends too.
+            key: of all tokens; fewer heads are shared by groups of the queries'.
+            value: as the keys.
+            bias: the host's own mask, boolean (True = visible) or added to the logits.
+            scale: of the logits; None = 1/√channels.
+            name: of the layer, for `inactive` and `record`.
+            host: the host's own attention; None is torch's.
+
+        Returns:
+            The output of every row.
+
+        Raises:
+            LayoutError: the shapes do not fit the spans.
+        """
+        kind: Literal["joint", "cross"] = "cross" if role.kind == "cross" else "joint"
+        call = HostCall(query, key, value, kind, bias, scale, host)
+        acts = not self._is_off and role.kind != "text" and name not in self.inactive
+        if torch.compiler.is_compiling():
+            return self._plan(role, call, acts=acts).attend(call)  # what compiled code keeps would be a guard to it
+        self.calls += acts
+        shape = (role.kind, role.image, role.picture, acts, query.shape, key.shape, value.shape, query.dtype)
+        plan = self._plans.get(shape)
+        if plan is None:
+            plan = self._plans[shape] = self._plan(role, call, acts=acts)
+        if self.record is None or name is None or not acts or not role.picture:
+            return plan.attend(call)
+        return plan.attend(call, partial(self.record, name))
+
+    def _plan(self, role: Role, call: HostCall, *, acts: bool) -> AttentionPlan:
+        layouts = [role.layout(spans, call.key.shape[2]) for spans in self.text]
+        images = call.query.shape[2] if call.kind == "cross" else layouts[0].count(["image"])
+        strength = self._strength_on(images, role, call.query.device) if acts else 0.0
+        control = Control(self._weights, strength, self._emphasis, self._unguided)
+        layout = layouts if len(layouts) > 1 else layouts[0]
+        return AttentionPlan(self.method, call, layout, negative_valid=self._valid, control=control)
+
+    def _strength_on(self, tokens: int, role: Role, device: torch.device) -> float | Tensor:
+        """Return the strength in a layer of so many image tokens: a number, or with a region one for each token."""
+        if self._region is None or self._grid is None or not role.picture:
+            return self.strength
+        grid = self._grid.fit(tokens)
+        places = self._region.on(grid.height, grid.width).flatten().repeat(grid.frames).to(device)
+        return torch.cat([self.strength * places, places.new_zeros(tokens - grid.tokens)])
