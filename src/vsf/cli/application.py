@@ -70,7 +70,9 @@ app = typer.Typer(
 VERSION: Any = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show it and exit.")
 
 
-@app.callback(epilog="Example: vsf generate 'a red car on snow' --negative wheels --out car.png")
+@app.callback(
+    epilog="Example: vsf generate 'a red car on snow' -n wheels --within subject --scale 4 --seed 1 -o car.png"
+)
 def _root(version: bool = VERSION) -> None:
     """Negative prompts that work in few-step image models."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from vsf.generate import Model
 
-EXAMPLE = "vsf compare 'a red car on snow' --negative wheels --methods none,vsf,nag++ --count 3 --out sheet.png"
+EXAMPLE = "vsf compare 'a red car on snow' --negative wheels --methods none,vsf,nag++ --seeds 1,3,5 --out sheet.png"
 METHODS = "none,vsf"
 SHEET = "out/compare.png"
 FLAGS = [

@@ -22,7 +22,7 @@ from vsf.prompt import Prompt
 if TYPE_CHECKING:
     from vsf.generate import Model, Result
 
-EXAMPLE = "vsf generate 'a red car on snow' --negative wheels --scale 1.5 --seed 7 --out car.png"
+EXAMPLE = "vsf generate 'a red car on snow' -n wheels --within subject --scale 4 --orthogonal --seed 1 -o car.png"
 FLAGS = [
     PROMPT,
     NEGATIVE,
