@@ -301,8 +301,8 @@ class GuidedDenoiser:
             if options.get(option):
                 raise UnsupportedAttentionError(f"the model attends with {option}, which guidance cannot follow")
         assert self.guided is not None
-        bias, scale = options.get("attn_mask"), options.get("scale")
-        return self.guided.attend(role, query, key, value, bias=bias, scale=scale, name=name)
+        bias, scale, own = options.get("attn_mask"), options.get("scale"), options.get("host")
+        return self.guided.attend(role, query, key, value, bias=bias, scale=scale, name=name, host=own)
 
     def _record(self, name: str, seen: Observation) -> None:
         """Keep what was observed in a layer."""

@@ -64,6 +64,15 @@ def best_kernel(device: torch.device, dtype: torch.dtype, channels: int, *, bias
     return None
 
 
+def native_kernel(backend: str, query: Tensor) -> Kernel | None:
+    """Return the kernel that a backend of diffusers called "_native_..." stands for, None where there is none here."""
+    if query.device.type != "cuda":
+        return None
+    return {"_native_flash": _cuda_flash, "_native_cudnn": _cuda_cudnn, "_native_efficient": _cuda_efficient}.get(
+        backend
+    )
+
+
 def name_of(kernel: Kernel) -> str:
     """Return what people call a kernel, such as "cuda flash"."""
     return "cpu flash" if kernel is CPU_FLASH else kernel.__name__.strip("_").replace("_", " ")

@@ -16,6 +16,7 @@ from typing import Any
 import torch.nn.functional
 from torch import Tensor
 
+from vsf.backends import backend_attention
 from vsf.errors import UnsupportedAttentionError
 
 Attend = Callable[[Tensor, Tensor, Tensor, Mapping[str, Any]], Tensor | None]
@@ -183,19 +184,21 @@ class _Functional:
 
 def _autocast(tensor: Tensor) -> Tensor:
     """Cast as torch.autocast does before torch's own attention; ours runs kernels that it does not know."""
-    device = tensor.device.type
-    return tensor.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else tensor
+    return tensor.to(torch.get_autocast_dtype(tensor.device.type))
 
 
 def _hooked(stock: Callable[..., Tensor], attend: Attend, *, heads_first: bool) -> Callable[..., Tensor]:
     """Ask `attend` first. What goes on to the host's function is passed exactly as it came, whatever its version."""
 
     def attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        options = {**dict(zip(_OPTIONS, args, strict=False)), **kwargs}
-        q, k, v = (_autocast(tensor) for tensor in (query, key, value))
+        options = {**dict(zip(_OPTIONS, args, strict=False)), **kwargs} if args else kwargs
+        q, k, v = query, key, value
+        if torch.is_autocast_enabled(query.device.type):
+            q, k, v = _autocast(query), _autocast(key), _autocast(value)
         if heads_first:
             out = attend(q, k, v, options)
         else:
+            options = {**options, "host": backend_attention(stock, q, options)}
             out = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), options)
             out = None if out is None else out.transpose(1, 2)
         return stock(query, key, value, *args, **kwargs) if out is None else out

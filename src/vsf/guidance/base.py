@@ -16,7 +16,8 @@ class Guidance(Protocol):
 
     A class may declare more: `guides`, the kinds of rows that it acts on where text attends too, if not ("image",); and
     `model_calls = 2` when it also wants the model's output under the negative prompt, with a method
-    `mix(conditional, unconditional, strength)`.
+    `mix(conditional, unconditional, strength)`; and `fusion(numbers)`, which names the fused kernel that computes what
+    `combine` does.
     """
 
     name: ClassVar[str]

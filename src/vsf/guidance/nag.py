@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vsf.attention import Strength, blend, in_pieces
+from vsf.guidance.fusion import Fusion
 from vsf.guidance.knobs import Auto, Knobs, choice, knob
-from vsf.guidance.partials import Partials
+from vsf.guidance.partials import Numbers, Partials
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class NormalizedAttentionGuidance(Knobs):
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Extrapolate, restrain, blend."""
         scale, tau, alpha = partials.knob(self.scale), partials.knob(self.tau), partials.knob(self.alpha)
-        beyond = (scale - 1) * partials.fade
+        beyond = (scale - 1) * partials.fade(4)
         positive, negative = partials.under_positive(), partials.under_negative()
 
         def formula(towards: Tensor, away: Tensor) -> Tensor:
@@ -50,6 +51,12 @@ class NormalizedAttentionGuidance(Knobs):
             return blend(towards, guided * self._restraint(guided, towards, tau), alpha)
 
         return in_pieces(formula, positive, negative)
+
+    def fusion(self, numbers: Numbers) -> Fusion:
+        """Name the fused kernel that computes the same."""
+        scale = 1 + (numbers.knob(self.scale, 1) - 1) * numbers.fade(1)
+        tau, alpha = numbers.knob(self.tau, 1), numbers.knob(self.alpha, 1)
+        return Fusion("nag", {"scale": scale, "tau": tau, "alpha": alpha, "norm": self.norm}, extrapolates=True)
 
     def _restraint(self, guided: Tensor, unguided: Tensor, tau: Strength) -> Tensor:
         """Return min(r, τ)/r per token, 1 where there is nothing to restrain."""

@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vsf.attention import Strength, in_pieces
+from vsf.guidance.fusion import Fusion
 from vsf.guidance.knobs import Auto, Knobs, knob
-from vsf.guidance.partials import Partials
+from vsf.guidance.partials import Numbers, Partials
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,11 @@ class NegativeAwaySteerAttention(Knobs):
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Return Z⁺ − s·Z⁻."""
-        scale = partials.knob(self.scale) * partials.fade
+        scale = partials.knob(self.scale) * partials.fade(4)
         positive, negative = partials.under_positive(), partials.under_negative()
         return in_pieces(lambda towards, away: towards - scale * away, positive, negative)
+
+    def fusion(self, numbers: Numbers) -> Fusion:
+        """Name the fused kernel that computes the same."""
+        scale = numbers.knob(self.scale, 1) * numbers.fade(1)
+        return Fusion("nasa", {"scale": scale}, extrapolates=True)

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vsf.attention import Strength, merge
+from vsf.guidance.fusion import Fusion
 from vsf.guidance.knobs import Auto, Knobs, knob
-from vsf.guidance.partials import Partials
+from vsf.guidance.partials import Numbers, Partials
 from vsf.spans import Kind
 
 
@@ -32,3 +33,7 @@ class NegativeInPrompt(Knobs):
         """Merge what the rows see anyway with the sign-flipped negatives."""
         scale = partials.knob(self.scale, 3)
         return merge(*partials.host, partials.negative.scaled(-scale))
+
+    def fusion(self, numbers: Numbers) -> Fusion:
+        """Name the fused kernel that computes the same."""
+        return Fusion("flip", {"scale": numbers.knob(self.scale, 1)})

@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vsf.attention import Strength, in_pieces
+from vsf.guidance.fusion import Fusion
 from vsf.guidance.knobs import Auto, Knobs, knob
 from vsf.guidance.orthogonal import orthogonal_part
-from vsf.guidance.partials import Partials
+from vsf.guidance.partials import Numbers, Partials
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class OrthogonalNegativeGuidance(Knobs):
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Return Z⁺ − s·Z⁻⊥."""
-        scale = partials.knob(self.scale) * partials.fade
+        scale = partials.knob(self.scale) * partials.fade(4)
         positive, negative = partials.under_positive(), partials.under_negative()
         return in_pieces(lambda towards, away: towards - scale * orthogonal_part(away, towards), positive, negative)
+
+    def fusion(self, numbers: Numbers) -> Fusion:
+        """Name the fused kernel that computes the same."""
+        scale = numbers.knob(self.scale, 1) * numbers.fade(1)
+        return Fusion("ong", {"scale": scale}, extrapolates=True)

@@ -8,10 +8,36 @@ from torch import Tensor
 from vsf.attention import Partial, Strength, merge, per_row
 from vsf.errors import KnobError
 from vsf.guidance.knobs import Auto
-from vsf.guidance.rows import Rows, RowsCall
+from vsf.guidance.rows import Rows, RowsCall, RowsPlan
 
 
-class Partials:
+class Numbers:
+    """A method's numbers for some rows of the batch."""
+
+    def __init__(self, plan: RowsPlan) -> None:
+        self.plan = plan
+
+    def knob(self, value: Strength | Auto, axes: int = 4) -> Strength:
+        """Return a knob for these rows of the batch: a number, or one value per row that multiplies so many axes.
+
+        Raises KnobError for a value that has to be chosen for each step first.
+        """
+        if isinstance(value, Tensor):
+            own = value[self.plan.batch] if value.dim() and value.shape[0] > 1 else value
+            return per_row(own, axes)
+        if isinstance(value, str):
+            raise KnobError(f'"{value}" is turned into a number at each step of a guided pipeline; here give a number')
+        return value
+
+    def fade(self, axes: int) -> Strength:
+        """Return what an extrapolation is multiplied with so that it fades with the negatives' weights.
+
+        That is min(1, their sum), one value per row that multiplies so many axes where it is not 1 for all.
+        """
+        return per_row(self.plan.fade, axes)
+
+
+class Partials(Numbers):
     """The image rows' attention, in parts that are computed when a method first touches them.
 
     `host` is what the unguided model attends to, in one part or in pieces, and `unguided` its output Z⁺; `negative` is
@@ -22,7 +48,7 @@ class Partials:
     rows: ClassVar[Rows] = "image"
 
     def __init__(self, call: RowsCall) -> None:
-        self.call = call
+        self.call, self.plan = call, call.plan
         self._base: Partial | None = None
         self._image: Partial | None = None
         self._positive: Partial | None = None
@@ -34,10 +60,10 @@ class Partials:
         """These rows over all but the negatives in one part, by default cut out of the unguided model's own call."""
         if self._base is None:
             call = self.call
-            if call.plan.emphasis is not None:
+            if self.plan.emphasis is not None:
                 self._base = call.over(self.rows, "host")
             else:
-                self._base = call.model if call.plan.kind == "cross" else call.cut(self.rows)
+                self._base = call.model if self.plan.kind == "cross" else call.cut(self.rows)
         return self._base
 
     @property
@@ -64,7 +90,7 @@ class Partials:
     @property
     def host(self) -> tuple[Partial, ...]:
         """These rows over all but the negatives: in one part, or in pieces where that is cheaper."""
-        plan = self.call.plan
+        plan = self.plan
         if self._base is None and (plan.emphasis is not None or (self._image is not None and not plan.may_bypass)):
             return self.image, self.positive
         return (self.base,)
@@ -78,30 +104,13 @@ class Partials:
 
     def under_positive(self) -> Float[Tensor, "batch heads rows channels"]:
         """Z⁺, for a method that computes Z⁻ too: from pieces that both share, unless rows may bypass the method."""
-        if not self.call.plan.may_bypass:
+        if not self.plan.may_bypass:
             _ = self.image
         return self.unguided
 
     def under_negative(self) -> Float[Tensor, "batch heads rows channels"]:
         """Z⁻: what these rows would get if the negatives stood in the place of the positive prompt."""
         return merge(self.image, self.negative)
-
-    def knob(self, value: Strength | Auto, axes: int = 4) -> Strength:
-        """Return a knob for these rows of the batch: a number, or one value per row that multiplies so many axes.
-
-        Raises KnobError for a value that has to be chosen for each step first.
-        """
-        if isinstance(value, Tensor):
-            own = value[self.call.plan.batch] if value.dim() and value.shape[0] > 1 else value
-            return per_row(own, axes)
-        if isinstance(value, str):
-            raise KnobError(f'"{value}" is turned into a number at each step of a guided pipeline; here give a number')
-        return value
-
-    @property
-    def fade(self) -> float | Float[Tensor, "batch 1 1 1"]:
-        """What an extrapolation is multiplied with so that it fades with the negatives' weights: min(1, their sum)."""
-        return self.call.plan.fade
 
     def _make_unguided(self) -> Tensor:
         host = self.host

@@ -13,8 +13,9 @@ from vsf.guidance.base import Guidance, guided_rows
 from vsf.guidance.call import HostCall
 from vsf.guidance.checks import check_shapes
 from vsf.guidance.control import Control, Observation
+from vsf.guidance.fusion import FusedRoute, can_fuse, takes_mask
 from vsf.guidance.observe import observe
-from vsf.guidance.partials import NegativePartials, Partials, TextPartials
+from vsf.guidance.partials import NegativePartials, Numbers, Partials, TextPartials
 from vsf.guidance.rows import ROWS, RowsCall, RowsPlan
 from vsf.spans import TokenLayout
 
@@ -52,27 +53,40 @@ class AttentionPlan:
         self._guides_image = "image" in guided
         self._guides_text = guided.issuperset(ROWS["text"])
         self._guides_negative = "negative" in guided
+        self._routes = [self._route(plan, call.query.shape[3]) for plan in self.rows]
 
     def attend(
         self, call: HostCall, watch: Callable[[Observation], None] | None = None
     ) -> Float[Tensor, "batch heads queries channels"]:
         """Guide a call; `watch` is shown what was observed."""
         if len(self.rows) == 1:
-            return self._attend(RowsCall(self.rows[0], call), watch)
+            return self._attend(RowsCall(self.rows[0], call), self._routes[0], watch)
         outs = []
-        for plan in self.rows:
+        for plan, route in zip(self.rows, self._routes, strict=True):
             query, key, value = call.query[plan.batch], call.key[plan.batch], call.value[plan.batch]
-            outs.append(self._attend(RowsCall(plan, replace(call, query=query, key=key, value=value)), watch))
+            rows = RowsCall(plan, replace(call, query=query, key=key, value=value))
+            outs.append(self._attend(rows, route, watch))
         joined = torch.cat(outs)
         if self._order == sorted(self._order):
             return joined
         return torch.cat([joined[row : row + 1] for row in self._order])
 
-    def _attend(self, call: RowsCall, watch: Callable[[Observation], None] | None) -> Tensor:
+    def _route(self, plan: RowsPlan, channels: int) -> FusedRoute | None:
+        """Plan the fused route for some rows, where there is one for them and the method."""
+        fusion = getattr(self.method, "fusion", None)
+        in_places = isinstance(plan.strength, Tensor) and plan.strength.dim() > 0
+        apart = self._guides_text and in_places and plan.kind == "joint"  # text has a strength of its own
+        if fusion is None or apart or not can_fuse(plan, channels):
+            return None
+        return FusedRoute(plan, fusion(Numbers(plan)), text_too=self._guides_text)
+
+    def _attend(self, call: RowsCall, route: FusedRoute | None, watch: Callable[[Observation], None] | None) -> Tensor:
         """Guide a batch of rows that are alike."""
         plan = call.plan
         if not plan.has_negative and plan.emphasis is None:
             return call.untouched()
+        if route is not None and call.kernel is not None and call.model.is_fused and takes_mask(plan.mask):
+            return route.attend(call, None if plan.kind == "cross" else self._negative_rows(call), watch)
         partials = Partials(call)
         image = self._guided_rows(partials) if self._guides_image else partials.unguided
         if watch is not None and plan.acts:
@@ -94,14 +108,16 @@ class AttentionPlan:
             guided = torch.where(plan.present, guided, partials.unguided)
         return guided
 
+    def _negative_rows(self, call: RowsCall) -> Tensor:
+        return self._guided_rows(NegativePartials(call)) if self._guides_negative else call.own_stream()
+
     def _in_order(self, call: RowsCall, image: Tensor) -> Tensor:
         """Put image, text and negative rows back where their tokens stand."""
         plan, streams = call.plan, {"image": image}
         if plan.has_text:
             streams["text"] = self._guided_rows(TextPartials(call)) if self._guides_text else call.text()
         if plan.has_negative:
-            guides = self._guides_negative
-            streams["negative"] = self._guided_rows(NegativePartials(call)) if guides else call.own_stream()
+            streams["negative"] = self._negative_rows(call)
         # Hosts go on with (batch, tokens, heads · channels): side by side in that order, nothing is copied again.
         pieces = []
         for rows, start, length in plan.order:

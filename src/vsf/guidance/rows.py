@@ -85,7 +85,7 @@ class RowsPlan:
         return self.valid.any(1)[:, None, None, None]
 
     @property
-    def fade(self) -> float | Float[Tensor, "batch 1 1 1"]:
+    def fade(self) -> float | Float[Tensor, " batch"]:
         """What an extrapolation is multiplied with so that it fades with the negatives' weights: min(1, their sum)."""
         if self._fade is None:
             self._fade = self._make_fade()
@@ -117,7 +117,7 @@ class RowsPlan:
             there = length > 0 if self.valid is None else self._real(number).any(1)
             total = total + weights[:, number] * there
         wide = torch.promote_types(self.dtype, torch.float32)
-        return total.clamp(max=1.0).to(wide)[:, None, None, None]
+        return total.clamp(max=1.0).to(wide)
 
     def _make_bias(self, rows: Rows, keys: Keys) -> Tensor | None:
         bias = self._part_of_mask(rows, keys)

@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vsf.attention import Strength, in_pieces, merge
+from vsf.guidance.fusion import Fusion
 from vsf.guidance.knobs import Auto, Knobs, choice, knob
 from vsf.guidance.orthogonal import orthogonal_part
-from vsf.guidance.partials import Partials
+from vsf.guidance.partials import Numbers, Partials
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,11 @@ class ValueSignFlip(Knobs):
         scale, offset = partials.knob(self.scale, 3), partials.knob(self.offset, 3)
         merged = merge(*partials.host, partials.negative.scaled(-scale).shifted(-offset))
         return in_pieces(_without_growth, partials.unguided, merged) if self.orthogonal else merged
+
+    def fusion(self, numbers: Numbers) -> Fusion:
+        """Name the fused kernel that computes the same."""
+        scale, offset = numbers.knob(self.scale, 1), numbers.knob(self.offset, 1)
+        return Fusion("flip", {"scale": scale, "offset": offset, "orthogonal": self.orthogonal})
 
 
 def _without_growth(unguided: Tensor, merged: Tensor) -> Tensor:
