@@ -211,7 +211,11 @@ for _name, _configuration in _NEWER.items():
 def make(name: str):
     """A MODEL with random weights, and its case."""
     build, case = MODELS[name]
-    return build(), case
+    patcher = build()
+    if name == "hunyuan-video":  # whose blocks had the image first until some release of early 2026
+        first = hasattr(patcher.model.diffusion_model.double_blocks[0], "flipped_img_txt")
+        case = dataclasses.replace(case, image_first=first)
+    return patcher, case
 
 
 def sample(patcher, case: Case, positive, negative=None, cfg=1.0, steps=3, batched=True, seed=1):

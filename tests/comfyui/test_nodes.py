@@ -16,7 +16,15 @@ from comfyui.hosts import HAS_HOST, REAL, host_module
 from vsf.guidance import METHODS, knobs
 
 PACK = Path(__file__).parents[2] / "apps" / "comfyui"
-SETTINGS = {"weight": 1.0, "start": 0.0, "end": 1.0, "curve": "constant", "over": "steps", "blocks": ""}
+SETTINGS = {
+    "weight": 1.0,
+    "start": 0.0,
+    "end": 1.0,
+    "curve": "constant",
+    "over": "steps",
+    "blocks": "",
+    "observe": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +92,7 @@ def test_the_guidance_node_guides_a_clone(nodes):
     patcher, case = stub.make("flux-schnell")
     positive, negative = case.conditioning(7, 2), case.conditioning(5, 3)
     method = {"method": "nasa", "scale": 0.4, "scale_auto": False}
-    inputs = {**SETTINGS, "weight": 0.5, "end": 0.7, "curve": "linear", "blocks": "1"}
+    inputs = {**SETTINGS, "weight": 0.5, "end": 0.7, "curve": "linear", "blocks": "1", "observe": True}
     own, trace = nodes.Guidance.execute(patcher, negative, method, mask=torch.ones(1, 4, 4), **inputs).args
     want = guided(
         patcher, negative, method=vsf.NegativeAwaySteerAttention(scale=0.4), weights=[0.5],

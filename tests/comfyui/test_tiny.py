@@ -26,7 +26,15 @@ CASES = {
     "schedule over sigma": ("vsf", {"scale": 4.0}, {"end": 0.5, "over": "sigma"}),
     "blocks": ("vsf", {"scale": 4.0}, {"blocks": "0,2"}),
 }
-DEFAULTS = {"weight": 1.0, "start": 0.0, "end": 1.0, "curve": "constant", "over": "steps", "blocks": ""}
+DEFAULTS = {
+    "weight": 1.0,
+    "start": 0.0,
+    "end": 1.0,
+    "curve": "constant",
+    "over": "steps",
+    "blocks": "",
+    "observe": False,
+}
 
 
 @pytest.fixture(scope="module")

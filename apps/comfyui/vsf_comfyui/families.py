@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from vsf.errors import UnsupportedPipelineError
 from vsf.grid import Grid
+from vsf.hosting import Role
 from vsf.spans import Span
-
-from .room import Role
 
 
 @dataclass(frozen=True)

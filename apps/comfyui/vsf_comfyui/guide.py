@@ -17,6 +17,7 @@ from vsf.encode import Negative, NegativeRows
 from vsf.errors import KnobError, NotGuidedError, UnsupportedPipelineError
 from vsf.grid import Grid
 from vsf.guidance import AUTO, Guidance, Observation, model_calls
+from vsf.hosting import GuidedCall
 from vsf.pace import Pace
 from vsf.region import Region
 from vsf.schedule import Axis, Schedule
@@ -25,7 +26,6 @@ from .families import Family, Texts, family_of, token_grid
 from .layers import INACTIVE, Layers
 from .negative import Conditioning, Encoded, check, encode, joined
 from .report import Trace
-from .room import GuidedCall
 
 KEY = "vsf"
 """Key of everything that is put into a MODEL or into the host's options."""
@@ -41,7 +41,8 @@ class Plan:
     """What was asked for.
 
     method: how negatives act. negatives: conditionings with a weight each. schedule: when they act, and in which
-    layers. mask: where in the picture, (1, height, width), None for all of it.
+    layers. mask: where in the picture, (1, height, width), None for all of it. observe: whether the trace shall tell
+    what attention did, which takes time.
 
     Raises:
         KnobError: a setting that ComfyUI's models cannot follow.
@@ -51,6 +52,7 @@ class Plan:
     negatives: tuple[tuple[Conditioning, float], ...]
     schedule: Schedule = field(default_factory=Schedule)
     mask: Tensor | None = None
+    observe: bool = False
 
     def __post_init__(self) -> None:
         if model_calls(self.method) != 1:
@@ -71,7 +73,7 @@ class Plan:
             KnobError: the plans differ in more than their negatives.
         """
         for setting in fields(self):
-            if setting.name == "negatives":
+            if setting.name in ("negatives", "observe"):
                 continue
             before, after = getattr(self, setting.name), getattr(other, setting.name)
             same = before is after or (not isinstance(before, Tensor) and before == after)
@@ -80,7 +82,8 @@ class Plan:
                     f"VSF Guidance nodes in a row add negatives to one another and share all other settings; "
                     f"their {setting.name} differs: {before} and {after}"
                 )
-        return replace(self, negatives=(*self.negatives, *other.negatives))
+        negatives = (*self.negatives, *other.negatives)
+        return replace(self, negatives=negatives, observe=self.observe or other.observe)
 
 
 def guide(model: Any, plan: Plan) -> tuple[Any, Trace]:
@@ -169,9 +172,10 @@ class Guided:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.trace = Trace(plan.method.name)
+        self.trace = Trace(plan.method.name, observes=plan.observe)
         self.region = None if plan.mask is None else Region(plan.mask[0])
         self.pace = Pace(plan.method) if getattr(plan.method, "scale", None) == AUTO else None
+        self._watches = plan.observe or self.pace is not None
         self._run = Run()
 
     def run(self, executor: Any, noise: Any, *args: Any, **kwargs: Any) -> Any:
@@ -256,7 +260,7 @@ class Guided:
                 region=self.region,
                 grid=grid,
                 inactive=[INACTIVE],
-                record=None if compiled else partial(self._record, owners),
+                record=partial(self._record, owners) if self._watches and not compiled else None,
             )
             out = call.with_negatives(rows, layers.options).make()
         self._finish_call(denoiser, layers, compiled=compiled)
@@ -316,7 +320,8 @@ class Guided:
 
     def _record(self, owners: list[int | None], layer: str, seen: Observation) -> None:
         """Keep what was observed in a layer."""
-        self.trace.record(layer, owners, seen)
+        if self.plan.observe:
+            self.trace.record(layer, owners, seen)
         if self.pace is not None:
             self.pace.see(seen)
 

@@ -6,15 +6,16 @@ from typing import Any
 
 from torch import Tensor
 
+from vsf.hosting import GuidedCall, HostAttention, Role
 from vsf.schedule import Schedule
-
-from .room import GuidedCall, Role
 
 Attention = Callable[..., Tensor]
 INACTIVE = "inactive"
 """The name of every layer in which a schedule leaves the method off."""
 _OVERRIDE = "optimized_attention_override"
 """The host's one slot for a function that attends in place of its own."""
+_TORCH = ("attention_pytorch", "attention_basic", "attention_split", "attention_sub_quad")
+"""The host's attention functions that compute what torch's does, some of them in pieces to save memory."""
 
 
 class Layers:
@@ -60,8 +61,29 @@ class Layers:
             bias=mask[:, None] if mask is not None and mask.dim() == 3 else mask,
             scale=kwargs.get("scale"),
             name=self._next_name(),
+            host=self._host_attention(func, host, heads, kwargs),
         )
         return out if kwargs.get("skip_output_reshape") else out.transpose(1, 2).flatten(2)
+
+    def _host_attention(
+        self, func: Attention, host: Attention, heads: int, given: Mapping[str, Any]
+    ) -> HostAttention | None:
+        """Return the attention that others chose, such as Sage's, to stay in use; None where it is torch's.
+
+        Not all of it takes a mask, so calls that need one are torch's.
+        """
+        if self._before is None and func.__name__ in _TORCH:
+            return None
+        kept = {name: value for name, value in given.items() if name not in ("mask", "scale", "enable_gqa")}
+        kept |= {"skip_reshape": True, "skip_output_reshape": True}
+
+        def plain(q: Tensor, k: Tensor, v: Tensor, bias: None = None, scale: float | None = None) -> Tensor:
+            del bias
+            groups = heads // k.shape[1]
+            k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+            return host(q, k, v, heads, **kept, **({} if scale is None else {"scale": scale}))
+
+        return HostAttention(plain, takes_bias=False)
 
     def attend_beside(
         self, own: Attention, q: Tensor, k: Tensor, v: Tensor, extra: Mapping[str, Any], *args: Any, **kwargs: Any
@@ -93,14 +115,12 @@ class Layers:
 
 
 def by_heads(q: Tensor, k: Tensor, v: Tensor, heads: int, axis: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Bring query, key and value to (batch, heads, tokens, channels), with as many key heads as query heads.
+    """Bring query, key and value to (batch, heads, tokens, channels); keys and values may have fewer heads.
 
     Not every model hands all three over in the same form: SD3's values come cut into heads already.
     """
-    if axis == 1:
-        width = q.shape[2] // heads
-        q, k, v = (tensor.reshape(*tensor.shape[:2], -1, width).transpose(1, 2) for tensor in (q, k, v))
-    groups = q.shape[1] // k.shape[1]
-    if groups == 1:
+    if axis == 2:
         return q, k, v
-    return q, k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    width = q.shape[2] // heads
+    q, k, v = (tensor.reshape(*tensor.shape[:2], -1, width).transpose(1, 2) for tensor in (q, k, v))
+    return q, k, v

@@ -111,6 +111,10 @@ class Guidance(io.ComfyNode):
                     tooltip="Attention layers that are guided, from 0, such as 0-11,14; empty for all. "
                     "VSF Report lists them.",
                 ),
+                io.Boolean.Input(
+                    "observe", default=False,
+                    tooltip="Watch the attention for VSF Report and VSF Heat Map. It takes some time.",
+                ),
                 io.Mask.Input("mask", optional=True, tooltip="Where in the picture the negative acts."),
             ],
             outputs=[
@@ -131,12 +135,13 @@ class Guidance(io.ComfyNode):
         curve: Curve,
         over: Axis,
         blocks: str,
+        observe: bool,
         mask: Any = None,
     ) -> Any:
         """Guide a clone of the model."""
         schedule = Schedule(start, end, curve, blocks.strip() or None, over)
         negatives = ((negative, weight),) if weight > 0 else ()
-        return io.NodeOutput(*guide(model, Plan(chosen_method(method), negatives, schedule, mask)))
+        return io.NodeOutput(*guide(model, Plan(chosen_method(method), negatives, schedule, mask, observe)))
 
 
 class EncodeNegative(io.ComfyNode):

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vsf.effect import Report
 from vsf.encode import Negative
+from vsf.errors import NotGuidedError
 from vsf.grid import Grid
 from vsf.guidance import Observation
 
@@ -18,14 +19,14 @@ class Trace:
     number, found while running.
     """
 
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str, *, observes: bool) -> None:
         self.method = method
-        self.report = Report(method, "a model that has not run yet", ())
+        self.report = Report(method, "a model that has not run yet", (), observes=observes)
         self._began = 0.0
 
     def begin_run(self) -> None:
         """Forget the run before."""
-        self.report = Report(self.method, self.report.family, ())
+        self.report = Report(self.method, self.report.family, (), observes=self.report.observes)
         self._began = perf_counter()
 
     def begin(self, family: str, negative: Negative) -> None:
@@ -66,6 +67,8 @@ class Trace:
         lines = [str(report)]
         if not report.steps or report.compiled:
             return lines[0]
+        if not report.observes:
+            return f"{lines[0]}\nSwitch on `observe` in VSF Guidance to see what attention did, layer by layer."
         change, mass = report.change(), report.mass()
         for at, layer in enumerate(report.layers):
             shares = ", ".join(f"{float(share):.2%}" for share in mass[:, at].nanmean(0))
@@ -81,6 +84,8 @@ class Trace:
             PromptError: no negative has this number.
             NotGuidedError: nothing was observed.
         """
+        if not self.report.observes:
+            raise NotGuidedError("attention was not observed, which takes time: switch on observe in VSF Guidance")
         heat = self.report.heat_map(negative).float().cpu()
         frames = heat if heat.dim() == 3 else heat[None]
         bright = frames / frames.max().clamp(min=torch.finfo(torch.float32).tiny)

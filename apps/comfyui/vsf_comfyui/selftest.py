@@ -10,13 +10,13 @@ from torch import Tensor
 
 from vsf.errors import KnobError
 from vsf.guidance import ValueSignFlip
+from vsf.hosting import GuidedCall
 from vsf.spans import Kind
 
 from .families import Family, Texts, family_of, filled_up, token_grid
 from .guide import APPLY_MODEL, KEY, Guided, ModelCall, Plan
 from .layers import by_heads
 from .negative import Conditioning, Encoded, encode
-from .room import GuidedCall
 
 _SCALE = 1.7
 _OFFSET = 0.3
@@ -170,6 +170,8 @@ class Lockstep:
         if not self.text.sees_text(self.role, q.shape[axis], k.shape[axis]):
             return func(q, k, v, heads, *args, **kwargs)
         query, key, value = (rows.double() for rows in by_heads(q, k, v, heads, axis))
+        groups = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
         out = self._cross(query, key, value) if self.role.kind == "cross" else self._joint(query, key, value)
         out = out.to(v.dtype)
         return out if kwargs.get("skip_output_reshape") else out.transpose(1, 2).flatten(2)
