@@ -87,8 +87,9 @@ class Server:
         return history["outputs"]
 
     def picture(self, flow: dict) -> bytes:
-        """Run a workflow and return its first picture's file."""
+        """Run a workflow and return the file of the picture that it saves."""
         for output in self.run(flow).values():
             for image in output.get("images", ()):
-                return (self.folder / image["type"] / image["subfolder"] / image["filename"]).read_bytes()
+                if image["type"] == "output":
+                    return (self.folder / "output" / image["subfolder"] / image["filename"]).read_bytes()
         raise RuntimeError("there is no picture")
