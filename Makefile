@@ -9,6 +9,7 @@ OUT ?= runs/paper
 EVIDENCE ?= runs/evidence
 WORKERS ?= 2
 SECONDS ?= 3600
+COMFYUI_PYTHON ?= python3
 SLOW ?= benchmarks/results/slow.txt
 DRAWN = --seeds 1 --workers $(WORKERS) --threads 1
 
@@ -71,10 +72,13 @@ evidence: setup ## Repeat the benchmark on the embedded models: WORKERS=, EVIDEN
 	$(BIN)/vsf bench report $(EVIDENCE)/test --dev $(EVIDENCE)/dev --reference "VSF in context, offset -0.5"
 	$(BIN)/vsf bench report $(EVIDENCE)/ablations
 
+test-comfyui: ## Run the node pack on the ComfyUI at COMFYUI_PATH= with its Python, COMFYUI_PYTHON= (docs/comfyui.md)
+	COMFYUI_TABLE=1 OMP_NUM_THREADS=1 PYTHONPATH=src $(COMFYUI_PYTHON) -m pytest tests/comfyui $(if $(SLOW_TOO),-m 'slow or not slow')
+
 check: setup ## Lint, format, types, import order
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: help setup demo test test-slow test-families test-diffusers suites bench-paper bench-speed evidence check
+.PHONY: help setup demo test test-slow test-families test-diffusers suites bench-paper bench-speed evidence test-comfyui check

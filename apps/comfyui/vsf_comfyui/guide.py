@@ -1,0 +1,359 @@
+"""Negative guidance for a ComfyUI MODEL: any sampler, any guider, no extra model call.
+
+The model is not changed. A wrapper around `BaseModel.apply_model` puts the negatives behind the text, and an attention
+override, which lives as long as that call, hands query, key and value of the layers that see the text to vsf's core.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vsf.encode import Negative, NegativeRows
+from vsf.errors import KnobError, NotGuidedError, UnsupportedPipelineError
+from vsf.grid import Grid
+from vsf.guidance import AUTO, Guidance, Observation, model_calls
+from vsf.hosting import GuidedCall
+from vsf.pace import Pace
+from vsf.region import Region
+from vsf.schedule import Axis, Schedule
+
+from .families import Family, Texts, family_of, token_grid
+from .layers import INACTIVE, Layers
+from .negative import Conditioning, Encoded, check, encode, joined
+from .report import Trace
+
+KEY = "vsf"
+"""Key of everything that is put into a MODEL or into the host's options."""
+OUTER_SAMPLE = "outer_sample"
+PREDICT_NOISE = "predict_noise"
+APPLY_MODEL = "apply_model"
+COMPILE_KEY = "torch.compile"
+"""Key under which TorchCompileModel adds its wrapper."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What was asked for.
+
+    method: how negatives act. negatives: conditionings with a weight each. schedule: when they act, and in which
+    layers. mask: where in the picture, (1, height, width), None for all of it. observe: whether the trace shall tell
+    what attention did, which takes time.
+
+    Raises:
+        KnobError: a setting that ComfyUI's models cannot follow.
+    """
+
+    method: Guidance
+    negatives: tuple[tuple[Conditioning, float], ...]
+    schedule: Schedule = field(default_factory=Schedule)
+    mask: Tensor | None = None
+    observe: bool = False
+
+    def __post_init__(self) -> None:
+        if model_calls(self.method) != 1:
+            raise KnobError(
+                f'method "{self.method.name}" calls the model twice, which the host does by itself: use cfg'
+            )
+        if getattr(self.method, "layout", "paper") != "paper":
+            raise KnobError('layout="reference" is known for diffusers\' SD3 only; use layout="paper"')
+        if self.mask is not None and len(self.mask) != 1:
+            raise KnobError(f"the mask of a negative is one picture, got {len(self.mask)} of them")
+        for conditioning, _ in self.negatives:
+            check(conditioning)
+
+    def followed_by(self, other: "Plan") -> "Plan":
+        """Return this plan with the negatives of another one behind its own.
+
+        Raises:
+            KnobError: the plans differ in more than their negatives.
+        """
+        for setting in fields(self):
+            if setting.name in ("negatives", "observe"):
+                continue
+            before, after = getattr(self, setting.name), getattr(other, setting.name)
+            same = before is after or (not isinstance(before, Tensor) and before == after)
+            if not same:
+                raise KnobError(
+                    f"VSF Guidance nodes in a row add negatives to one another and share all other settings; "
+                    f"their {setting.name} differs: {before} and {after}"
+                )
+        negatives = (*self.negatives, *other.negatives)
+        return replace(self, negatives=negatives, observe=self.observe or other.observe)
+
+
+def guide(model: Any, plan: Plan) -> tuple[Any, Trace]:
+    """Return a clone of a MODEL that is guided under every sampler and guider, and the trace of what that does.
+
+    A model that is guided already gets the negatives of this plan beside those that it has.
+
+    Raises:
+        KnobError: the model is guided with other settings.
+        UnsupportedPipelineError: guidance does not know the model's class.
+    """
+    family_of(_uncompiled(model.model.diffusion_model))
+    clone = model.clone()
+    for wrapper in clone.get_wrappers(APPLY_MODEL, KEY):
+        plan = wrapper.__self__.plan.followed_by(plan)
+    guided = Guided(plan)
+    for kind, wrapper in (
+        (OUTER_SAMPLE, guided.run),
+        (PREDICT_NOISE, guided.predict_noise),
+        (APPLY_MODEL, guided.apply_model),
+    ):
+        clone.remove_wrappers_with_key(kind, KEY)
+        clone.add_wrapper_with_key(kind, KEY, wrapper)
+    return clone, guided.trace
+
+
+@dataclass(frozen=True, eq=False)
+class ModelCall:
+    """One call of the host's `apply_model`, which may be changed before it is made.
+
+    x: latents (batch, channels, ..., height, width). text: (batch, tokens, channels), None for a model without.
+    options: the host's `transformer_options`. conds: what else the model is conditioned on.
+    """
+
+    executor: Any
+    x: Tensor
+    t: Tensor
+    c_concat: Tensor | None
+    text: Tensor | None
+    control: Any
+    options: Mapping[str, Any]
+    conds: Mapping[str, Any]
+
+    @property
+    def denoiser(self) -> Any:
+        """The diffusion model, without the shell of a compiled one."""
+        return _uncompiled(self.executor.class_obj.diffusion_model)
+
+    def make(self) -> Any:
+        """Hand the call on to the wrappers behind and to the model."""
+        return self.executor(self.x, self.t, self.c_concat, self.text, self.control, self.options, **self.conds)
+
+    def with_negatives(self, rows: NegativeRows, options: Mapping[str, Any]) -> "ModelCall":
+        """Return the call with negatives behind its text; the text's mask and the number of its tokens grow."""
+        assert self.text is not None
+        positive, added = self.text.shape[1], rows.embeddings.shape[1]
+        conds = dict(self.conds)
+        mask = conds.get("attention_mask")
+        if mask is not None and mask.dim() == 2 and mask.shape[1] == positive:
+            conds["attention_mask"] = torch.cat([mask, mask.new_ones(len(mask), added)], 1)
+        if conds.get("num_tokens") is not None:
+            conds["num_tokens"] = conds["num_tokens"] + added
+        return replace(self, text=torch.cat([self.text, rows.embeddings], 1), options=options, conds=conds)
+
+
+@dataclass
+class Run:
+    """What is remembered between the model calls of one run.
+
+    size: (height, width) of the latents, None outside of a sampler.
+    encoded: the negatives as the model takes them, by what they were made for.
+    compiled: whether attention runs in compiled code, None before the first call.
+    guided_calls: model calls in which something was to be guided.
+    attention_calls: attention calls seen in them.
+    """
+
+    size: tuple[int, int] | None = None
+    encoded: dict[Any, list[Encoded]] = field(default_factory=dict)
+    compiled: bool | None = None
+    guided_calls: int = 0
+    attention_calls: int = 0
+
+
+class Guided:
+    """A plan at work on one MODEL: the wrappers that are put around a run, a step and a model call."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.trace = Trace(plan.method.name, observes=plan.observe)
+        self.region = None if plan.mask is None else Region(plan.mask[0])
+        self.pace = Pace(plan.method) if getattr(plan.method, "scale", None) == AUTO else None
+        self._watches = plan.observe or self.pace is not None
+        self._run = Run()
+
+    def run(self, executor: Any, noise: Any, *args: Any, **kwargs: Any) -> Any:
+        """Stand around a whole run of a sampler."""
+        self._run = Run((noise.shape[-2], noise.shape[-1]) if isinstance(noise, Tensor) else None)
+        self.trace.begin_run()
+        if self.pace is not None:
+            self.pace.begin()
+        try:
+            out = executor(noise, *args, **kwargs)
+            if self._run.guided_calls and not self._run.attention_calls:
+                raise NotGuidedError(f"no attention of {self.trace.report.family} passed by, so nothing was guided")
+            return out
+        finally:
+            self.trace.finish_run()
+            self._run = Run()
+
+    def predict_noise(
+        self, executor: Any, x: Tensor, t: Tensor, model_options: Mapping[str, Any] = {}, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Tell the model calls of a step which conditionings are the guider's own negatives: those stay unguided."""
+        conds = executor.class_obj.conds
+        own = {cond.get("uuid") for name in conds if "negative" in name for cond in conds[name] or ()}
+        options = {**model_options.get("transformer_options", {}), KEY: frozenset(own)}
+        return executor(x, t, {**model_options, "transformer_options": options}, *args, **kwargs)
+
+    def apply_model(
+        self,
+        executor: Any,
+        x: Tensor,
+        t: Tensor,
+        c_concat: Tensor | None = None,
+        c_crossattn: Tensor | None = None,
+        control: Any = None,
+        transformer_options: Mapping[str, Any] = {},
+        **conds: Any,
+    ) -> Any:
+        """Stand in for one call of the host's `apply_model`."""
+        options = {name: value for name, value in transformer_options.items() if name != KEY}
+        call = ModelCall(executor, x, t, c_concat, c_crossattn, control, options, conds)
+        owners = row_owners(len(x), transformer_options)
+        if c_crossattn is None or owners.count(None) == len(owners):
+            return call.make()
+        strength = self.plan.schedule.strength(fraction_done(options, self.plan.schedule.over))
+        if strength == 0:
+            self.trace.skip_step()
+            return call.make()
+        family = family_of(call.denoiser)
+        if reason := family.refuses(conds):
+            raise UnsupportedPipelineError(f"{type(call.denoiser).__name__} cannot be guided here: {reason}")
+        encoded = self._encoded(executor.class_obj, x)
+        return self.guided_call(call, family, encoded, owners, strength) if encoded else call.make()
+
+    def guided_call(
+        self, call: ModelCall, family: Family, encoded: Sequence[Encoded], owners: list[int | None], strength: float
+    ) -> Any:
+        """Make a model call with the negatives in its text and the method in its attention."""
+        assert call.text is not None
+        denoiser, compiled = call.denoiser, self._is_compiled(call)
+        grid = token_grid(denoiser, call.x)
+        self._refuse_part_of_picture(call.x)
+        negative = joined(encoded, strip_marks=getattr(self.plan.method, "special_tokens", "keep") == "strip")
+        self._begin_call(denoiser, negative, grid)
+        rows = negative.rows(owners, like=call.text)
+        hidden = family.hidden_tokens(grid, call.text.shape[1] + rows.embeddings.shape[1])
+        rows = replace(rows, embeddings=F.pad(rows.embeddings, (0, 0, 0, hidden)))
+        slots = tuple(span.length for span in rows.spans)
+        texts = Texts(call.text.shape[1], slots, tuple(own.start for own in encoded))
+        layers = Layers(self.plan.schedule, call.options)
+        with family.corrected(denoiser, texts) as inside:
+            layers.role = family.role(denoiser)
+            layers.positive = inside.positive
+            layers.call = GuidedCall(
+                method=self.plan.method if self.pace is None else self.pace.method(len(call.x), call.x.device),
+                text=[family.spans(denoiser, inside, grid)],
+                # Where a model fills a text up, what it fills in takes part like any token of the text.
+                valid=rows.valid(rows.embeddings.shape[1]) if inside.negatives == slots else None,
+                weights=rows.weights,
+                unguided=tuple(row for row, owner in enumerate(owners) if owner is None),
+                # Compiled code would be made anew for every number.
+                strength=torch.tensor(strength, device=call.x.device) if compiled and strength != 1 else strength,
+                region=self.region,
+                grid=grid,
+                inactive=[INACTIVE],
+                record=partial(self._record, owners) if self._watches and not compiled else None,
+            )
+            out = call.with_negatives(rows, layers.options).make()
+        self._finish_call(denoiser, layers, compiled=compiled)
+        return out
+
+    def _begin_call(self, denoiser: Any, negative: Negative, grid: Grid) -> None:
+        """Tell the trace that a call begins, the first one of a run with which negatives."""
+        if not self._run.guided_calls:
+            self.trace.begin(type(denoiser).__name__, negative)
+        self.trace.begin_step(grid)
+
+    def _finish_call(self, denoiser: Any, layers: Layers, *, compiled: bool) -> None:
+        """Raise NotGuidedError where attention ran and none of it was recognised; count the call."""
+        self._run.guided_calls += 1
+        self._run.attention_calls += layers.seen
+        if layers.seen and not layers.found:
+            raise NotGuidedError(
+                f"none of the {layers.seen} attention calls of {type(denoiser).__name__} sees its text as is known: "
+                "without guidance the negative would act as a positive. Run VSF Self-Test, and report the model"
+            )
+        if not layers.seen:  # a step cache stood in for the model
+            return
+        layers.check_choice()
+        self.trace.finish_step(compiled=compiled, layers=layers.active)
+        if self.pace is not None:
+            self.trace.report.scales.append(self.pace.finish_step())
+
+    def _encoded(self, model: Any, x: Tensor) -> list[Encoded]:
+        """Return the negatives for latents like these, made once for a run."""
+        key = (tuple(x.shape[1:]), x.device, x.dtype)
+        if key not in self._run.encoded:
+            self._run.encoded[key] = [
+                replace(negative, weight=negative.weight * weight)
+                for conditioning, weight in self.plan.negatives
+                for negative in encode(model, conditioning, x)
+            ]
+        return self._run.encoded[key]
+
+    def _is_compiled(self, call: ModelCall) -> bool:
+        """Tell whether attention runs in compiled code, where it cannot be observed."""
+        if self._run.compiled is None:
+            whole = COMPILE_KEY in call.options.get("wrappers", {}).get(APPLY_MODEL, {})
+            self._run.compiled = whole or any(
+                hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None
+                for part in call.executor.class_obj.diffusion_model.modules()
+            )
+        return self._run.compiled
+
+    def _refuse_part_of_picture(self, x: Tensor) -> None:
+        """Raise KnobError where a call sees a part of the picture and a mask would be laid over that."""
+        size = self._run.size
+        if self.region is not None and size is not None and tuple(x.shape[-2:]) != size:
+            raise KnobError(
+                "a mask of VSF Guidance covers the whole picture, but the model is called for a part of it, "
+                f"{tuple(x.shape[-2:])} of {size} latent pixels: leave out the mask, or areas and tiles"
+            )
+
+    def _record(self, owners: list[int | None], layer: str, seen: Observation) -> None:
+        """Keep what was observed in a layer."""
+        if self.plan.observe:
+            self.trace.record(layer, owners, seen)
+        if self.pace is not None:
+            self.pace.see(seen)
+
+
+def fraction_done(options: Mapping[str, Any], over: Axis) -> float:
+    """Tell which fraction of a run's steps, or of its noise, is done when a model call is made; 0 where not known.
+
+    A step has begun until the noise passes the level at which the next one starts, so that samplers which call the
+    model in between stay inside of it.
+    """
+    sigmas, now = options.get("sample_sigmas"), options.get("sigmas")
+    if sigmas is None or now is None:
+        return 0.0
+    now = float(now.max())
+    if over == "sigma":
+        return min(max(1 - now / float(sigmas[0]), 0.0), 1.0)
+    begun = int((sigmas >= now * (1 - 1e-6)).sum())
+    return max(begun - 1, 0) / max(len(sigmas) - 1, 1)
+
+
+def row_owners(rows: int, options: Mapping[str, Any]) -> list[int | None]:
+    """Tell for each batch row whether the negatives act on it: 0, or None for the guider's own negative prompts.
+
+    The host names the conditioning of every chunk of a batch, in an order that is no rule.
+    """
+    own = options.get(KEY, ())
+    chunks = [None if uuid in own else 0 for uuid in options.get("uuids", [None])]
+    if rows % len(chunks):
+        raise KnobError(f"{rows} rows cannot belong to {len(chunks)} conditionings in equal numbers")
+    return [chunk for chunk in chunks for _ in range(rows // len(chunks))]
+
+
+def _uncompiled(denoiser: Any) -> Any:
+    """Return what a compiled module was made of."""
+    return getattr(denoiser, "_orig_mod", denoiser)

@@ -1,0 +1,98 @@
+"""What the guidance of one MODEL did in its latest run: read by the nodes VSF Report and VSF Heat Map."""
+
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from vsf.effect import Report
+from vsf.encode import Negative
+from vsf.errors import NotGuidedError
+from vsf.grid import Grid
+from vsf.guidance import Observation
+
+
+class Trace:
+    """The effect of the guidance in the latest run of a MODEL, filled while a sampler runs.
+
+    report: what was guided and what it did; its layers are the attention calls of the model that see the text, by
+    number, found while running.
+    """
+
+    def __init__(self, method: str, *, observes: bool) -> None:
+        self.method = method
+        self.report = Report(method, "a model that has not run yet", (), observes=observes)
+        self._began = 0.0
+
+    def begin_run(self) -> None:
+        """Forget the run before."""
+        self.report = Report(self.method, self.report.family, (), observes=self.report.observes)
+        self._began = perf_counter()
+
+    def begin(self, family: str, negative: Negative) -> None:
+        """Note what is guided, and with which negatives."""
+        self.report.family = family
+        self.report.begin(negative)
+
+    def begin_step(self, grid: Grid) -> None:
+        """Take what is recorded from now on as another model call."""
+        self.report.begin_step(grid)
+
+    def record(self, layer: str, owners: list[int | None], seen: Observation) -> None:
+        """Keep what was observed in a layer; `owners` has 0 for the rows that are guided."""
+        self._discover(layer)
+        self.report.record(layer, owners, seen)
+
+    def finish_step(self, *, compiled: bool, layers: list[str]) -> None:
+        """Count a guided model call and the layers that were guided in it."""
+        self.report.steps += 1
+        self.report.compiled |= compiled
+        if compiled:
+            return
+        self.report.calls += len(layers)
+        for layer in layers:
+            self._discover(layer)
+
+    def skip_step(self) -> None:
+        """Count a model call in which the schedule is off."""
+        self.report.skipped += 1
+
+    def finish_run(self) -> None:
+        """Note how long it took."""
+        self.report.seconds = perf_counter() - self._began
+
+    def text(self) -> str:
+        """Return the report with a line for each guided layer."""
+        report = self.report
+        lines = [str(report)]
+        if not report.steps or report.compiled:
+            return lines[0]
+        if not report.observes:
+            return f"{lines[0]}\nSwitch on `observe` in VSF Guidance to see what attention did, layer by layer."
+        change, mass = report.change(), report.mass()
+        for at, layer in enumerate(report.layers):
+            shares = ", ".join(f"{float(share):.2%}" for share in mass[:, at].nanmean(0))
+            lines.append(f"{layer}: output changed by {float(change[:, at].nanmean()):.2%}, attention {shares}")
+        return "\n".join(lines)
+
+    def pictures(self, negative: int, size: int = 512) -> Tensor:
+        """Return where the image looked at a negative as (frames, height, width, 3) from 0 to 1, brightest = 1.
+
+        The larger side is brought to about `size` pixels, so that every token is one square.
+
+        Raises:
+            PromptError: no negative has this number.
+            NotGuidedError: nothing was observed.
+        """
+        if not self.report.observes:
+            raise NotGuidedError("attention was not observed, which takes time: switch on observe in VSF Guidance")
+        heat = self.report.heat_map(negative).float().cpu()
+        frames = heat if heat.dim() == 3 else heat[None]
+        bright = frames / frames.max().clamp(min=torch.finfo(torch.float32).tiny)
+        times = max(size // max(frames.shape[-2:]), 1)
+        squares = bright.repeat_interleave(times, -2).repeat_interleave(times, -1)
+        return squares[..., None].expand(*squares.shape, 3).contiguous()
+
+    def _discover(self, layer: str) -> None:
+        if layer not in self.report.layers:
+            self.report.layers = (*self.report.layers, layer)

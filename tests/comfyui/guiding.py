@@ -1,0 +1,45 @@
+"""What tests of the node pack do over and over: guide a model, call it once."""
+
+import torch
+from vsf_comfyui.guide import APPLY_MODEL, KEY, Plan, guide
+
+import vsf
+from comfyui.cases import Case
+
+FLIP = vsf.ValueSignFlip(scale=1.7, offset=0.3)
+METHODS = (
+    FLIP,
+    vsf.ValueSignFlip(scale=2.5, orthogonal=True),
+    vsf.NormalizedAttentionGuidance(scale=3.0, tau=1.2, alpha=0.5),
+    vsf.NormalizedAttentionGuidance(scale=3.0, tau=1.2, alpha=0.5, norm="l2"),
+    vsf.NegativeAwaySteerAttention(scale=0.25),
+    vsf.OrthogonalNegativeGuidance(scale=0.25),
+    vsf.NegativeInPrompt(scale=1.3),
+)
+
+
+def name_of(method) -> str:
+    """A method and what is unusual about its knobs."""
+    own = [word for word in ("orthogonal", "l2") if getattr(method, word, False) or word == getattr(method, "norm", "")]
+    return " ".join([method.name, *own])
+
+
+def guided(model, *negatives, method=FLIP, weights=None, **plan):
+    """A guided MODEL."""
+    weighed = tuple(zip(negatives, weights or [1.0] * len(negatives), strict=True))
+    return guide(model, Plan(method, weighed, **plan))[0]
+
+
+def prepared(model, case: Case, conditioning, x):
+    """Text and other conditions as the host hands them to a model call."""
+    tokens, extra = conditioning[0]
+    given = {**extra, "cross_attn": tokens, "noise": x, "device": x.device, "width": 64, "height": 64}
+    made = {name: cond.process_cond(batch_size=1, area=None).cond for name, cond in model.extra_conds(**given).items()}
+    return made.pop("c_crossattn"), made
+
+
+def call_once(patcher, x, t, text, conds) -> torch.Tensor:
+    """One call of a guided MODEL outside of a sampler."""
+    wrappers = {APPLY_MODEL: {KEY: patcher.get_wrappers(APPLY_MODEL, KEY)}}
+    options = {"cond_or_uncond": [0], "sigmas": t, "wrappers": wrappers}
+    return patcher.model.apply_model(x, t, c_crossattn=text, transformer_options=options, **conds)
