@@ -555,7 +555,7 @@ def test_another_pipeline_with_the_same_denoiser_is_not_guided_by_chance(pipe):
             pass
 
 
-@pytest.mark.parametrize("option", [{"is_causal": True}, {"enable_gqa": True}, {"dropout_p": 0.1}])
+@pytest.mark.parametrize("option", [{"is_causal": True}, {"dropout_p": 0.1}])
 def test_attention_that_guidance_cannot_follow_is_refused(pipe, option):
     class Special(processors.JointAttnProcessor2_0):
         def __call__(self, attn, hidden_states, encoder_hidden_states=None, **_):
