@@ -67,8 +67,8 @@ class Partial:
 
     __slots__ = (
         "_log_sum_exp",
-        "_out",
         "bias",
+        "computed",
         "gain",
         "host",
         "is_empty",
@@ -103,18 +103,14 @@ class Partial:
         # Kernels crash where there is no query or no key.
         self.is_empty = query.shape[2] == 0 or key.shape[2] == 0
         self.is_fused = kernel is not None or self.is_empty
-        self._out: Tensor | None = None
+        self.computed: Tensor | None = None
+        """The output, once it is there."""
         self._log_sum_exp: Tensor | None = None
-
-    @property
-    def is_computed(self) -> bool:
-        """Whether the output is there already."""
-        return self._out is not None
 
     @property
     def out(self) -> Float[Tensor, "batch heads queries channels"]:
         """Output over these keys alone, before the gain; zeros where there is no key."""
-        return self.attend() if self._out is None else self._out
+        return self.attend() if self.computed is None else self.computed
 
     @property
     def log_sum_exp(self) -> Float[Tensor, "batch heads queries"]:
@@ -137,34 +133,29 @@ class Partial:
         inputs = (self.query, self.key, self.value, self.bias, self.scale, self.kernel, self.host)
         return Partial(*inputs, gain=self.gain, shift=self.shift + delta)
 
-    def rows(self, places: Places, bias: Tensor | None) -> "Partial":
-        """Pick some queries out, which have this bias."""
-        inputs = (self.query[:, :, places], self.key, self.value, bias, self.scale, self.kernel, self.host)
-        return Partial(*inputs, wider=self, places=places)
+    def attend(self, value: Tensor | None = None) -> Float[Tensor, "batch heads queries channels"]:
+        """Compute the output and the log-sum-exp, and keep them.
 
-    def attend(self) -> Float[Tensor, "batch heads queries channels"]:
-        """Compute output and log-sum-exp, keep both, and return the output."""
-        wider = self.wider
-        if wider is None:
-            self._out = self.weighed(self.value)
-        else:
-            out = wider.attend() if wider._out is None else wider._out
-            self._out = out[:, :, self.places]
+        With other values the output is only returned, and the log-sum-exp, which does not depend on them, kept.
+        """
+        query, bias, wider = self.query, self.bias, self.wider
+        if wider is not None and value is None:
+            out = (wider.attend() if wider.computed is None else wider.computed)[:, :, self.places]
             if wider._log_sum_exp is not None:
                 self._log_sum_exp = wider._log_sum_exp[:, :, self.places]
-        return self._out
-
-    def weighed(self, value: Tensor) -> Float[Tensor, "batch heads queries channels"]:
-        """Attend to the keys with other values; the log-sum-exp, which does not depend on them, is kept."""
-        query, bias = self.query, self.bias
-        if self.is_empty:
+        elif self.is_empty:
+            out = query.new_zeros((*query.shape[:3], self.value.shape[3]))
             self._log_sum_exp = query.new_full(query.shape[:3], -torch.inf, dtype=_wide(query.dtype))
-            return query.new_zeros((*query.shape[:3], value.shape[3]))
-        if self.kernel is None:
-            return _plain(self, bias)(query, self.key, value, bias, scale=self.scale)
-        if bias is not None and bias.dtype == torch.bool:
-            bias = additive(bias, query.dtype)
-        out, self._log_sum_exp = self.kernel(query, self.key, value, attn_mask=bias, scale=self.scale)
+        elif self.kernel is None:
+            plain = _plain(self, bias)
+            out = plain(query, self.key, self.value if value is None else value, bias, scale=self.scale)
+        else:
+            if bias is not None and bias.dtype == torch.bool:
+                bias = additive(bias, query.dtype)
+            values = self.value if value is None else value
+            out, self._log_sum_exp = self.kernel(query, self.key, values, attn_mask=bias, scale=self.scale)
+        if value is None:
+            self.computed = out
         return out
 
 
@@ -189,9 +180,9 @@ def merge(*partials: Partial) -> Float[Tensor, "batch heads queries channels"]:
             continue
         gain, shift = partial.gain, partial.shift
         if isinstance(gain, Tensor) or gain != 1:
-            outs.append(partial.weighed(_scaled_values(partial)))
+            outs.append(partial.attend(_scaled_values(partial) if isinstance(gain, Tensor) else partial.value * gain))
         else:
-            outs.append(partial.attend() if partial._out is None else partial._out)
+            outs.append(partial.attend() if partial.computed is None else partial.computed)
         log_sum_exp = partial._log_sum_exp
         assert log_sum_exp is not None
         if isinstance(shift, Tensor) or shift != 0:

@@ -19,7 +19,7 @@ from vsf.flights import Flights
 from vsf.grid import Grid
 from vsf.guidance import Guidance, Observation, knobs, model_calls
 from vsf.hooks import Swap, owner_of
-from vsf.hosting import GuidedCall, Role
+from vsf.hosting import GuidedCall
 from vsf.layers import GuidedLayer
 from vsf.modes import refuse_modes
 from vsf.run import Run
@@ -111,6 +111,7 @@ class GuidedDenoiser:
             False: Twins({name: (module, alike[role]) for name, (module, role) in layers.items()}),
         }
         self.layers = tuple(layers)
+        self._around_layers = [weakref.ref(part) for part in _around(self.inner, self.layers)]
 
     def idle_layers(self, schedule: Schedule) -> frozenset[str]:
         """Return the layers in which the schedule leaves the method off. Raises KnobError for layers not there."""
@@ -233,7 +234,7 @@ class GuidedDenoiser:
         """Make the call with the negatives in its text and the method in its attention layers."""
         run, settings, compiled = self.run, self.run.settings, self._is_compiled()
         text = self.family.text_of(arguments)
-        rows = run.negative.rows(self.owners, like=text, multiple=COMPILED_MULTIPLE if compiled else 1)
+        rows = run.laid_out(self.owners, like=text, multiple=COMPILED_MULTIPLE if compiled else 1)
         method = settings.method if run.pace is None else run.pace.method(len(text), text.device)
         layout = getattr(settings.method, "layout", "paper")
         self.injection = self.family.inject(self.inner, arguments, rows, layout)
@@ -244,7 +245,7 @@ class GuidedDenoiser:
             valid=self.injection.valid,
             weights=self.injection.weights,
             unguided=tuple(row for row, length in enumerate(rows.lengths) if not length),
-            strength=torch.tensor(strength, device=text.device) if compiled else strength,
+            strength=torch.full((), strength, device=text.device) if compiled else strength,
             region=settings.region,
             grid=self.grid,
             emphasis=self._emphasis(arguments, conditional, text),
@@ -293,17 +294,6 @@ class GuidedDenoiser:
         run.report.steps += 1
         return mixed(mix, output, other)
 
-    def attend(
-        self, name: str | None, role: Role, query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, Any]
-    ) -> Tensor | None:
-        """Guide one attention call; None for the calls that see something else, such as an adapter's image tokens."""
-        for option in ("is_causal", "dropout_p", "parallel_config"):
-            if options.get(option):
-                raise UnsupportedAttentionError(f"the model attends with {option}, which guidance cannot follow")
-        assert self.guided is not None
-        bias, scale, own = options.get("attn_mask"), options.get("scale"), options.get("host")
-        return self.guided.attend(role, query, key, value, bias=bias, scale=scale, name=name, host=own)
-
     def _record(self, name: str, seen: Observation) -> None:
         """Keep what was observed in a layer."""
         self.run.report.record(name, self.owners, seen)
@@ -318,18 +308,35 @@ class GuidedDenoiser:
         if wording is None or injection is None:
             return None
         tokens = sum(span.length for span in injection.text[0] if span.kind == "positive")
-        return wording.rows(self.run.rows.owners(arguments, conditional, len(wording.texts)), tokens, like=text)
+        return self.run.emphasis(self.run.rows.owners(arguments, conditional, len(wording.texts)), tokens, like=text)
 
     def _is_compiled(self) -> bool:
         """Whether attention calls happen in compiled code, where they cannot be counted."""
-        parts = self.inner.modules()
-        return self.inner is not self.module or any(getattr(part, "_compiled_call_impl", None) for part in parts)
+        if self.inner is not self.module:
+            return True
+        for reference in self._around_layers:  # far fewer than all modules, which are too many to visit in each call
+            part = reference()
+            if part is not None and part._compiled_call_impl is not None:
+                return True
+        return False
+
+
+def _around(denoiser: nn.Module, layers: Sequence[str]) -> list[nn.Module]:
+    """Return the attention layers and the modules that they are parts of, the denoiser first."""
+    names = {"": None}
+    for layer in layers:
+        parts = layer.split(".")
+        names |= dict.fromkeys(".".join(parts[:length]) for length in range(1, len(parts) + 1))
+    return [denoiser.get_submodule(name) for name in names]
 
 
 def with_tensors(method: Guidance, device: torch.device) -> Guidance:
     """Return the method with its numbers as tensors without axes."""
     numbers = {knob.name: getattr(method, knob.name) for knob in knobs(type(method)) if not knob.choices}
-    tensors = {name: torch.as_tensor(value, device=device) for name, value in numbers.items()}
+    tensors = {
+        name: value.to(device) if isinstance(value, Tensor) else torch.full((), value, device=device)
+        for name, value in numbers.items()
+    }
     return replace(method, **tensors)  # type: ignore[type-var]
 
 

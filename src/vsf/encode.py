@@ -46,12 +46,13 @@ class NegativeRows:
         """
         if self.multiple == 1 and set(self.lengths) == {tokens}:
             return None
-        sizes, device = self._sizes(tokens), self.embeddings.device
-        real = [
-            torch.arange(size, device=device) < torch.tensor(lengths, device=device)[:, None]
-            for size, lengths in zip(sizes, self._by_slot(), strict=True)
-        ]
-        return torch.cat(real, 1)
+        real = torch.zeros(len(self.lengths), tokens, dtype=torch.bool, device=self.embeddings.device)
+        start = 0
+        for size, lengths in zip(self._sizes(tokens), self._by_slot(), strict=True):
+            for row, length in enumerate(lengths):
+                real[row, start : start + length] = True  # a tensor of lengths would have to be brought to the device
+            start += size
+        return real
 
     def _sizes(self, tokens: int) -> list[int]:
         """Return the length of each slot, the last one lengthened so that they are this many tokens together."""
@@ -60,6 +61,9 @@ class NegativeRows:
     def _by_slot(self) -> list[tuple[int, ...]]:
         """Return the length of every row's negative, for each slot."""
         return list(zip_longest(*(self.parts or [(length,) for length in self.lengths]), fillvalue=0))
+
+
+_NO_MARKS = torch.zeros(0, dtype=torch.bool)
 
 
 class Share(NamedTuple):
@@ -124,6 +128,46 @@ class Negative:
                 f"{tuple(embeddings.shape)} and {tuple(mask.shape)}"
             )
         return cls(tuple(row[keep] for row, keep in zip(embeddings, mask.bool(), strict=True)))
+
+    @classmethod
+    def joined(cls, weighted: Sequence[tuple["Negative", float]]) -> "Negative":
+        """Put several negatives beside one another for every prompt; what weighs 0 is left out.
+
+        Args:
+            weighted: each negative, of one prompt or of as many as the others, and what its weights are multiplied by.
+
+        Raises:
+            PromptError: they are for different numbers of prompts, or have different channels.
+        """
+        prompts = max((len(negative) for negative, _ in weighted), default=0)
+        if not weighted or any(len(negative) not in (1, prompts) for negative, _ in weighted):
+            raise PromptError(
+                "several negatives are joined prompt by prompt: give at least one, each of one prompt or of the same "
+                f"number; got {[len(negative) for negative, _ in weighted]}"
+            )
+        kept = [(negative, weight) for negative, weight in weighted if weight]
+        if not kept:
+            return cls((weighted[0][0].embeddings[0][:0],) * prompts)
+        embeddings, specials, shares, texts = [], [], [], []
+        for at in range(prompts):
+            of_prompt = [(negative.only(at % len(negative)), weight) for negative, weight in kept]
+            embeddings.append(torch.cat([one.embeddings[0] for one, _ in of_prompt]))
+            specials.append(torch.cat([marks for one, _ in of_prompt for marks in one.special or ()] or [_NO_MARKS]))
+            shares.append(tuple(Share(n, own * weight) for one, weight in of_prompt for n, own in one.shares[0]))
+            texts.append(tuple(text for one, _ in of_prompt for own in one.texts for text in own))
+        known = all(negative.special is not None for negative, _ in kept)
+        told = all(negative.texts for negative, _ in kept)
+        return cls(tuple(embeddings), tuple(specials) if known else None, tuple(shares), tuple(texts) if told else ())
+
+    def only(self, prompt: int) -> "Negative":
+        """Return the negatives of one prompt."""
+        return Negative(
+            (self.embeddings[prompt],),
+            None if self.special is None else (self.special[prompt],),
+            (self.shares[prompt],),
+            (self.texts[prompt],) if self.texts else (),
+            self.options,
+        )
 
     def __len__(self) -> int:
         return len(self.embeddings)

@@ -13,18 +13,15 @@ from vsf.modes import keeps_each_token
 _TEXT_VALUES = ("to_v", "to_kv", "to_value")
 """What layers that attend to a text alone call the projection that makes its values, or its keys and values."""
 
+_CANNOT_FOLLOW = ("is_causal", "dropout_p", "parallel_config")
+"""Options of attention functions that make a guided call something else."""
+
 
 class Host(Protocol):
     """The denoiser a layer belongs to."""
 
     def guided_call(self) -> GuidedCall | None:
         """Return what the guided denoiser call that this thread makes does to its attention layers."""
-        ...
-
-    def attend(
-        self, name: str | None, role: Role, query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, Any]
-    ) -> Tensor | None:
-        """Guide an attention call."""
         ...
 
 
@@ -47,7 +44,11 @@ class GuidedLayer:
             return None
         if not torch.compiler.is_compiling() and self.name is not None and not self._takes(query, key, value):
             return None
-        return self.host.attend(self.name, self.role, query, key, value, options)
+        for option in _CANNOT_FOLLOW:
+            if options.get(option):
+                raise UnsupportedAttentionError(f"the model attends with {option}, which guidance cannot follow")
+        bias, scale, own = options.get("attn_mask"), options.get("scale"), options.get("host")
+        return guided.attend(self.role, query, key, value, bias=bias, scale=scale, name=self.name, host=own)
 
     def listen(self, module: nn.Module) -> list[Callable[[], None]]:
         """Note what the projections of the text make from now on; returns what ends that.

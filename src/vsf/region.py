@@ -1,7 +1,7 @@
 """Where in the picture a negative prompt acts: a mask or a box, brought to the model's grid of tokens."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ class Region:
     """
 
     mask: Any
+    _on: dict[tuple[int, int, torch.device | None], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         mask = self.mask
@@ -35,8 +36,17 @@ class Region:
             )
         object.__setattr__(self, "mask", mask)
 
-    def on(self, height: int, width: int) -> Float[Tensor, "height width"]:
-        """Return the mean over each cell of a grid; what is 0 or 1 all over a cell is so to the last bit."""
+    def on(self, height: int, width: int, device: torch.device | None = None) -> Float[Tensor, "height width"]:
+        """Return the mean over each cell of a grid; what is 0 or 1 all over a cell is so to the last bit.
+
+        Where a device is given, the result is there, and stays there for the next call.
+        """
+        at = height, width, device
+        if at not in self._on:
+            self._on[at] = self._cells(height, width) if device is None else self._cells(height, width).to(device)
+        return self._on[at]
+
+    def _cells(self, height: int, width: int) -> Float[Tensor, "height width"]:
         if isinstance(self.mask, Tensor):
             wide = self.mask.detach().float()
             return F.adaptive_avg_pool2d(wide[None, None], (height, width))[0, 0].clamp(0, 1)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from torch import Tensor
+
 from vsf.cfg_rows import CfgRows
 from vsf.effect import Report
 from vsf.emphasis import Wording
-from vsf.encode import Negative
+from vsf.encode import Negative, NegativeRows
 from vsf.errors import KnobError, NotGuidedError, PromptError
 from vsf.families.base import Family
 from vsf.families.branches import Branches
@@ -89,6 +91,8 @@ class Run:
         self.is_catching = False
         self.second: dict[str, Any] = {}
         self._branches: dict[object, Branches] = {}
+        self._laid_out: tuple[object, NegativeRows] | None = None
+        self._weighed: tuple[object, tuple[Tensor | None, ...]] | None = None
         self._calls_before = report.calls
         self._first_timestep: Any = None
         negative, prompts = texts.negative, self.rows.prompts
@@ -107,6 +111,23 @@ class Run:
         """The negatives; only where `acts`."""
         assert self.texts.negative is not None
         return self.texts.negative
+
+    def laid_out(self, owners: Sequence[int | None], like: Tensor, multiple: int) -> NegativeRows:
+        """Return the negatives for these rows of a batch, as `Negative.rows` does; mostly those of the step before."""
+        shape = (tuple(owners), like.dtype, like.device, like.shape[-1], multiple)
+        if self._laid_out is None or self._laid_out[0] != shape:
+            self._laid_out = shape, self.negative.rows(owners, like=like, multiple=multiple)
+        return self._laid_out[1]
+
+    def emphasis(self, owners: Sequence[int | None], tokens: int, like: Tensor) -> tuple[Tensor | None, ...] | None:
+        """Return the weights of each row's positive tokens, as `Wording.rows` does; mostly those of the step before."""
+        wording = self.texts.wording
+        if wording is None:
+            return None
+        shape = (tuple(owners), tokens, like.device)
+        if self._weighed is None or self._weighed[0] != shape:
+            self._weighed = shape, wording.rows(owners, tokens, like=like)
+        return self._weighed[1]
 
     def branches_of(self, denoiser: object) -> Branches:
         """Return what tells the calls of one of the pipeline's denoisers apart."""

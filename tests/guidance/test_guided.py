@@ -41,8 +41,11 @@ def run(chosen, case, one_layout=False):
 
 @contextlib.contextmanager
 def road(name):
-    """Force one of the core's ways: fused kernels merged, or one plain call over the joined keys."""
+    """Force one of the core's ways: kernels merged, one plain call over the joined keys, or a kernel of Triton's."""
     with pytest.MonkeyPatch.context() as patch:
+        if name == "triton":
+            fused = pytest.importorskip("vsf.fused", reason="Triton is an extra of its own")
+            patch.setattr(fused, "DEVICES", {torch.zeros(0).device.type})
         if name == "joined":
             patch.setattr(vsf.guidance.rows, "best_kernel", lambda *_, **__: None)
         yield
@@ -68,6 +71,17 @@ def assert_exact(out, expected, case, strength):
 
 
 FADING = ("nag", "nasa", "ong")
+CONTROLLED = [
+    (("none", {}), ref.unguided_row),
+    (("vsf", {"scale": 1.5, "offset": 0.3}), ref.flip_row(1.5, 0.3)),
+    (("vsf", {"scale": 1.5, "offset": 0.3, "orthogonal": True}), ref.orthogonal_flip_row(1.5, 0.3)),
+    (("nag", {"scale": 1.5, "tau": 0.8, "alpha": 0.5}), ref.nag_row(1.5, 0.8, 0.5, 1)),
+    (("nasa", {"scale": 1.5}), ref.nasa_row(1.5)),
+    (("ong", {"scale": 1.5}), ref.ong_row(1.5)),
+    (("negpip", {"scale": 1.5}), ref.flip_row(1.5, 0.0)),
+    (("cfg", {}), ref.unguided_row),
+]
+"""Each method with settings that show, and its equation."""
 SCALES = st.sampled_from([0.0, 0.5, 1.0, 3.0])
 OFFSETS = st.sampled_from([-2.0, -0.6, 0.0, 0.5, 1.0])
 
@@ -107,25 +121,54 @@ def test_the_other_methods_follow_their_equations(dtype, way, data):
     assert_exact(out, ref.reference(case, row, text_too=name == "negpip", fades=name in FADING), case, scale)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@settings(quick, max_examples=20)
+@given(data=st.data())
+def test_one_kernel_of_tritons_follows_the_equations_of_every_method_too(dtype, data):
+    case = data.draw(ref.controlled(dtype))
+    (name, knobs), row = data.draw(st.sampled_from(CONTROLLED))
+    with road("triton"), torch.no_grad():
+        out = run(method(name, **knobs), case)
+    assert_exact(out, ref.reference(case, row, text_too=name == "negpip", fades=name in FADING), case, 1.5)
+
+
 @pytest.mark.parametrize("way", ["fused", "joined"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @settings(quick, max_examples=20)
 @given(data=st.data())
 def test_weights_strength_and_emphasis_follow_their_equations_under_every_method(dtype, way, data):
     case = data.draw(ref.controlled(dtype))
-    name = data.draw(st.sampled_from([*METHODS]))
-    knobs, row = {
-        "none": ({}, ref.unguided_row),
-        "vsf": ({"scale": 1.5, "offset": 0.3}, ref.flip_row(1.5, 0.3)),
-        "nag": ({"scale": 1.5, "tau": 0.8, "alpha": 0.5}, ref.nag_row(1.5, 0.8, 0.5, 1)),
-        "nasa": ({"scale": 1.5}, ref.nasa_row(1.5)),
-        "ong": ({"scale": 1.5}, ref.ong_row(1.5)),
-        "negpip": ({"scale": 1.5}, ref.flip_row(1.5, 0.0)),
-        "cfg": ({}, ref.unguided_row),
-    }[name]
+    (name, knobs), row = data.draw(st.sampled_from(CONTROLLED))
     with road(way):
         out = run(method(name, **knobs), case)
     assert_exact(out, ref.reference(case, row, text_too=name == "negpip", fades=name in FADING), case, 1.5)
+
+
+# A tau below 1 holds the unguided output itself back, however little is extrapolated.
+FADES = [case for case in CONTROLLED[1:-1] if case[0][0] != "nag"]
+FADES.append((("nag", {"scale": 4.0, "tau": 1.2, "alpha": 0.5}), ref.nag_row(4.0, 1.2, 0.5, 1)))
+
+
+@pytest.mark.parametrize("way", ["fused", "joined", "triton"])
+@pytest.mark.parametrize("kind", ["joint", "cross"])
+@pytest.mark.parametrize(("setting", "row"), FADES, ids=[str(case[0]) for case in FADES])
+def test_a_weight_fades_every_method_continuously_to_nothing(setting, row, kind, way):
+    (name, knobs), image = setting, [("image", 9)] if kind == "joint" else []
+    lengths = [[*image, ("positive", 4), (0, 3), (1, 2)]] * 2
+    tokens = sum(length for _, length in lengths[0])
+    query, key, value = (torch.randn(2, 2, n, 8) for n in (tokens if kind == "joint" else 9, tokens, tokens))
+    case, moved = ref.Case(query, key, value, lengths, kind), []
+    weights = (0.5, 1e-2, 1e-4, 1e-6, 1e-8)
+    for weight in weights:
+        case.weights = torch.tensor([[weight, weight / 2], [weight, 0.0]])
+        with road(way), torch.no_grad():
+            out = run(method(name, **knobs), case)
+            unguided = run(method("none"), case)
+        assert_exact(out, ref.reference(case, row, text_too=name == "negpip", fades=name in FADING), case, 1.5)
+        moved.append(float((out - unguided)[:, :, :9].abs().max()))
+    assert moved[0] > 1e-2
+    # at least in proportion to the weight, but for the rounding of float32
+    assert all(change <= 30 * weight + 1e-6 for change, weight in zip(moved, weights, strict=True))
 
 
 @quick

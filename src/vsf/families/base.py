@@ -87,6 +87,12 @@ class Family(ABC):
     guidance: ClassVar[Literal["batch", "batch, conditional first", "calls"]] = "calls"
     """How pipelines do classifier-free guidance: in one batch, unconditional rows first or last, or in two calls."""
     has_reference_layout: ClassVar[bool] = False
+    negatives_first: ClassVar[bool] = False
+    """Whether negatives stand in front of the positive prompt.
+
+    Where the image comes behind the text they do, so that what the unguided model has is one piece of the sequence, and
+    a layer takes a view of it instead of a copy.
+    """
     channels_last: ClassVar[bool] = False
     """Whether the denoiser's output has its channels behind height and width."""
 
@@ -231,15 +237,20 @@ class Family(ABC):
             return [True] * rows
         return halves(rows, first=self.guidance == "batch, conditional first")
 
+    def joined(self, positive: Tensor, negative: Tensor, dim: int = 1) -> Tensor:
+        """Put what belongs to the negatives' tokens in front of what belongs to the positive's, or behind it."""
+        return torch.cat([negative, positive] if self.negatives_first else [positive, negative], dim)
+
     def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
-        """Append the negatives to the text tokens, and as many ones to their mask."""
+        """Put the negatives beside the text tokens, and as many ones beside their mask."""
         del denoiser, layout
         text, added = arguments[self.text], negative.embeddings.shape[1]
-        changed = {self.text: torch.cat([text, negative.embeddings], 1)}
+        changed = {self.text: self.joined(text, negative.embeddings)}
         mask = arguments.get(self.text_mask)
         if mask is not None:
-            changed[self.text_mask] = torch.cat([mask, mask.new_ones(len(mask), added)], 1)
-        spans = (Span("positive", text.shape[1]), *negative.spans)
+            changed[self.text_mask] = self.joined(mask, mask.new_ones(len(mask), added))
+        positive = Span("positive", text.shape[1])
+        spans = (*negative.spans, positive) if self.negatives_first else (positive, *negative.spans)
         return Injection({**arguments, **changed}, (spans,), negative.valid(added), negative.weights)
 
     def fraction_done(self, pipe: Any, over: Axis, timestep: Any = None, first: Any = None) -> float:

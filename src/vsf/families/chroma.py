@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from vsf.emphasis import Characters
 from vsf.encode import NegativeRows
 from vsf.families.base import Encoded, Injection
@@ -32,9 +30,9 @@ class Chroma(Flux):
         return characters_read(pipe, text, 512)
 
     def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
-        """Append the negatives; in the mask they stand between text and image, as real tokens."""
-        mask, text = arguments.get("attention_mask"), arguments[self.text].shape[1]
+        """Put the negatives in front, in the mask as real tokens."""
+        mask = arguments.get("attention_mask")
         if mask is not None:
             added = mask.new_ones(len(mask), negative.embeddings.shape[1])
-            arguments = {**arguments, "attention_mask": torch.cat([mask[:, :text], added, mask[:, text:]], 1)}
+            arguments = {**arguments, "attention_mask": self.joined(mask, added)}
         return super().inject(denoiser, arguments, negative, layout)

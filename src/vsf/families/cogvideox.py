@@ -16,12 +16,13 @@ from vsf.grid import Grid
 class CogVideoX(Family):
     """CogVideoX 2b, 5b and 1.5, text- and image-to-video.
 
-    The token sequence is [positive | negative | video]. Pipelines pad T5's text to 226 tokens, which take part in the
+    The token sequence is [negative | positive | video]. Pipelines pad T5's text to 226 tokens, which take part in the
     attention, and T5 has no mask. 2b and the 5b for images add positions to a text of just that length.
     """
 
     name = "cogvideox"
     denoisers = ("CogVideoXTransformer3DModel",)
+    negatives_first = True
     roles = ((r"transformer_blocks\.\d+\.attn1", Role("joint", image="last")),)
     guidance = "batch"
 
@@ -50,11 +51,11 @@ class CogVideoX(Family):
             injection = running()
             if injection is None:
                 return original(module, text, video)
-            positive, *negatives = text.split([span.length for span in injection.text[0]], 1)
+            *negatives, positive = text.split([span.length for span in injection.text[0]], 1)
             full, length = original(module, positive, video), positive.shape[1]
             fixed = module.use_positional_embeddings or module.use_learned_positional_embeddings
             filled = [F.pad(own, (0, 0, 0, length - own.shape[1])) if fixed else own for own in negatives]
             rows = [original(module, one, video)[:, : own.shape[1]] for one, own in zip(filled, negatives, strict=True)]
-            return torch.cat([full[:, :length], *rows, full[:, length:]], 1)
+            return torch.cat([*rows, full], 1)
 
         return [(denoiser.patch_embed, {"__call__": embed})]

@@ -13,12 +13,13 @@ from vsf.hooks import calls_swapped
 class CogView4(Family):
     """CogView4 and its control variant.
 
-    The token sequence is [positive | negative | image]; text has no positions. Pipelines fill a text up in front to a
+    The token sequence is [negative | positive | image]; text has no positions. Pipelines fill a text up in front to a
     multiple of 16 tokens, which take part in the attention and in GLM's own.
     """
 
     name = "cogview4"
     denoisers = ("CogView4Transformer2DModel",)
+    negatives_first = True
     roles = ((r"transformer_blocks\.\d+\.attn1", Role("joint", image="last")),)
 
     def encode(self, pipe: Any, text: str) -> Encoded:

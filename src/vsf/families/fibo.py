@@ -42,16 +42,16 @@ class Fibo(Placed):
         return torch.cat([arguments[self.text], *arguments["text_encoder_layers"]], -1)
 
     def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
-        """Append the negatives to the text and to its layers, and let them be seen."""
+        """Put the negatives in front of the text and of its layers, and let them be seen."""
         text, layers, tokens = arguments[self.text], arguments["text_encoder_layers"], negative.embeddings.shape[1]
         rows, *added = negative.embeddings.split([each.shape[-1] for each in (text, *layers)], -1)
         changed: dict[str, Any] = {
-            "text_encoder_layers": [torch.cat(pair, 1) for pair in zip(layers, added, strict=True)]
+            "text_encoder_layers": [self.joined(*pair) for pair in zip(layers, added, strict=True)]
         }
         mask = (arguments.get("joint_attention_kwargs") or {}).get("attention_mask")
         if mask is not None:
             mask = mask[..., -1:, :]  # what the image sees, of itself all; older pipelines have a row for every token
             seen = mask[..., -1:].expand(*mask.shape[:-1], tokens)
-            mask = torch.cat([mask[..., : text.shape[1]], seen, mask[..., text.shape[1] :]], -1)
+            mask = self.joined(mask, seen, -1)
             changed["joint_attention_kwargs"] = {**arguments["joint_attention_kwargs"], "attention_mask": mask}
         return super().inject(denoiser, {**arguments, **changed}, replace(negative, embeddings=rows), layout)

@@ -16,13 +16,14 @@ from vsf.grid import Grid
 class Krea2(Family):
     """Krea 2.
 
-    The token sequence is [positive | negative | image]; all text has position 0. A text token is a stack of the
+    The token sequence is [negative | positive | image]; all text has position 0. A text token is a stack of the
     encoder's layers, here packed into one row; the model fuses them and lets the text attend to itself. Pipelines pad
     in the middle of a chat template, and mask the padding.
     """
 
     name = "krea2"
     denoisers = ("Krea2Transformer2DModel",)
+    negatives_first = True
     roles = (
         (r"transformer_blocks\.\d+\.attn", Role("joint", image="last")),
         (r"text_fusion\.refiner_blocks\.\d+\.attn", Role("text")),
@@ -48,9 +49,9 @@ class Krea2(Family):
         return Grid.of_positions(arguments["position_ids"][arguments[self.text].shape[1] :])
 
     def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
-        """Append the negatives, stacked again, and put as many positions between text and image."""
+        """Put the negatives in front, stacked again, with as many positions."""
         text, ids = arguments[self.text], arguments["position_ids"]
         added = ids.new_zeros(negative.embeddings.shape[1], ids.shape[1])
-        ids = torch.cat([ids[: text.shape[1]], added, ids[text.shape[1] :]])
+        ids = self.joined(ids, added, 0)
         stacked = replace(negative, embeddings=negative.embeddings.unflatten(2, text.shape[2:]))
         return super().inject(denoiser, {**arguments, "position_ids": ids}, stacked, layout)

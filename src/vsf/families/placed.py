@@ -13,9 +13,10 @@ from vsf.grid import Grid
 class Placed(Family):
     """FLUX.1 and those that are shaped like it.
 
-    The token sequence is [positive | negative | image | reference images], in double and single blocks alike.
+    The token sequence is [negative | positive | image | reference images], in double and single blocks alike.
     """
 
+    negatives_first = True
     roles: ClassVar[tuple[tuple[str, Role], ...]] = (
         (r"(single_)?transformer_blocks\.\d+\.attn", Role("joint", image="last")),
     )
@@ -33,10 +34,10 @@ class Placed(Family):
         return Grid.of_positions(torch.cat([ids[:, :1], ids[:, 1:] - ids[0, 1:]], 1))
 
     def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
-        """Append the negatives, and positions that start anew for each."""
+        """Put the negatives in front, with positions that start anew for each."""
         ids = arguments["txt_ids"]
         own = ids.new_zeros(*ids.shape[:-2], negative.embeddings.shape[1], ids.shape[-1])
         ranks = torch.cat([torch.arange(span.length, device=ids.device) for span in negative.spans])
         for axis in self.counting:
             own[..., axis] = ranks
-        return super().inject(denoiser, {**arguments, "txt_ids": torch.cat([ids, own], -2)}, negative, layout)
+        return super().inject(denoiser, {**arguments, "txt_ids": self.joined(ids, own, -2)}, negative, layout)

@@ -17,13 +17,14 @@ _PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 class QwenImage(Family):
     """Qwen-Image, -Edit and -Layered.
 
-    The token sequence is [positive | negative | image | reference images]. Text positions start where those of the
+    The token sequence is [negative | positive | image | reference images]. Text positions start where those of the
     picture end, for each negative anew. Texts of one length come without a mask. The last tokens of a text are its
     template's.
     """
 
     name = "qwen_image"
     denoisers = ("QwenImageTransformer2DModel",)
+    negatives_first = True
     roles = ((r"transformer_blocks\.\d+\.attn", Role("joint", image="last")),)
     text_mask = "encoder_hidden_states_mask"
     conditions = ("encoder_hidden_states", "encoder_hidden_states_mask")

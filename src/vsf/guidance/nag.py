@@ -21,7 +21,7 @@ class NormalizedAttentionGuidance(Knobs):
 
     Chen et al., arXiv:2505.21179: Z̃ = s·Z⁺ − (s−1)·Z⁻, then Z̃·min(r, τ)/r with r = ‖Z̃‖/‖Z⁺‖ over the channels of all
     heads, then α·Z̃ + (1−α)·Z⁺. `scale` is s; the paper's φ is s − 1 (`convert_nag`). Negatives whose weights add up to
-    less than 1 lessen s − 1 by as much.
+    less than 1 lessen s − 1 by as much. A τ below 1 also holds Z⁺ itself back.
 
     `PRESETS` holds the knobs that Guo & Du, arXiv:2508.10931, compared with under the names NAG and NAG++:
     `vsf.method("nag", **vsf.NormalizedAttentionGuidance.PRESETS["nag++"])`.

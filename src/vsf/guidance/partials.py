@@ -152,4 +152,4 @@ class NegativePartials(_WithoutPlace):
         return self._base
 
     def _make_unguided(self) -> Tensor:
-        return self.call.own_stream()
+        return self.call.over("negative", "all").attend()

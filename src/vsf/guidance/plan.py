@@ -109,7 +109,9 @@ class AttentionPlan:
         return guided
 
     def _negative_rows(self, call: RowsCall) -> Tensor:
-        return self._guided_rows(NegativePartials(call)) if self._guides_negative else call.own_stream()
+        if self._guides_negative:
+            return self._guided_rows(NegativePartials(call))
+        return call.over("negative", "all").attend()
 
     def _in_order(self, call: RowsCall, image: Tensor) -> Tensor:
         """Put image, text and negative rows back where their tokens stand."""

@@ -207,8 +207,9 @@ class RowsCall:
         self.scale, self.host = call.scale, call.attention
         if call.bias is not plan.mask:
             plan.use(call.bias)
-        fuses = may_fuse(query, key, value)
-        self.kernel, self.biased_kernel = (plan.kernel, plan.biased_kernel) if fuses else (None, None)
+        self.kernel, self.biased_kernel = plan.kernel, plan.biased_kernel
+        if not may_fuse(query, key, value):
+            self.kernel = self.biased_kernel = None
         self._model: Partial | None = None
 
     @property
@@ -220,24 +221,24 @@ class RowsCall:
 
     def cut(self, rows: Rows) -> Partial:
         """Some rows of the unguided model's own call."""
-        plan = self.plan
-        return self.model.rows(plan.host_places[rows], None if plan.mask is None else plan.bias(rows, "host"))
+        plan, model = self.plan, self._model
+        if model is None:
+            model = self._model = self.over("host", "host")
+        places, bias = plan.host_places[rows], None if plan.mask is None else plan.bias(rows, "host")
+        inputs = (model.query[:, :, places], model.key, model.value, bias, model.scale, model.kernel, model.host)
+        return Partial(*inputs, wider=model, places=places)
 
     @property
     def model_is_computed(self) -> bool:
-        """Whether that call is made already."""
-        return self._model is not None and self._model.is_computed
+        """Whether the unguided model's own call is made already."""
+        return self._model is not None and self._model.computed is not None
 
     def text(self) -> Float[Tensor, "batch heads queries channels"]:
         """Text rows left alone: cut out of the unguided model's own call where that is made, else by a thin one."""
         model = self._model
-        if model is not None and model.is_computed:
-            return model.out[:, :, self.plan.host_places["text"]]
+        if model is not None and model.computed is not None:
+            return model.computed[:, :, self.plan.host_places["text"]]
         return self.over("text", "host").attend()
-
-    def own_stream(self) -> Float[Tensor, "batch heads queries channels"]:
-        """The negatives' rows left alone: each sees image, shared tokens and itself."""
-        return self.over("negative", "all").attend()
 
     def untouched(self) -> Float[Tensor, "batch heads queries channels"]:
         """Return what the host's own attention returns for the whole sequence."""

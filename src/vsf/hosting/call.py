@@ -137,5 +137,5 @@ class GuidedCall:
         if self._region is None or self._grid is None or not role.picture:
             return self.strength
         grid = self._grid.fit(tokens)
-        places = self._region.on(grid.height, grid.width).flatten().repeat(grid.frames).to(device)
+        places = self._region.on(grid.height, grid.width, device).flatten().repeat(grid.frames)
         return torch.cat([self.strength * places, places.new_zeros(tokens - grid.tokens)])
