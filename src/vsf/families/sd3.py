@@ -34,9 +34,8 @@ class StableDiffusion3(Family):
         """
         require_encoders(pipe, "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
         clips = PairedClips([pipe.tokenizer, pipe.tokenizer_2])
-        t5 = Unpadded()
+        t5, options = Unpadded(), {"max_sequence_length": 0}
         swaps: list[tuple[Any, Override]] = [*clips.swaps]
-        options = {"max_sequence_length": 0}
         if pipe.text_encoder_3 is not None:
             swaps.append((pipe.tokenizer_3, t5))
             options = {}
