@@ -195,9 +195,9 @@ def strengths(pipe, monkeypatch, schedule, steps=4):
     """The strength handed to each attention call: by step, by layer."""
     seen, real = [], AttentionPlan._attend
 
-    def watching(plan, call, watch):
+    def watching(plan, call, *rest):
         seen.append(call.plan.control.strength)
-        return real(plan, call, watch)
+        return real(plan, call, *rest)
 
     monkeypatch.setattr(AttentionPlan, "_attend", watching)
     with vsf.guide(pipe, "wheels", method=STRONG, schedule=schedule, observe=True) as report:

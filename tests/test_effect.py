@@ -26,8 +26,8 @@ class Attentions:
     def __init__(self, monkeypatch):
         self.mass, self.change, real = [], [], AttentionPlan._attend
 
-        def watching(plan, call, watch):
-            out = real(plan, call, watch)
+        def watching(plan, call, *rest):
+            out = real(plan, call, *rest)
             rows = call.plan
             query, key, value = (x.double() for x in (call.query, call.key, call.value))
             positive, negatives, images = rows.layout.count(["positive"]), rows.layout.negative_lengths, IMAGES

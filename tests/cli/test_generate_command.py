@@ -126,8 +126,8 @@ def test_finished_pictures_stay_when_the_run_is_interrupted(draw, monkeypatch, t
     home = sys.modules["vsf.generate"]
     whole = home.draw
 
-    def interrupted(*arguments):
-        drawing = whole(*arguments)
+    def interrupted(*arguments, **options):
+        drawing = whole(*arguments, **options)
         yield next(drawing)
         raise KeyboardInterrupt
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from vsf.bench.report.files import TextTable
     from vsf.bench.run import Tick
 
+_UNFOLDED = 1000  # characters, more than any table of a report has
+
 app = typer.Typer(no_args_is_help=True, help="Compare methods on suites of prompts: draw, judge, search, report.")
 FOLDER = Parameter(
     "folder", Parameter.KEYWORD_ONLY, default=typer.Argument(help="A folder of rows and verdicts."), annotation=str
@@ -269,6 +271,7 @@ def progress(doing: str, what: str, *, quiet: bool) -> Iterator[Tick]:
 
 def _show(table: TextTable) -> None:
     """Print a table of a report; one that is empty is left out."""
+    from rich.console import Console
     from rich.table import Table
 
     if not table.lines:
@@ -278,7 +281,9 @@ def _show(table: TextTable) -> None:
         shown.add_column(Text(name), justify="right" if index else "left")
     for line in table.lines:
         shown.add_row(*map(Text, line))
-    console.stdout.print(shown)
+    # In a pipe or a file nothing is to be folded to the width of a terminal.
+    target = console.stdout if console.stdout.is_terminal else Console(width=_UNFOLDED)
+    target.print(shown)
 
 
 def _say(given: bench_inputs.Given, line: str, document: dict[str, Any]) -> None:
