@@ -234,7 +234,7 @@ class CountOperations(TorchDispatchMode):
 def fused_launches() -> Iterator[list[Any]]:
     """Count the launches of the fused kernel, which no dispatch mode sees."""
     grids: list[Any] = []
-    fused = sys.modules.get("vsf.fused")
+    fused = sys.modules.get("vsf.attention.fused")
     if fused is None:
         yield grids
         return

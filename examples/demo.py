@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from vsf.cli.console import load_quietly
-from vsf.generate import Request, draw
-from vsf.generate.sheet import contact_sheet
-from vsf.judges.scenes import describe
+from vsf.generation import Request, draw
+from vsf.generation.sheet import contact_sheet
+from vsf.judges.scenes.judge import describe
 
 PROMPT = "a red car on snow"
 NEGATIVE = "wheels"

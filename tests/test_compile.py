@@ -9,10 +9,10 @@ from diffusers.hooks import HookRegistry
 from diffusers.hooks.layer_skip import AttentionProcessorSkipHook
 from torch._dynamo.testing import CompileCounter
 
-import tiny_pipelines as tiny
 import vsf
-from families import tiny_flux
 from families.harness import call
+from families.models import tiny_flux
+from support import tiny_pipelines as tiny
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-import tiny_pipelines as tiny
 import vsf
-from every_method import EVERY_METHOD, STRONG
+from support import tiny_pipelines as tiny
+from support.every_method import EVERY_METHOD, STRONG
 from vsf.guidance import AttentionPlan
 
 

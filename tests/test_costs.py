@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import tiny_pipelines as tiny
 import vsf
-from families import tiny_flux, tiny_qwen_image, tiny_wan
 from families.harness import noise
-from vsf.encode import Share
+from families.models import tiny_flux, tiny_qwen_image, tiny_wan
+from support import tiny_pipelines as tiny
+from vsf.text.embeddings import Share
 
 ORTHOGONAL = vsf.ValueSignFlip(orthogonal=True)
 ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
@@ -67,7 +67,7 @@ def python_calls(model, inputs, method):
     def profile(frame, event, _):
         nonlocal count, depth
         name = frame.f_globals.get("__name__", "")
-        hook = name == "vsf.twins" and frame.f_code.co_name == "attention"
+        hook = name == "vsf.patching.processor_twins" and frame.f_code.co_name == "attention"
         if event == "call":
             depth += hook
             count += depth > 0 and name.startswith("vsf")

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 import vsf
-from families import tiny_beside_pipelines as tiny
-from families import tiny_wan
 from families.harness import STRONG, difference
-from families.tiny_beside import hunyuan_video
-from tiny_pipelines import sd3_transformer
+from families.models import tiny_beside_pipelines as tiny
+from families.models import tiny_wan
+from families.models.tiny_beside import hunyuan_video
+from support.tiny_pipelines import sd3_transformer
 from vsf.diffusers import VSFGuider
 from vsf.guidance import METHODS
 

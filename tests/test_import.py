@@ -50,8 +50,8 @@ def test_importing_loads_nothing_heavy_and_names_load_what_they_need():
     "imports",
     [
         "import vsf.generate, vsf.encode",
-        "import vsf.generate.sheet",
-        "import vsf; vsf.generate; vsf.encode; import vsf.generate.sheet, vsf.encode",
+        "import vsf.generation.sheet",
+        "import vsf; vsf.generate; vsf.encode; import vsf.generation.sheet, vsf.encode",
         "from vsf.generate import Request; from vsf.encode import Negative",
         "from vsf import generate, encode",
         "import vsf.patch",
@@ -78,8 +78,8 @@ def test_a_public_name_is_what_its_module_has():
         "vsf.guidance": ("method", "ValueSignFlip", "Guidance"),
         "vsf.patch": ("guide", "attach", "detach", "encode", "unread"),
         "vsf.generate": ("Request", "generate"),
-        "vsf.prompt": ("Prompt",),
-        "vsf.schedule": ("Schedule",),
+        "vsf.text.prompt": ("Prompt",),
+        "vsf.controls.schedule": ("Schedule",),
     }.items():
         for name in names:
             assert getattr(vsf, name) is getattr(import_module(home), name)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from diffusers import modular_pipelines
 
-import tiny_pipelines as tiny
 import vsf
-from families import tiny_beside_pipelines as beside
-from families import (
+from families.harness import OFF, STRONG, DenoiserRows, difference
+from families.models import tiny_beside_pipelines as beside
+from families.models import (
     tiny_ernie,
     tiny_flux,
     tiny_flux2,
@@ -24,7 +24,7 @@ from families import (
     tiny_unet,
     tiny_wan,
 )
-from families.harness import OFF, STRONG, DenoiserRows, difference
+from support import tiny_pipelines as tiny
 from vsf.diffusers import VSFGuider
 
 NEVER = {"stop": 0.0}  # asks for a negative prompt and does not guide; some pipelines cannot do without the former

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from diffusers.models import attention_processor as processors
 
-import tiny_pipelines as tiny
 import vsf
+from support import tiny_pipelines as tiny
 from vsf.families import FAMILIES
 from vsf.families.sd3 import StableDiffusion3
 

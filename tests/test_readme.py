@@ -12,7 +12,7 @@ import torch
 from vsf import tiny
 from vsf.cli import main
 from vsf.guidance import convert_reference
-from vsf.judges.scenes import look
+from vsf.judges.scenes.judge import look
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -1,13 +1,13 @@
 """Negative prompts that work in few-step image and video models."""
 
-import sys
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from vsf._version import __version__
+
 if TYPE_CHECKING:
-    from vsf.encode import Negative, Share
+    from vsf.controls.schedule import Schedule
     from vsf.errors import (
         AlreadyGuidedError,
         KnobError,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         UnsupportedPipelineError,
         VsfError,
     )
-    from vsf.generate import Request, generate
+    from vsf.generation import Request, generate
     from vsf.guidance import (
         ClassifierFreeGuidance,
         Guidance,
@@ -34,10 +34,9 @@ if TYPE_CHECKING:
         method,
     )
     from vsf.patch import attach, detach, encode, guide, unread
-    from vsf.prompt import Prompt
-    from vsf.schedule import Schedule
+    from vsf.text.embeddings import Negative, Share
+    from vsf.text.prompt import Prompt
 
-__version__ = "0.1.0"
 
 __all__ = [
     "AlreadyGuidedError",
@@ -74,22 +73,8 @@ __all__ = [
     "unread",
 ]
 
-_HOMES = ("errors", "prompt", "schedule", "encode", "guidance", "patch", "generate")  # the quickest to import first
-
-
-class _Package(ModuleType):
-    """A package whose public names stay what they are.
-
-    Python puts a submodule, when it is first imported, in the place of whatever the package has under that name:
-    `import vsf.generate.sheet` would turn the function `vsf.generate` into the module.
-    """
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in __all__ and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+_HOMES = ("errors", "text.prompt", "controls.schedule", "text.embeddings", "guidance", "patch", "generation")
+"""Modules with public names, the quickest to import first."""
 
 if not TYPE_CHECKING:  # a type checker that saw these would take any name for a public one
 

@@ -13,15 +13,14 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
 from torch import Tensor, nn
 
-from vsf.effect import Report
-from vsf.encode import Negative
+from vsf.controls.schedule import Schedule
 from vsf.errors import KnobError, NotGuidedError, PromptError, UnsupportedPipelineError
-from vsf.families.base import Family
+from vsf.families.base.family import Family
 from vsf.guidance import method as make_method
-from vsf.guidance import model_calls
-from vsf.hooks import swap_class
-from vsf.schedule import Schedule
-from vsf.session import Session
+from vsf.patching.swaps import swap_class
+from vsf.runtime.report import Report
+from vsf.runtime.session import Session
+from vsf.text.embeddings import Negative
 
 
 class VSFGuider(BaseGuidance):
@@ -52,7 +51,7 @@ class VSFGuider(BaseGuidance):
     ) -> None:
         super().__init__(start, stop, enabled)
         self._method = make_method(method, **(knobs or {}))
-        if model_calls(self._method) != 1:
+        if self._method.model_calls != 1:
             raise KnobError(f'"{method}" calls the denoiser twice in each step; use diffusers.ClassifierFreeGuidance')
         self._negatives: dict[str, Any] = {}
         self._session: Session | None = None

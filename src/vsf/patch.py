@@ -6,20 +6,20 @@ from typing import Any, cast
 
 from torch import nn
 
-from vsf.effect import Report
-from vsf.encode import Negative
+from vsf.controls.region import Region
+from vsf.controls.schedule import Schedule
 from vsf.errors import KnobError, NotGuidedError, PromptError, UnknownNameError
 from vsf.families import find_family
-from vsf.families.base import Negatives
-from vsf.families.reading import chosen_options
-from vsf.families.unread import Unread
+from vsf.families.base.family import Negatives
+from vsf.families.base.reading import chosen_options
+from vsf.families.base.unread import Unread
 from vsf.guidance import Guidance
 from vsf.guidance import method as make_method
-from vsf.hooks import ENCODING, owner_of
-from vsf.prompt import Prompt
-from vsf.region import Region
-from vsf.schedule import Schedule
-from vsf.session import Session, encoded
+from vsf.patching.swaps import ENCODING, owner_of
+from vsf.runtime.report import Report
+from vsf.runtime.session import Session, encoded
+from vsf.text.embeddings import Negative
+from vsf.text.prompt import Prompt
 
 
 @contextmanager
@@ -169,6 +169,6 @@ def _resolved(method: str | Guidance) -> Guidance:
     """Return the method meant. Raises UnknownNameError for what is neither a known name nor an instance."""
     if isinstance(method, str):
         return make_method(method)
-    if isinstance(method, type) or not hasattr(method, "combine"):
+    if not isinstance(method, Guidance):
         raise UnknownNameError(f"method= takes a name or an instance such as vsf.ValueSignFlip(), got {method!r}")
     return method

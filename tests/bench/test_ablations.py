@@ -8,22 +8,22 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import tiny_pipelines as tiny
 import vsf
-import vsf.guidance.rows
-from attend import attend
-from bench_worlds import PAIRS
-from families import tiny_flux
-from lockstep_oracle import unpadded_text
+import vsf.attention.rows
+from families.models import tiny_flux
+from support import tiny_pipelines as tiny
+from support.attend import attend
+from support.bench_fixtures import PAIRS
+from support.lockstep_oracle import unpadded_text
 from vsf import tiny as embedded_model
+from vsf.attention.layout import Span, TokenLayout
 from vsf.bench import ablations, plan
-from vsf.bench.generation import Batch, Conditions, draw
 from vsf.bench.plan import Setting
+from vsf.bench.run.batch import Batch, Conditions, draw
+from vsf.controls.schedule import Schedule
 from vsf.errors import KnobError
 from vsf.guidance import Control, convert_reference
-from vsf.schedule import Schedule
-from vsf.spans import Span, TokenLayout
-from vsf.tiny.fold import fold
+from vsf.tiny.collapse_padding import fold
 from vsf.tiny.model import DEPTH
 
 SEEN = {  # who sees which of I, P, N⁰, N¹
@@ -72,7 +72,7 @@ def difference(one, other):
 @EVERY
 def test_the_rows_see_what_the_ablation_leaves(monkeypatch, name, knobs, fused):
     if not fused:
-        monkeypatch.setattr(vsf.guidance.rows, "best_kernel", lambda *_, **__: None)
+        monkeypatch.setattr(vsf.attention.rows, "best_kernel", lambda *_, **__: None)
     random = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, 3, 20, 8, generator=random, dtype=torch.float64) for _ in range(3))
     layout = TokenLayout((Span("image", 9), Span("positive", 5), Span("negative", 6)))

@@ -14,7 +14,7 @@ from vsf.bench import agreement
 from vsf.bench.agreement import sheet, tally
 from vsf.bench.command import app_of
 from vsf.errors import RequestError
-from vsf.generate.models import hash_folder
+from vsf.generation.models import hash_folder
 from vsf.judges.base import Verdict
 from vsf.tiny import model
 

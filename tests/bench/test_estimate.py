@@ -2,11 +2,12 @@
 
 import pytest
 
-from bench_worlds import NONE, PAIRS, VSF, Coloured, SlowJudge
-from vsf.bench import estimate, judge, run
-from vsf.bench.generation import Conditions
-from vsf.bench.rows import ROWS
-from vsf.bench.run import Task
+from support.bench_fixtures import NONE, PAIRS, VSF, Coloured, SlowJudge
+from vsf.bench.run import draw as run
+from vsf.bench.run import estimate, judge
+from vsf.bench.run.batch import Conditions
+from vsf.bench.run.draw import Task
+from vsf.bench.run.rows import ROWS
 from vsf.engines import InProcess
 from vsf.errors import RequestError
 from vsf.judges.base import Verdict

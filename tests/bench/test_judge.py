@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
-import fake_endpoint as fake
-from bench_worlds import NONE, PAIRS, VSF, Coloured
-from vsf.bench import judge as stage
-from vsf.bench import run
-from vsf.bench.generation import Conditions
-from vsf.bench.rows import rows, scored, verdicts
-from vsf.bench.run import Task
+from support import fake_endpoint as fake
+from support.bench_fixtures import NONE, PAIRS, VSF, Coloured
+from vsf.bench.run import draw as run
+from vsf.bench.run import judge as stage
+from vsf.bench.run.batch import Conditions
+from vsf.bench.run.draw import Task
+from vsf.bench.run.rows import rows, scored, verdicts
 from vsf.engines import InProcess
 from vsf.errors import RequestError
 from vsf.judges.base import Verdict

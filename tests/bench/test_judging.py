@@ -5,7 +5,7 @@ import pytest
 from vsf.bench import judging
 from vsf.bench.crew import Crew
 from vsf.bench.judging import Examination, clean_figures, damage_figures, fall
-from vsf.judges.scenes import Reading
+from vsf.judges.scenes.judge import Reading
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 import vsf
-from vsf.bench import journal, plan
+from vsf.bench import plan
 from vsf.bench.plan import Plan, Setting
+from vsf.bench.run import jsonl as journal
 from vsf.errors import RequestError, UnknownNameError
-from vsf.families import presets
+from vsf.families.catalogue import presets
 
 TOML = """
 steps = 4

@@ -8,10 +8,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-import judged_folder
-from vsf.bench import journal, report
+from support import judged_folder
+from vsf.bench import report
 from vsf.bench.report.content import Asked, gather
-from vsf.bench.rows import VERDICTS, scored, verdicts
+from vsf.bench.run import jsonl as journal
+from vsf.bench.run.rows import VERDICTS, scored, verdicts
 from vsf.errors import RequestError
 
 CHANCES = {

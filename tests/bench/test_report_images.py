@@ -2,9 +2,9 @@
 
 import json
 
-import judged_folder
+from support import judged_folder
 from vsf.bench import report
-from vsf.bench.rows import Row, Verdict, rows, verdicts
+from vsf.bench.run.rows import Row, Verdict, rows, verdicts
 
 
 def test_every_image_is_one_line_with_its_row_and_its_verdict(tmp_path):

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-import judged_folder
+from support import judged_folder
 from vsf.bench import report
 
 BROWSER = shutil.which("chromium")

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-import fake_endpoint as fake
-import tiny_pipelines as tiny
 import vsf
-from bench_worlds import NONE, PAIRS, VSF, Coloured, DiesOnce
-from vsf.bench import run
-from vsf.bench.generation import Conditions, Drawing
-from vsf.bench.rows import ROWS, VERDICTS, rows, verdicts
-from vsf.bench.run import Task
+from support import fake_endpoint as fake
+from support import tiny_pipelines as tiny
+from support.bench_fixtures import NONE, PAIRS, VSF, Coloured, DiesOnce
+from vsf.bench.run import draw as run
+from vsf.bench.run.batch import Conditions, Drawing
+from vsf.bench.run.draw import Task
+from vsf.bench.run.rows import ROWS, VERDICTS, rows, verdicts
 from vsf.engines import InProcess, Processes
 from vsf.engines.ray import RayCluster
 
@@ -29,9 +29,9 @@ SCRIPT = f"""
 import sys
 sys.path.insert(0, {TESTS!r})
 from pathlib import Path
-from bench_worlds import NONE, PAIRS, VSF, SlowJudge, SlowlyColoured
+from support.bench_fixtures import NONE, PAIRS, VSF, SlowJudge, SlowlyColoured
 from vsf.bench import judge, run
-from vsf.bench.generation import Conditions
+from vsf.bench.run.batch import Conditions
 from vsf.engines import InProcess
 
 run.Drawing = SlowlyColoured

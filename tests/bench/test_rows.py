@@ -2,8 +2,8 @@
 
 import pytest
 
-from vsf.bench import journal
-from vsf.bench.rows import ROWS, VERDICTS, Row, Verdict, counted_judge, rows, scored, verdicts
+from vsf.bench.run import jsonl as journal
+from vsf.bench.run.rows import ROWS, VERDICTS, Row, Verdict, counted_judge, rows, scored, verdicts
 from vsf.errors import RequestError
 
 

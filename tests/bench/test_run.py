@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from bench_worlds import NONE, PAIRS, VSF, Coloured
-from vsf.bench import journal, run
-from vsf.bench.folder import in_use, manifest, pairs
-from vsf.bench.generation import Conditions
+from support.bench_fixtures import NONE, PAIRS, VSF, Coloured
 from vsf.bench.plan import Setting
-from vsf.bench.rows import ROWS, rows
-from vsf.bench.run import Task
+from vsf.bench.run import draw as run
+from vsf.bench.run import jsonl as journal
+from vsf.bench.run.batch import Conditions
+from vsf.bench.run.draw import Task
+from vsf.bench.run.manifest import in_use, manifest, pairs
+from vsf.bench.run.rows import ROWS, rows
 from vsf.engines import InProcess, Processes
 from vsf.errors import RequestError
 

@@ -9,7 +9,7 @@ import vsf
 from vsf.bench.crew import Crew
 from vsf.bench.sampling import Row, Setting, draw, mixed_shots, names_part, pipeline, sample, share
 from vsf.bench.search import Form
-from vsf.judges.scenes import Reading
+from vsf.judges.scenes.judge import Reading
 from vsf.tiny import model
 from vsf.tiny.scenes import is_held_out
 

@@ -7,9 +7,10 @@ from collections import Counter
 
 import pytest
 
-from vsf.bench import suites, tiny_suites
-from vsf.bench.likeness import Library, named
-from vsf.bench.suites import Pair
+from vsf.bench import tiny_suites
+from vsf.bench.suites import load as suites
+from vsf.bench.suites.load import Pair
+from vsf.bench.suites.near_duplicates import Library, named
 from vsf.errors import RequestError
 from vsf.tiny.scenes import is_held_out
 

@@ -7,12 +7,13 @@ from fractions import Fraction
 import pytest
 
 import vsf
-from bench_worlds import NONE, PAIRS, VSF, Coloured
+from support.bench_fixtures import NONE, PAIRS, VSF, Coloured
 from vsf import guidance
-from vsf.bench import plan, run, sweep
-from vsf.bench.generation import Conditions
+from vsf.bench import plan, sweep
 from vsf.bench.plan import Setting
-from vsf.bench.rows import rows
+from vsf.bench.run import draw as run
+from vsf.bench.run.batch import Conditions
+from vsf.bench.run.rows import rows
 from vsf.bench.sweep import Point, Trying, finite_range, grid, keeping, nearest_frontier, search
 from vsf.engines import InProcess
 from vsf.errors import KnobError, RequestError

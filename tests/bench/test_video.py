@@ -2,12 +2,14 @@
 
 import pytest
 
-from bench_worlds import NONE, PAIRS, VSF
-from families import tiny_wan
-from vsf.bench import generation, judge, run
-from vsf.bench.generation import Conditions
-from vsf.bench.rows import rows, scored
-from vsf.bench.run import Task
+from families.models import tiny_wan
+from support.bench_fixtures import NONE, PAIRS, VSF
+from vsf.bench.run import batch as generation
+from vsf.bench.run import draw as run
+from vsf.bench.run import judge
+from vsf.bench.run.batch import Conditions
+from vsf.bench.run.draw import Task
+from vsf.bench.run.rows import rows, scored
 from vsf.engines import InProcess
 from vsf.judges.base import Verdict
 

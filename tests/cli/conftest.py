@@ -2,7 +2,7 @@
 
 import pytest
 
-import tiny_pipelines as tiny
+from support import tiny_pipelines as tiny
 from vsf.cli import main
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import fake_endpoint as fake
-from vsf.bench.folder import manifest
-from vsf.bench.rows import rows, scored, verdicts
+from support import fake_endpoint as fake
+from vsf.bench.run.manifest import manifest
+from vsf.bench.run.rows import rows, scored, verdicts
 from vsf.cli import method_grammar
 
 ROOT = Path(__file__).parents[2]

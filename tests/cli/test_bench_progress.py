@@ -5,7 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from vsf.cli import bench, console
+from vsf.cli import console
+from vsf.cli.bench import command as bench
 
 
 class Clock:

@@ -5,8 +5,8 @@ import json
 import pytest
 from imageio_ffmpeg import count_frames_and_secs
 
-from families import tiny_wan as tiny
-from vsf.generate import video
+from families.models import tiny_wan as tiny
+from vsf.generation import video
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 import vsf as package
-from vsf.cli import doctor, exactness
 from vsf.cli.application import COMMANDS
-from vsf.guidance import METHODS, knobs
+from vsf.cli.doctor import checks as exactness
+from vsf.cli.doctor import command as doctor
+from vsf.guidance import METHODS
+from vsf.guidance import parameters as knobs
 
 HELP = """
 import sys

@@ -5,9 +5,9 @@ import json
 import pytest
 from PIL import Image
 
-from cli.pictures import pixels_differ
+from support.pictures import pixels_differ
 from vsf.cli import generate as command
-from vsf.generate import provenance
+from vsf.generation.metadata import provenance
 
 
 def test_several_negatives_with_weights_act_and_are_remembered(draw):

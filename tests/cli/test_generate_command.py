@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 import vsf as package
-from cli.pictures import pixels_differ
+from support.pictures import pixels_differ
 from vsf.cli import generate as command
-from vsf.generate import provenance
+from vsf.generation.metadata import provenance
 
 
 def test_a_picture_and_its_metadata_land_in_the_file(draw, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from vsf.cli import method_grammar
 from vsf.errors import KnobError, UnknownNameError
-from vsf.generate import provenance
+from vsf.generation.metadata import provenance
 from vsf.guidance import METHODS, NormalizedAttentionGuidance, method
 
 SPECS = {

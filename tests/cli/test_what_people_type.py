@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cli.pictures import pixels_differ
-from vsf.generate import provenance
+from support.pictures import pixels_differ
+from vsf.generation.metadata import provenance
 
 
 def test_short_and_other_spellings_mean_the_same(vsf, folder):

@@ -12,6 +12,7 @@ import vsf
 from comfyui.cases import distance
 from comfyui.guiding import FLIP, METHODS, call_once, guided, name_of, prepared
 from vsf.errors import KnobError, NotGuidedError, PromptError, UnsupportedPipelineError
+from vsf.guidance import Guidance
 
 pytestmark = pytest.mark.usefixtures("_without_gradients")
 SHARED = ("flux-schnell", "sd3", "hunyuan-video", "lumina2", "z-image", "wan-t2v", "sdxl")
@@ -43,17 +44,16 @@ class StoppedError(Exception):
     """A run that is cancelled."""
 
 
-class Breaks:
+@dataclasses.dataclass(frozen=True)
+class Breaks(Guidance):
     """A method that is cancelled at its third attention."""
 
     name = "breaks"
-
-    def __init__(self):
-        self.calls = 0
+    calls: list = dataclasses.field(default_factory=list)
 
     def combine(self, partials):
-        self.calls += 1
-        if self.calls == 3:
+        self.calls.append(partials.rows)
+        if len(self.calls) == 3:
             raise StoppedError
         return partials.unguided
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import vsf
-from lockstep_oracle import Lockstep, Order, Side
+from support.lockstep_oracle import Lockstep, Order, Side
 
 STRONG = vsf.ValueSignFlip(scale=2.0, offset=0.1)
 OFF = vsf.ValueSignFlip(offset=float("inf"))
@@ -170,8 +170,8 @@ def difference(one: Tensor, other: Tensor) -> float:
 
 def registered(what: str) -> list[Any]:
     """All entries of the lists called `what` in the tiny_*.py files."""
-    files = sorted(Path(__file__).parent.glob("tiny_*.py"))
-    return [entry for file in files for entry in getattr(import_module(f"families.{file.stem}"), what, [])]
+    files = sorted(Path(__file__).parent.joinpath("models").glob("tiny_*.py"))
+    return [entry for file in files for entry in getattr(import_module(f"families.models.{file.stem}"), what, [])]
 
 
 def _outputs(found: Any, rows: int | None) -> Iterator[Tensor]:

@@ -8,9 +8,9 @@ import torch
 from diffusers.models import attention_dispatch
 from safetensors.torch import save_file
 
-import tiny_pipelines as tiny
 import vsf
-from families import tiny_flux
+from families.models import tiny_flux
+from support import tiny_pipelines as tiny
 from vsf.families import find_family
 
 STRONG = vsf.ValueSignFlip(scale=2.0, offset=0.1)

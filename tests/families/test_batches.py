@@ -13,8 +13,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 import vsf
-from families import tiny_beside_pipelines as beside
-from families import (
+from families.harness import STRONG, difference
+from families.models import tiny_beside_pipelines as beside
+from families.models import (
     tiny_flux2,
     tiny_kandinsky5,
     tiny_ltx2,
@@ -24,7 +25,6 @@ from families import (
     tiny_wan,
     tiny_wan_animate,
 )
-from families.harness import STRONG, difference
 
 NEGATIVES = ["wheels", "an old tree"]
 

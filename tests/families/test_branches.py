@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import torch
 
-from vsf.families.branches import Branches
+from vsf.families.base.branches import Branches
 
 POSITIVE, NEGATIVE = torch.randn(2, 1, 4, 8).unbind()
 

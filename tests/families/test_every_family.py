@@ -19,10 +19,9 @@ from families.harness import (
     difference,
     registered,
 )
-from vsf.encode import Share
 from vsf.families import FAMILIES, find_family
 from vsf.guidance import METHODS
-from vsf.guidance.base import model_calls
+from vsf.text.embeddings import Share
 
 CASES: list[Case] = registered("CASES")
 PIPELINES: list[PipelineCase] = registered("PIPELINES")
@@ -107,7 +106,7 @@ def test_every_method_guides_and_leaves_nothing_behind(case):
     for name in METHODS:
         out = guided(case, text, negative_of(case, NEGATIVE), name)
         assert out.isfinite().all()
-        if model_calls(METHODS[name]) == 1:  # those with two need the pipeline's second call
+        if METHODS[name].model_calls == 1:  # those with two need the pipeline's second call
             assert torch.equal(out, plain) == (name == "none"), name
     assert [type(part) for part in model.modules()] == classes
     assert all(part.processor is processors[name] for name, part in model.named_modules() if name in processors)

@@ -8,10 +8,10 @@ import diffusers
 import pytest
 import torch
 
-import tiny_pipelines as tiny
 import vsf
 from families.harness import OFF, STRONG, difference
-from vsf.cli import recognition
+from support import tiny_pipelines as tiny
+from vsf.cli.doctor import inspect_model as recognition
 from vsf.families import FAMILIES
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/add-a-family.md").read_text()

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-import tiny_pipelines as tiny
 import vsf
-from families import tiny_flux, tiny_joint, tiny_unet
 from families.harness import call, difference
+from families.models import tiny_flux, tiny_joint, tiny_unet
+from support import tiny_pipelines as tiny
 from vsf.families import find_family
 
 NAME = "easynegative"

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 import vsf
-from families import chat_models as chat
-from families import tiny_flux, tiny_flux2, tiny_joint, tiny_qwen_image
 from families.harness import OFF, STRONG, call, difference, registered
+from families.models import chat_models as chat
+from families.models import tiny_flux, tiny_flux2, tiny_joint, tiny_qwen_image
 from vsf.families import FAMILIES
 
 PICTURE = Image.linear_gradient("L").resize((24, 16)).convert("RGB")

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import vsf
-from families import tiny_ltx2 as tiny
 from families.harness import STRONG, DenoiserRows, call
+from families.models import tiny_ltx2 as tiny
 
 NO_EXTRA = {"stg_scale": 0.0, "modality_scale": 1.0, "audio_stg_scale": 0.0, "audio_modality_scale": 1.0}
 SETTINGS = {**tiny.SETTINGS, **NO_EXTRA, "num_inference_steps": 1, "guidance_scale": 3.0, "negative_prompt": "ugly"}

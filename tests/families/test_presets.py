@@ -5,7 +5,8 @@ import math
 import pytest
 
 from vsf.errors import UnknownNameError
-from vsf.families import FAMILIES, presets
+from vsf.families import FAMILIES
+from vsf.families.catalogue import presets
 from vsf.guidance import method
 from vsf.tiny import MODELS
 

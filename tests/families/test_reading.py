@@ -10,11 +10,11 @@ import torch
 from peft import LoraConfig
 from transformers import CLIPTextModel
 
-import tiny_pipelines as tiny
 import vsf
-from families import tiny_flux, tiny_masked, tiny_unet
 from families.harness import call, difference
-from vsf.families.reading import encoding_options
+from families.models import tiny_flux, tiny_masked, tiny_unet
+from support import tiny_pipelines as tiny
+from vsf.families.base.reading import encoding_options
 
 STRONG = vsf.ValueSignFlip(scale=3)
 

@@ -6,9 +6,9 @@ import diffusers
 import pytest
 import torch
 
-import tiny_pipelines as tiny
 import vsf
-from lockstep_oracle import Lockstep, Side, unpadded_text
+from support import tiny_pipelines as tiny
+from support.lockstep_oracle import Lockstep, Side, unpadded_text
 from vsf.families.sd3 import StableDiffusion3
 
 STRONG = vsf.ValueSignFlip(scale=2.0, offset=0.1)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-import tiny_pipelines as tiny
 import vsf
-from families import tiny_joint, tiny_masked, tiny_unet
 from families.harness import call
+from families.models import tiny_joint, tiny_masked, tiny_unet
+from support import tiny_pipelines as tiny
 from vsf.families import find_family
 
 COUNTING = ("EulerDiscrete", "EulerAncestralDiscrete", "UniPCMultistep", "DPMSolverMultistep", "LCM", "TCD")

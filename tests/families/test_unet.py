@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import vsf
-from families import tiny_unet as tiny
 from families.harness import STRONG, DenoiserRows, call, difference
+from families.models import tiny_unet as tiny
 from vsf.families import find_family
 
 ASKED = {**tiny.SETTINGS, "num_inference_steps": 1}

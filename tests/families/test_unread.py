@@ -4,11 +4,11 @@ import warnings
 
 import pytest
 
-import tiny_pipelines as tiny
 import vsf
-from families import tiny_flux, tiny_kolors, tiny_qwen_image, tiny_unet, tiny_wan
+from families.models import tiny_flux, tiny_kolors, tiny_qwen_image, tiny_unet, tiny_wan
+from support import tiny_pipelines as tiny
 from vsf import tiny as embedded
-from vsf.families.unread import UnreadWarning
+from vsf.families.base.unread import UnreadWarning
 
 LONG = "car " * 2500
 OCTOPUS = "\N{OCTOPUS}"

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 import vsf
-from families import tiny_wan as tiny
 from families.harness import OFF, STRONG, DenoiserRows, call, difference
+from families.models import tiny_wan as tiny
 
 SETTINGS = {**tiny.SETTINGS, **tiny.TEXT}
 IMAGE_SETTINGS = {

@@ -2,14 +2,14 @@
 
 import pytest
 
-import vsf.guidance.rows
+import vsf.attention.rows
 
 
 @pytest.fixture
 def computed(monkeypatch):
     """(queries, keys) of every kernel call."""
     calls = []
-    real = vsf.guidance.rows.best_kernel
+    real = vsf.attention.rows.best_kernel
 
     def counting(*inputs, **options):
         kernel = real(*inputs, **options)
@@ -20,5 +20,5 @@ def computed(monkeypatch):
 
         return counted
 
-    monkeypatch.setattr(vsf.guidance.rows, "best_kernel", counting)
+    monkeypatch.setattr(vsf.attention.rows, "best_kernel", counting)
     return calls

@@ -3,11 +3,12 @@ from math import nan
 import pytest
 import torch
 
-from attend import attend
+from support.attend import attend
+from vsf.attention.layout import Span, TokenLayout
 from vsf.errors import KnobError
-from vsf.guidance import METHODS, knobs, method
+from vsf.guidance import METHODS, method
+from vsf.guidance import parameters as knobs
 from vsf.guidance.auto import AutoScale, auto_scale
-from vsf.spans import Span, TokenLayout
 
 SCALED = [name for name, cls in METHODS.items() if any(knob.name == "scale" for knob in knobs(cls))]
 EVERY_SCALED_METHOD = pytest.mark.parametrize("name", SCALED)
@@ -93,7 +94,7 @@ def test_the_methods_take_the_scale_as_it_comes(name):
 
 
 def test_a_method_without_a_scale_is_refused():
-    with pytest.raises(KnobError, match=r'^scale="auto" needs a method with a scale, which "none" has not$'):
+    with pytest.raises(KnobError, match=r'^scale="auto" needs a method with a scale, and "none" has none$'):
         auto_scale(method("none"))
 
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from attend import attend
-from vsf.guidance import METHODS, Control, Guidance, knobs, method, model_calls
-from vsf.spans import Span, TokenLayout
+from support.attend import attend
+from vsf.attention.layout import Span, TokenLayout
+from vsf.guidance import METHODS, Control, Guidance, method
+from vsf.guidance import parameters as knobs
 
-ACTING = [name for name, cls in METHODS.items() if name != "none" and model_calls(cls) == 1]
+ACTING = [name for name, cls in METHODS.items() if name != "none" and cls.model_calls == 1]
 QUICK = [("vsf", "joint", True), ("nag", "cross", True), ("negpip", "joint", False)]
 ALL = [
     pytest.param(name, kind, known, marks=() if (name, kind, known) in QUICK else pytest.mark.slow)

@@ -7,10 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import vsf.guidance.rows
-from attend import attend
-from vsf.guidance import METHODS, Guidance, guided_rows, knobs, method, model_calls
-from vsf.spans import Span, TokenLayout
+import vsf.attention.rows
+from support.attend import attend
+from vsf.attention.layout import Span, TokenLayout
+from vsf.guidance import METHODS, Guidance, method
+from vsf.guidance import parameters as knobs
 
 JOINT = {
     "image first": [("image", 70), ("positive", 9), ("negative", 5)],
@@ -25,7 +26,7 @@ LAYOUTS = [("joint", *item) for item in JOINT.items()] + [("cross", *item) for i
 EVERY_LAYOUT = pytest.mark.parametrize(("kind", "spans"), [pytest.param(k, s, id=f"{k} {n}") for k, n, s in LAYOUTS])
 EVERY_METHOD = pytest.mark.parametrize("name", METHODS)
 # those that act on attention: not the baseline, nor a method that acts on the model's output
-ACTING = [name for name, cls in METHODS.items() if name != "none" and model_calls(cls) == 1]
+ACTING = [name for name, cls in METHODS.items() if name != "none" and cls.model_calls == 1]
 
 
 def layout_of(spans):
@@ -90,7 +91,7 @@ def test_a_row_without_a_real_negative_token_is_unguided_to_the_last_bit(name, k
     text = [at for at, part in enumerate(part for part, n in spans for _ in range(n)) if part in ("positive", "shared")]
     if kind == "joint":
         at = [rows.index(row) for row in text]
-        left_alone = slice(None) if "positive" not in guided_rows(METHODS[name]) else 1
+        left_alone = slice(None) if "positive" not in METHODS[name].guided_rows else 1
         assert torch.equal(out[left_alone, ..., text, :], expected[left_alone, ..., at, :])
     if name in ACTING:
         image = rows if kind == "cross" else [row for row in rows if row not in text]
@@ -199,7 +200,7 @@ def test_gradients_of_knobs_alone_agree_with_finite_differences(name):
 @EVERY_METHOD
 def test_negatives_are_interchangeable(monkeypatch, name, way):
     if way == "joined":
-        monkeypatch.setattr(vsf.guidance.rows, "best_kernel", lambda *_, **__: None)
+        monkeypatch.setattr(vsf.attention.rows, "best_kernel", lambda *_, **__: None)
     spans = [("image", 6), ("positive", 4), ("negative", 3), ("negative", 2)]
     query, key, value = draw("joint", spans)
     swap = [*range(10), 13, 14, 10, 11, 12]

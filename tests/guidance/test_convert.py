@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from attend import attend
+from support.attend import attend
+from vsf.attention.layout import Span, TokenLayout
 from vsf.guidance import convert_nag, convert_reference, method
-from vsf.spans import Span, TokenLayout
 
 PUBLISHED = [
     ((3.0, 0.08), (0.92, -0.654)),

@@ -8,18 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import vsf.guidance.rows
-from attend import attend
-from vsf.guidance import (
-    METHODS,
-    Control,
-    NormalizedAttentionGuidance,
-    convert_nag,
-    knobs,
-    method,
-    model_calls,
-)
-from vsf.spans import Span, TokenLayout
+import vsf.attention.rows
+from support.attend import attend
+from vsf.attention.layout import Span, TokenLayout
+from vsf.guidance import METHODS, Control, NormalizedAttentionGuidance, convert_nag, method
+from vsf.guidance import parameters as knobs
 
 JOINT = TokenLayout((Span("image", 40), Span("positive", 7), Span("negative", 5)))
 CROSS = TokenLayout((Span("positive", 7), Span("negative", 5)))
@@ -119,7 +112,7 @@ def test_value_sign_flip_costs_the_models_call_and_two_thin_ones(computed):
 
 @pytest.mark.parametrize(("offset", "bias"), [(0.5, (1, 1, 1, 52)), (0.0, None)])
 def test_without_a_log_sum_exp_value_sign_flip_is_one_plain_call_for_the_image(monkeypatch, offset, bias):
-    monkeypatch.setattr(vsf.guidance.rows, "best_kernel", lambda *_, **__: None)
+    monkeypatch.setattr(vsf.attention.rows, "best_kernel", lambda *_, **__: None)
     seen = []
     real = F.scaled_dot_product_attention
 
@@ -208,8 +201,8 @@ def test_classifier_free_guidance_leaves_attention_alone_and_calls_the_model_twi
     query, key, value = draw()
     chosen, unguided = (attend(method(name), query, key, value, JOINT) for name in ("cfg", "none"))
     assert torch.equal(chosen, unguided)
-    assert {name for name, cls in METHODS.items() if model_calls(cls) == 2} == {"cfg"}
-    assert {model_calls(cls) for cls in METHODS.values()} == {1, 2}
+    assert {name for name, cls in METHODS.items() if cls.model_calls == 2} == {"cfg"}
+    assert {cls.model_calls for cls in METHODS.values()} == {1, 2}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -256,10 +249,10 @@ def test_shapes_promised_in_signatures_hold():
     """Every jaxtyping annotation of the core, checked while each method runs once."""
     script = """
 from jaxtyping import install_import_hook
-with install_import_hook(["vsf.attention", "vsf.guidance", "vsf.spans", "vsf.kernels"], "beartype.beartype"):
+with install_import_hook(["vsf.attention", "vsf.guidance"], "beartype.beartype"):
     from vsf.guidance import METHODS, Control, HostCall, guided_attention, method
 import torch
-from vsf.spans import Span, TokenLayout
+from vsf.attention.layout import Span, TokenLayout
 layout = TokenLayout((Span("image", 6), Span("positive", 4), Span("negative", 3), Span("shared", 1)))
 valid, bias = torch.ones(2, 3, dtype=torch.bool), torch.rand(14, 14)
 for name in METHODS:

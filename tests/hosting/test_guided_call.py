@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vsf.attention.layout import Span, TokenLayout
+from vsf.controls.grid import Grid
+from vsf.controls.region import Region
 from vsf.errors import KnobError
-from vsf.grid import Grid
 from vsf.guidance import AttentionPlan, Control, HostCall, guided_attention, method
 from vsf.hosting import GuidedCall, HostAttention, Role
-from vsf.region import Region
-from vsf.spans import Span, TokenLayout
 
 TEXT = (Span("positive", 5), Span("negative", 3))
 JOINT, CROSS = Role("joint"), Role("cross")

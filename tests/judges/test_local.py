@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from transformers import BatchFeature
 
-from judges import tiny_seer
+from support import tiny_vlm as tiny_seer
 from vsf.errors import RequestError
 from vsf.judges import local, wording
 from vsf.judges.base import Case

@@ -7,7 +7,7 @@ import traceback
 import pytest
 from PIL import Image
 
-import fake_endpoint as fake
+from support import fake_endpoint as fake
 from vsf.engines import Threads
 from vsf.errors import RequestError
 from vsf.judges import openai as module

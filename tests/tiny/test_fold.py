@@ -5,7 +5,7 @@ import torch
 
 import vsf
 from vsf import tiny
-from vsf.tiny.fold import fold
+from vsf.tiny.collapse_padding import fold
 
 METHODS = [
     vsf.method("none"),

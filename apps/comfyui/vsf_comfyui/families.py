@@ -14,10 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from vsf.attention.layout import Span
+from vsf.controls.grid import Grid
 from vsf.errors import UnsupportedPipelineError
-from vsf.grid import Grid
 from vsf.hosting import Role
-from vsf.spans import Span
 
 
 @dataclass(frozen=True)

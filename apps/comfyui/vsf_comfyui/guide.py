@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vsf.encode import Negative, NegativeRows
+from vsf.controls.grid import Grid
+from vsf.controls.region import Region
+from vsf.controls.schedule import Axis, Schedule
 from vsf.errors import KnobError, NotGuidedError, UnsupportedPipelineError
-from vsf.grid import Grid
-from vsf.guidance import AUTO, Guidance, Observation, model_calls
+from vsf.guidance import Guidance, Observation
 from vsf.hosting import GuidedCall
-from vsf.pace import Pace
-from vsf.region import Region
-from vsf.schedule import Axis, Schedule
+from vsf.runtime.auto_scaler import Pace
+from vsf.text.embeddings import Negative, NegativeRows
 
 from .families import Family, Texts, family_of, token_grid
 from .layers import INACTIVE, Layers
@@ -55,7 +55,7 @@ class Plan:
     observe: bool = False
 
     def __post_init__(self) -> None:
-        if model_calls(self.method) != 1:
+        if self.method.model_calls != 1:
             raise KnobError(
                 f'method "{self.method.name}" calls the model twice, which the host does by itself: use cfg'
             )
@@ -174,7 +174,7 @@ class Guided:
         self.plan = plan
         self.trace = Trace(plan.method.name, observes=plan.observe)
         self.region = None if plan.mask is None else Region(plan.mask[0])
-        self.pace = Pace(plan.method) if getattr(plan.method, "scale", None) == AUTO else None
+        self.pace = Pace(plan.method) if plan.method.is_auto else None
         self._watches = plan.observe or self.pace is not None
         self._run = Run()
 
@@ -237,7 +237,7 @@ class Guided:
         denoiser, compiled = call.denoiser, self._is_compiled(call)
         grid = token_grid(denoiser, call.x)
         self._refuse_part_of_picture(call.x)
-        negative = joined(encoded, strip_marks=getattr(self.plan.method, "special_tokens", "keep") == "strip")
+        negative = joined(encoded, strip_marks=self.plan.method.strips_special_tokens)
         self._begin_call(denoiser, negative, grid)
         rows = negative.rows(owners, like=call.text)
         hidden = family.hidden_tokens(grid, call.text.shape[1] + rows.embeddings.shape[1])

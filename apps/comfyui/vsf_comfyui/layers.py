@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from vsf.controls.schedule import Schedule
 from vsf.hosting import GuidedCall, HostAttention, Role
-from vsf.schedule import Schedule
 
 Attention = Callable[..., Tensor]
 INACTIVE = "inactive"

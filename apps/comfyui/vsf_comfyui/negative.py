@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vsf.encode import Negative, Share
 from vsf.errors import KnobError, PromptError
+from vsf.text.embeddings import Negative, Share
 
 WORDS = "vsf_words"
 """Key of a conditioning that "VSF Encode Negative" made: (1, tokens), which of its tokens are real.

@@ -1,11 +1,12 @@
 """The nodes, in ComfyUI's V3 schema; the knobs of the methods come from vsf's registry."""
 
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from vsf import guidance, tiny
+from vsf.controls.schedule import Axis, Curve, Schedule
 from vsf.errors import KnobError
-from vsf.guidance import AUTO, METHODS, Knob, knobs, model_calls
-from vsf.schedule import Axis, Curve, Schedule
+from vsf.guidance import AUTO, METHODS, Knob
+from vsf.guidance import parameters as knobs
 
 from . import host
 from .guide import Plan, guide
@@ -20,7 +21,7 @@ CATEGORY = "vsf"
 ALIASES = ["negative prompt", "value sign flip", "NAG", "NASA", "ONG", "NegPiP", "few steps", "cfg 1", "distilled"]
 TraceType = io.Custom("VSF_TRACE")
 """What a guided MODEL did in its latest run."""
-OFFERED = [name for name, method in METHODS.items() if name != "none" and model_calls(cast(Any, method)) == 1]
+OFFERED = [name for name, method in METHODS.items() if name != "none" and method.model_calls == 1]
 """Methods that act in the attention; classifier-free guidance the host has itself."""
 _KNOBS_OF_DIFFUSERS = ("layout",)
 """Knobs for something that only families of the other host have."""

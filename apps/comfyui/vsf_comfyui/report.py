@@ -5,11 +5,11 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from vsf.effect import Report
-from vsf.encode import Negative
+from vsf.controls.grid import Grid
 from vsf.errors import NotGuidedError
-from vsf.grid import Grid
 from vsf.guidance import Observation
+from vsf.runtime.report import Report
+from vsf.text.embeddings import Negative
 
 
 class Trace:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vsf.attention.layout import Kind
 from vsf.errors import KnobError
 from vsf.guidance import ValueSignFlip
 from vsf.hosting import GuidedCall
-from vsf.spans import Kind
 
 from .families import Family, Texts, family_of, filled_up, token_grid
 from .guide import APPLY_MODEL, KEY, Guided, ModelCall, Plan

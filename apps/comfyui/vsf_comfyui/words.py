@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vsf.context import GAP
 from vsf.errors import KnobError, PromptError
-from vsf.prompt import Prompt
+from vsf.text.context import GAP
+from vsf.text.prompt import Prompt
 
 from .negative import MARKS, WEIGHT, WORDS, Conditioning
 

@@ -1,1 +1,1 @@
-"""Measurements, each a command that prints its figures beside their bounds and writes them with their rows."""
+"""The benchmark: settings drawn on suites of prompt pairs, judged, searched and reported."""

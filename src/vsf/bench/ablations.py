@@ -21,7 +21,6 @@ whose values, or embeddings, are zero still draw attention.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -33,26 +32,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vsf import guidance
-from vsf.attention import Partial, Strength, merge
-from vsf.encode import Negative
+from vsf.attention.layout import Kind
+from vsf.attention.partial import Partial, Strength, merge
 from vsf.errors import KnobError
 from vsf.families import find_family
 from vsf.guidance import Guidance, Partials
-from vsf.guidance.knobs import AUTO, Auto, Knobs, check_names, knob
+from vsf.guidance.parameters import AUTO, Auto, check_names, knob
 from vsf.patch import encode
 from vsf.registry import Registry
-from vsf.spans import Kind
-from vsf.tiny.fold import FILLER_ROWS
+from vsf.text.embeddings import Negative
+from vsf.tiny.collapse_padding import FILLER_ROWS
 
 
-class Ablation(Knobs, ABC):
+class Ablation(Guidance):
     """A method that stands in for value sign flip, and has a say in how the negative prompts are encoded."""
 
-    name: ClassVar[str]
-
-    @abstractmethod
-    def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
-        """Return the attention output of the partials' rows, in their dtype."""
+    __slots__ = ()
 
     def encode(self, pipe: Any, negatives: Sequence[str]) -> Negative:
         """Encode one negative prompt for each prompt. Raises KnobError for a model that is not of the family sd3."""
@@ -83,7 +78,7 @@ class WithoutMask(_Flip):
     """Show N¹ to every row, and P to N⁰."""
 
     name: ClassVar[str] = "vsf-no-mask"
-    guides: ClassVar[Collection[Kind]] = ("image", "positive", "shared", "negative")
+    guided_rows: ClassVar[Collection[Kind]] = ("image", "positive", "shared", "negative")
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Merge the flipped copy with all else; rows of the negative go on seeing their own tokens."""
@@ -96,7 +91,7 @@ class WithoutDuplicate(_Flip):
     """Let N¹ be the negative's own text stream too: its rows see themselves with turned values, and with the offset."""
 
     name: ClassVar[str] = "vsf-no-duplicate"
-    guides: ClassVar[Collection[Kind]] = ("image", "negative")
+    guided_rows: ClassVar[Collection[Kind]] = ("image", "negative")
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Merge the one copy with what the rows see otherwise, which for those of the negative is the image."""
@@ -126,12 +121,12 @@ class EmbeddingFlip(Ablation):
     """
 
     name: ClassVar[str] = "embedding-flip"
-    guides: ClassVar[Collection[Kind]] = ("image", "positive", "shared", "negative")
+    guided_rows: ClassVar[Collection[Kind]] = ("image", "positive", "shared", "negative")
 
     scale: float = knob(1.0, low=0.0, high=10.0, help="What the negative's embedding is multiplied with, but for sign.")
 
     def __post_init__(self) -> None:
-        Knobs.__post_init__(self)
+        Guidance.__post_init__(self)
         if isinstance(self.scale, str):
             raise KnobError(f'"{self.name}" has one scale for the whole run; give a number instead of "{AUTO}"')
 

@@ -17,16 +17,16 @@ from typing import Annotated, Any
 
 import typer
 
-from vsf.bench import journal
 from vsf.bench.command import app_of, progress_of, run
 from vsf.bench.contact_sheet import Cell, contact_sheet
 from vsf.bench.figure import Figure
+from vsf.bench.run import jsonl as journal
 from vsf.bench.sampling import BATCH, Setting, Shot, draw, mixed_shots, pipeline
 from vsf.bench.search import NONE, Form
 from vsf.errors import RequestError
-from vsf.generate.models import hash_folder
+from vsf.generation.models import hash_folder
 from vsf.judges.base import Question, Verdict
-from vsf.judges.scenes import judge
+from vsf.judges.scenes.judge import judge
 from vsf.tiny import folder
 
 RESULTS = Path("benchmarks/results/agreement.json")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vsf.generate.sheet import FAINT, GAP, INK, LINE, PAPER, write_line
+from vsf.generation.sheet import FAINT, GAP, INK, LINE, PAPER, write_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from pydantic import BaseModel
 
-from vsf.bench import journal
+from vsf.bench.run import jsonl as journal
 
 Rows = list[dict[str, Any]]
 Tick = Callable[[int], None]

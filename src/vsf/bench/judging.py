@@ -11,7 +11,7 @@ from typing import Any
 from vsf.bench.crew import Crew, Rows, Tick
 from vsf.bench.damage import DAMAGES
 from vsf.bench.figure import Figure
-from vsf.judges.scenes import Reading, look
+from vsf.judges.scenes.judge import Reading, look
 from vsf.tiny.renderer import render
 from vsf.tiny.scenes import OBJECTS, PARTS, Scene, sample_scene
 

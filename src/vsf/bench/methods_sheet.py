@@ -20,10 +20,10 @@ from vsf.bench.crew import Crew
 from vsf.bench.figure import write
 from vsf.bench.sampling import Row, Setting, Shot, draw, mixed_shots, pipeline, sample
 from vsf.bench.search import NONE, QUALITY_LOSS, WINDOW, scored
-from vsf.generate.models import hash_folder
-from vsf.generate.sheet import contact_sheet
+from vsf.generation.models import hash_folder
+from vsf.generation.sheet import contact_sheet
 from vsf.judges.base import Question
-from vsf.judges.scenes import Reading, answer, look
+from vsf.judges.scenes.judge import Reading, answer, look
 from vsf.tiny import folder
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
-from vsf.bench import journal
 from vsf.bench.command import app_of, run
 from vsf.bench.figure import Figure
+from vsf.bench.run import jsonl as journal
 from vsf.bench.tiny_figures import RESULTS
 from vsf.errors import RequestError
-from vsf.generate.models import hash_folder
+from vsf.generation.models import hash_folder
 from vsf.tiny import folder
 
 CARD = folder().with_name("README.md")

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serial
 
 from vsf import guidance
 from vsf.bench import ablations
+from vsf.controls.schedule import Schedule
 from vsf.errors import RequestError, VsfError
-from vsf.generate import provenance
-from vsf.schedule import Schedule
+from vsf.generation.metadata import provenance
 
 
 class Setting(BaseModel):
@@ -25,7 +25,7 @@ class Setting(BaseModel):
     negative prompt: the method, or the pipeline's own classifier-free guidance. `model` replaces the run's model, so
     that a base model at 28 steps can stand in the same table. Knobs left out have their defaults. `method` may also be
     one of the benchmark's own ablations. `within` "subject" reads the negative as a part of what the prompt is about
-    (`vsf.context.belonging`).
+    (`vsf.text.context.belonging`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,7 +85,7 @@ class Setting(BaseModel):
     def identity(self) -> dict[str, Any]:
         """Everything that makes an image of this setting what it is, defaults of the knobs included; fit for JSON."""
         method = self.guidance()
-        knobs = {knob.name: getattr(method, knob.name) for knob in guidance.knobs(type(method))}
+        knobs = method.knob_values()
         fields = self.model_dump(exclude={"model"})
         return dict(provenance.portable({**fields, "knobs": knobs}))
 
@@ -150,7 +150,7 @@ def preset(name: str) -> tuple[str, dict[str, Any]]:
     """
     if name not in guidance.METHODS:
         for method, cls in guidance.METHODS.items():
-            if name in (published := getattr(cls, "PRESETS", {})):
+            if name in (published := cls.PRESETS):
                 return method, dict(published[name])
     guidance.METHODS[name]
     return name, {}

@@ -21,9 +21,9 @@ import vsf
 from vsf.bench.command import app_of, progress_of, run
 from vsf.bench.figure import Figure, table, write
 from vsf.bench.sampling import BATCH, pipeline
-from vsf.generate.models import hash_folder
-from vsf.generate.sheet import contact_sheet
-from vsf.judges.scenes import Reading, look
+from vsf.generation.models import hash_folder
+from vsf.generation.sheet import contact_sheet
+from vsf.judges.scenes.judge import Reading, look
 from vsf.tiny import folder
 from vsf.tiny.scenes import BACKGROUNDS, COLOURS, OBJECTS
 

@@ -15,10 +15,10 @@ import torch
 import vsf
 from vsf import tiny
 from vsf.bench.crew import Crew, Rows, Tick
-from vsf.context import belonging
 from vsf.judges.base import Question
-from vsf.judges.scenes import Reading, answer, look, words
-from vsf.tiny.fold import fold
+from vsf.judges.scenes.judge import Reading, answer, look, words
+from vsf.text.context import belonging
+from vsf.tiny.collapse_padding import fold
 from vsf.tiny.scenes import PARTS, PromptPair, prompt_pairs
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ Split = Literal["dev", "test"]
 class Setting:
     """A guidance method with its knobs, when and where it acts, the number of steps, and the pipeline's own guidance.
 
-    `in_context`: the negative is read as a part of what the prompt is about (`vsf.context.belonging`). Under
+    `in_context`: the negative is read as a part of what the prompt is about (`vsf.text.context.belonging`). Under
     `host_negative` the negative prompt goes to the pipeline's classifier-free guidance instead of the method.
     """
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsf import guidance
-from vsf.bench import journal
-from vsf.bench.judge import judge as judge_folder
 from vsf.bench.plan import Plan, Setting
-from vsf.bench.rows import Score, scored
-from vsf.bench.run import Engine, Task, Tick, run
+from vsf.bench.run import jsonl as journal
+from vsf.bench.run.draw import Engine, Task, Tick, run
+from vsf.bench.run.judge import judge as judge_folder
+from vsf.bench.run.rows import Score, scored
 from vsf.bench.stats import tradeoff
 from vsf.bench.stats.tables import METRICS, column, exact_mean
 from vsf.errors import RequestError

@@ -27,8 +27,8 @@ from vsf.bench.figure import Figure, table, write
 from vsf.bench.judging import LEVELS, clean_figures, damage_figures
 from vsf.bench.sampling import Row, Setting, mixed_shots, pipeline, sample, share, spread
 from vsf.bench.search import FINAL, FORMS, NONE, Search, admissible, scored
-from vsf.generate.models import hash_file, hash_folder
-from vsf.judges.scenes import WEIGHTS
+from vsf.generation.models import hash_file, hash_folder
+from vsf.judges.scenes.judge import WEIGHTS
 from vsf.tiny import folder
 from vsf.tiny.scenes import PARTS
 

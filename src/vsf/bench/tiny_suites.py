@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from vsf.bench import journal
-from vsf.bench.suites import Entry, Pair
+from vsf.bench.run import jsonl as journal
+from vsf.bench.suites.load import Entry, Pair
 from vsf.tiny.scenes import BACKGROUNDS, STYLES, PromptPair, prompt_pairs
 
 SIZES: dict[Literal["dev", "test"], int] = {"dev": 200, "test": 1000}
@@ -20,7 +20,7 @@ _ALL = 10_000  # more than there are of either split; those given twice are drop
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("benchmarks/suites"),
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("src/vsf/bench/suites/shipped"),
 ) -> None:
     """Write tiny-dev and tiny-test."""
     for split in SIZES:

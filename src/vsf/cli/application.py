@@ -21,12 +21,10 @@ class Command(NamedTuple):
 COMMANDS = {
     "generate": Command("vsf.cli.generate", "Draw images, guided away from a negative prompt."),
     "compare": Command("vsf.cli.compare", "Draw the same scene with several methods, on one labelled sheet."),
-    "bench": Command("vsf.cli.bench", "Compare methods on suites of prompts: draw, judge, search, report."),
-    "list": Command(
-        "vsf.cli.catalogue", "List the methods, presets, model families, embedded models, suites or judges."
-    ),
+    "bench": Command("vsf.cli.bench.command", "Compare methods on suites of prompts: draw, judge, search, report."),
+    "list": Command("vsf.cli.list_", "List the methods, presets, model families, embedded models, suites or judges."),
     "doctor": Command(
-        "vsf.cli.doctor",
+        "vsf.cli.doctor.command",
         "Say what is installed, and whether guidance is exact here, or a model can be guided; exit 1 if it is not.",
     ),
 }

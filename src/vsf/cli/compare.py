@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from vsf.cli import console, effect, index, inputs, method_grammar, outputs
 from vsf.cli.options import NEGATIVE, PROMPT, SHARED, flag, out_flag, takes
 from vsf.errors import RequestError
-from vsf.generate import provenance
-from vsf.generate.negatives import spell
-from vsf.generate.request import Request
+from vsf.generation.metadata import provenance
+from vsf.generation.negatives import spell
+from vsf.generation.request import Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from vsf.generate import Model
+    from vsf.generation import Model
 
 EXAMPLE = "vsf compare 'a red car on snow' --negative wheels --methods none,vsf,nag++ --seeds 1,3,5 --out sheet.png"
 METHODS = "none,vsf"
@@ -80,8 +80,8 @@ def draw_sheet(
 ) -> tuple[Image, list[dict[str, Any]]]:
     """Draw every column with every seed; returns the sheet and the metadata of its pictures, column by column."""
     from vsf.cli import unread
-    from vsf.generate import draw
-    from vsf.generate.sheet import contact_sheet
+    from vsf.generation import draw
+    from vsf.generation.sheet import contact_sheet
 
     images: list[Image] = []
     cells: list[dict[str, Any]] = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from vsf.generate import Model, Progress, Request
+    from vsf.generation import Model, Progress, Request
 
 stdout = Console()
 stderr = Console(stderr=True)
@@ -33,7 +33,7 @@ def load_quietly(request: Request, *, quiet: bool) -> Model:
         import huggingface_hub
         import transformers
 
-        from vsf.generate import load
+        from vsf.generation import load
 
         for library in (diffusers, transformers, huggingface_hub):
             library.utils.logging.set_verbosity_error()

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from vsf import tiny
 from vsf.cli import console
-from vsf.generate.files import report_files
+from vsf.generation.files import report_files
 
 if TYPE_CHECKING:
-    from vsf.generate import Result
+    from vsf.generation import Result
 
 
 def note_unseen(result: Result, what: str) -> None:
     """Say which negatives the picture `what` never looked at, so that no one trusts a run without effect."""
-    from vsf.generate import report
+    from vsf.generation import report
 
     for text in report.unseen(result):
         console.note(f'{what}: the negative "{text}" never got attention, so it changed nothing.')
@@ -25,7 +25,7 @@ def verdict(model: str, result: Result, negatives: str) -> str:
     """Return what the judge of the embedded models sees in a picture; "" for other models, which it cannot read."""
     if model not in tiny.MODELS:
         return ""
-    from vsf.judges.scenes import describe
+    from vsf.judges.scenes.judge import describe
 
     return describe(result.image, negatives)
 

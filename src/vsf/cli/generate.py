@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from vsf.cli import console, effect, inputs, outputs
 from vsf.cli.options import NEGATIVE, PRESET, PROMPT, SHARED, flag, knob_flags, out_flag, takes
 from vsf.errors import RequestError
-from vsf.generate import like, prompt_files, provenance
-from vsf.generate.files import note_of, report_files
-from vsf.generate.request import Request
-from vsf.prompt import Prompt
+from vsf.generation import prompt_files
+from vsf.generation.files import note_of, report_files
+from vsf.generation.metadata import like, provenance
+from vsf.generation.request import Request
+from vsf.text.prompt import Prompt
 
 if TYPE_CHECKING:
-    from vsf.generate import Model, Result
+    from vsf.generation import Model, Result
 
 EXAMPLE = "vsf generate 'a red car on snow' -n wheels --within subject --scale 4 --orthogonal --seed 1 -o car.png"
 FLAGS = [
@@ -88,7 +89,7 @@ def _planned(requests: Sequence[Request], out: str, *, reporting: bool) -> Itera
     stems = [outputs.stem_of(request.wanted.positive) for request in requests for _ in range(request.count)]
     clips = requests[0].frames is not None
     if clips:
-        from vsf.generate import video
+        from vsf.generation import video
 
         video.check_encoder()
     most = max(len(request.wanted.negatives) for request in requests) if reporting else None
@@ -118,7 +119,7 @@ def _draw_and_save(
 ) -> None:
     """Save each image as soon as it is finished; what is finished stays, and is reported, after Ctrl-C too."""
     from vsf.cli import unread
-    from vsf.generate import draw, report
+    from vsf.generation import draw, report
 
     done: list[dict[str, Any]] = []
     names = iter(files)
@@ -146,7 +147,7 @@ def _draw_and_save(
 def _write(file: Path, result: Result) -> None:
     """Save a clip, or a picture."""
     if result.frames:
-        from vsf.generate import video
+        from vsf.generation import video
 
         video.write(file, result.frames, result.metadata)
     else:

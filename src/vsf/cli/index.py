@@ -1,7 +1,7 @@
 """The methods, their knobs and the names of their settings, known before torch is imported.
 
-They are declared in `vsf.guidance` and `vsf.families.presets`; index.json says the same for those who cannot wait.
-`python -m vsf.cli.index` writes it anew, and a test holds both against each other.
+They are declared in `vsf.guidance` and `vsf.families.catalogue.presets`; index.json says the same for those who
+cannot wait. `python -m vsf.cli.index` writes it anew, and a test holds both against each other.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def preset_names() -> tuple[str, ...]:
 def made() -> dict[str, Any]:
     """Gather the index from where everything is declared."""
     from vsf import guidance
-    from vsf.families.presets import NAMES
+    from vsf.families.catalogue.presets import NAMES
 
     settings = {
         preset: [method, dict(knobs)]
         for method, cls in guidance.METHODS.items()
-        for preset, knobs in getattr(cls, "PRESETS", {}).items()
+        for preset, knobs in cls.PRESETS.items()
         if preset not in guidance.METHODS
     }
     return {

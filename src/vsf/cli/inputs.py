@@ -10,10 +10,10 @@ from typing import Any
 
 from vsf.cli import index, method_grammar
 from vsf.errors import RequestError
-from vsf.generate import sources
-from vsf.generate.negatives import parse_negatives
-from vsf.generate.pictures import image_size
-from vsf.generate.request import Lora, Request
+from vsf.generation import sources
+from vsf.generation.negatives import parse_negatives
+from vsf.generation.pictures import image_size
+from vsf.generation.request import Lora, Request
 from vsf.registry import Registry
 
 PATHS = ("like", "config", "out", "image", "mask", "prompts")

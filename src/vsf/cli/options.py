@@ -10,8 +10,8 @@ import typer
 
 from vsf.cli import index
 from vsf.cli.index import Knob
-from vsf.generate.request import DTYPES, OFFLOADS, SHORT_DTYPES, SUBJECT, Request
-from vsf.schedule import Axis, Curve, Schedule
+from vsf.controls.schedule import Axis, Curve, Schedule
+from vsf.generation.request import DTYPES, OFFLOADS, SHORT_DTYPES, SUBJECT, Request
 
 PROMPTED = "What to draw; in it, '(red:1.3)' weighs a word and '(wheels:-1.2)' is a negative."
 OUT = "A .png file, or a folder; a name with a dot in it is a folder if it ends in a slash, as in runs.v2/."

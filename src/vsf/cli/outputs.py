@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from vsf.errors import RequestError
-from vsf.generate.files import Companions, reserved_names
+from vsf.generation.files import Companions, reserved_names
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from dataclasses import replace
 from itertools import groupby
 
 from vsf import patch, tiny
-from vsf.families.unread import UnreadWarning
-from vsf.generate import Model, Request
+from vsf.families.base.unread import UnreadWarning
+from vsf.generation import Model, Request
 
 
 def notes(request: Request, model: Model) -> list[str]:

@@ -23,7 +23,7 @@ class InProcess:
     """One job after the other, here."""
 
     def map(self, work: Callable[[Job], Done], jobs: Sequence[Job]) -> Iterator[Done]:
-        """See `vsf.bench.run.Engine`."""
+        """See `vsf.bench.run.draw.Engine`."""
         return map(work, jobs)
 
 
@@ -34,7 +34,7 @@ class Threads:
     count: int
 
     def map(self, work: Callable[[Job], Done], jobs: Sequence[Job]) -> Iterator[Done]:
-        """See `vsf.bench.run.Engine`."""
+        """See `vsf.bench.run.draw.Engine`."""
         pool = ThreadPoolExecutor(self.count)
         try:
             for finished in as_completed([pool.submit(work, job) for job in jobs]):
@@ -50,7 +50,7 @@ class Processes:
     count: int
 
     def map(self, work: Callable[[Job], Done], jobs: Sequence[Job]) -> Iterator[Done]:
-        """See `vsf.bench.run.Engine`."""
+        """See `vsf.bench.run.draw.Engine`."""
         team = _Team(work, jobs)
         try:
             while team.hire(self.count):

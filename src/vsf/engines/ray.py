@@ -30,7 +30,7 @@ class RayCluster:
     threads: int = 1
 
     def map(self, work: Callable[[Job], Done], jobs: Sequence[Job]) -> Iterator[Done]:
-        """See `vsf.bench.run.Engine`. An actor that dies is started again, and its job done again."""
+        """See `vsf.bench.run.draw.Engine`. An actor that dies is started again, and its job done again."""
         if not jobs:
             return
         self._knock()

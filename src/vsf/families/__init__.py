@@ -6,8 +6,9 @@ from torch import nn
 
 from vsf.errors import UnsupportedPipelineError
 from vsf.families.auraflow import AuraFlow
-from vsf.families.base import Family, class_names
+from vsf.families.base.family import Family, class_names
 from vsf.families.bria import Bria
+from vsf.families.catalogue.unsupported import REFUSED
 from vsf.families.chroma import Chroma
 from vsf.families.chronoedit import ChronoEdit
 from vsf.families.cogvideox import CogVideoX
@@ -33,7 +34,6 @@ from vsf.families.ovis import Ovis
 from vsf.families.pixart import PixArt
 from vsf.families.prx import Prx
 from vsf.families.qwen_image import QwenImage
-from vsf.families.refused import REFUSED
 from vsf.families.sana import Sana
 from vsf.families.sana_video import SanaVideo
 from vsf.families.sd3 import StableDiffusion3

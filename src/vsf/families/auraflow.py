@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from vsf.emphasis import Characters
-from vsf.encode import NegativeRows
-from vsf.families.base import Encoded, Family, Injection, Role
-from vsf.families.plain import characters_read, encode_plain
-from vsf.spans import Span
+from vsf.attention.layout import Span
+from vsf.families.base.family import Encoded, Family, Injection, Role
+from vsf.families.encoders.plain import characters_read, encode_plain
+from vsf.text.embeddings import NegativeRows
+from vsf.text.token_weights import Characters
 
 
 class AuraFlow(Family):

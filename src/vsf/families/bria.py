@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from vsf.families.base import Encoded, require_encoders
-from vsf.families.placed import Placed
+from vsf.families.base.family import Encoded, require_encoders
+from vsf.families.layouts.positioned import Placed
 
 
 class Bria(Placed):

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vsf.emphasis import Characters
-from vsf.encode import NegativeRows
-from vsf.families.base import Encoded, Injection
+from vsf.families.base.family import Encoded, Injection
+from vsf.families.encoders.plain import characters_read, encode_plain
 from vsf.families.flux import Flux
-from vsf.families.plain import characters_read, encode_plain
+from vsf.text.embeddings import NegativeRows
+from vsf.text.token_weights import Characters
 
 
 class Chroma(Flux):

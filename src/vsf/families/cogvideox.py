@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vsf.emphasis import Characters
-from vsf.families.base import Encoded, Family, Overrides, Role, Running, halves
-from vsf.families.plain import characters_read, encode_plain
-from vsf.grid import Grid
+from vsf.controls.grid import Grid
+from vsf.families.base.family import Encoded, Family, Overrides, Role, Running, halves
+from vsf.families.encoders.plain import characters_read, encode_plain
+from vsf.text.token_weights import Characters
 
 
 class CogVideoX(Family):

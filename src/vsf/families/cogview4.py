@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vsf.encode import Templated
-from vsf.families.base import Encoded, Family, Role, require_encoders
-from vsf.hooks import calls_swapped
+from vsf.families.base.family import Encoded, Family, Role, require_encoders
+from vsf.patching.swaps import calls_swapped
+from vsf.text.embeddings import Templated
 
 
 class CogView4(Family):

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from vsf.families.base import Encoded, Role
-from vsf.families.beside import Beside, Tokens, Travelling
-from vsf.families.chat import encode_chat
-from vsf.spans import Span
+from vsf.attention.layout import Span
+from vsf.families.base.family import Encoded, Role
+from vsf.families.encoders.chat import encode_chat
+from vsf.families.layouts.per_block import Beside, Tokens, Travelling
 
 
 class Ernie(Beside):

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vsf.encode import NegativeRows
-from vsf.families.base import Encoded, Injection
-from vsf.families.chat import encode_chat
-from vsf.families.placed import Placed
+from vsf.families.base.family import Encoded, Injection
+from vsf.families.encoders.chat import encode_chat
+from vsf.families.layouts.positioned import Placed
+from vsf.text.embeddings import NegativeRows
 
 
 class Fibo(Placed):

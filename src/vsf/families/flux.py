@@ -4,12 +4,12 @@ from typing import Any
 
 import torch
 
-from vsf.emphasis import Characters
-from vsf.encode import Unpadded
-from vsf.families.base import Encoded, require_encoders
-from vsf.families.placed import Placed
-from vsf.families.plain import characters_converted
-from vsf.hooks import calls_swapped
+from vsf.families.base.family import Encoded, require_encoders
+from vsf.families.encoders.plain import characters_converted
+from vsf.families.layouts.positioned import Placed
+from vsf.patching.swaps import calls_swapped
+from vsf.text.embeddings import Unpadded
+from vsf.text.token_weights import Characters
 
 
 class Flux(Placed):

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from vsf.encode import Templated
-from vsf.families.base import Encoded, require_encoders
-from vsf.families.placed import Placed
-from vsf.hooks import calls_swapped
+from vsf.families.base.family import Encoded, require_encoders
+from vsf.families.layouts.positioned import Placed
+from vsf.patching.swaps import calls_swapped
+from vsf.text.embeddings import Templated
 
 
 class Flux2(Placed):

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vsf.attention.layout import Span
 from vsf.families.hunyuan_video import HunyuanVideo
-from vsf.spans import Span
 
 _PATCHES = {"latents_clean": (1, 2, 2), "latents_history_2x": (2, 4, 4), "latents_history_4x": (4, 8, 8)}
 """What is seen of earlier sections, and how many (frames, rows, columns) of it make a token."""

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor
 
-from vsf.encode import NegativeRows
-from vsf.families.base import Injection, Role
-from vsf.families.beside import Beside, Tokens, Travelling
-from vsf.families.hidream_tokens import HiDreamTokens
+from vsf.families.base.family import Injection, Role
+from vsf.families.encoders.hidream import HiDreamTokens
+from vsf.families.layouts.per_block import Beside, Tokens, Travelling
+from vsf.text.embeddings import NegativeRows
 
 
 class HiDream(HiDreamTokens, Beside):

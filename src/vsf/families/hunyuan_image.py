@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 from jaxtyping import Bool
 from torch import Tensor
 
-from vsf.families.base import Encoded, Role
-from vsf.families.beside import BesideText, Tokens
-from vsf.families.chat import encode_chat
-from vsf.grid import Grid
-from vsf.spans import Span
+from vsf.attention.layout import Span
+from vsf.controls.grid import Grid
+from vsf.families.base.family import Encoded, Role
+from vsf.families.encoders.chat import encode_chat
+from vsf.families.layouts.per_block import BesideText, Tokens
 
 
 class HunyuanImage(BesideText):

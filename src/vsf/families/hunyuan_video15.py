@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from vsf.families.base import Role
-from vsf.families.beside import Tokens
+from vsf.attention.layout import Span
+from vsf.controls.grid import Grid
+from vsf.families.base.family import Role
 from vsf.families.hunyuan_image import HunyuanImage
-from vsf.grid import Grid
-from vsf.spans import Span
+from vsf.families.layouts.per_block import Tokens
 
 
 class HunyuanVideo15(HunyuanImage):

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from vsf.encode import NegativeRows, Templated
-from vsf.families.base import Encoded, Family, Injection, Role, require_encoders
-from vsf.grid import Grid
-from vsf.hooks import calls_swapped
+from vsf.controls.grid import Grid
+from vsf.families.base.family import Encoded, Family, Injection, Role, require_encoders
+from vsf.patching.swaps import calls_swapped
+from vsf.text.embeddings import NegativeRows, Templated
 
 
 class Kandinsky5(Family):

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from vsf.emphasis import Characters
-from vsf.encode import Unpadded
-from vsf.families.base import Encoded, Family, class_names, require_encoders
+from vsf.families.base.family import Encoded, Family, class_names, require_encoders
 from vsf.families.unet import UNet
-from vsf.hooks import calls_swapped
+from vsf.patching.swaps import calls_swapped
+from vsf.text.embeddings import Unpadded
+from vsf.text.token_weights import Characters
 
 
 class Kolors(UNet):

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vsf.encode import NegativeRows
-from vsf.families.base import Encoded, Family, Injection, Role, require_encoders
-from vsf.grid import Grid
+from vsf.controls.grid import Grid
+from vsf.families.base.family import Encoded, Family, Injection, Role, require_encoders
+from vsf.text.embeddings import NegativeRows
 
 
 class Krea2(Family):

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from vsf.families.base import Encoded, require_encoders
-from vsf.families.placed import Placed
-from vsf.hooks import swap_class
+from vsf.families.base.family import Encoded, require_encoders
+from vsf.families.layouts.positioned import Placed
+from vsf.patching.swaps import swap_class
 
 
 class LongCat(Placed):

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vsf.emphasis import Characters
-from vsf.encode import Unpadded
-from vsf.families.base import Encoded
-from vsf.families.masked import MaskedText, encode_masked
-from vsf.families.plain import characters_read
-from vsf.grid import Grid
+from vsf.controls.grid import Grid
+from vsf.families.base.family import Encoded
+from vsf.families.encoders.plain import characters_read
+from vsf.families.layouts.masked import MaskedText, encode_masked
+from vsf.text.embeddings import Unpadded
+from vsf.text.token_weights import Characters
 
 
 class LtxVideo(MaskedText):

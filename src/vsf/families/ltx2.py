@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
-from vsf.encode import NegativeRows, Unpadded
-from vsf.families.base import Encoded, Injection, Role, require_encoders
-from vsf.families.masked import MaskedText
-from vsf.families.plain import taken
-from vsf.grid import Grid
-from vsf.hooks import calls_swapped
+from vsf.controls.grid import Grid
+from vsf.families.base.family import Encoded, Injection, Role, require_encoders
+from vsf.families.encoders.plain import taken
+from vsf.families.layouts.masked import MaskedText
+from vsf.patching.swaps import calls_swapped
+from vsf.text.embeddings import NegativeRows, Unpadded
 
 _BLOCK = r"transformer_blocks\.\d+\."
 _AUDIO, _AUDIO_MASK = "audio_encoder_hidden_states", "audio_encoder_attention_mask"

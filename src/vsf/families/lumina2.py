@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from vsf.families.base import Encoded, Role
-from vsf.families.beside import BesideStream
-from vsf.families.chat import encode_chat
-from vsf.grid import Grid
-from vsf.spans import Span
+from vsf.attention.layout import Span
+from vsf.controls.grid import Grid
+from vsf.families.base.family import Encoded, Role
+from vsf.families.encoders.chat import encode_chat
+from vsf.families.layouts.per_block import BesideStream
 
 
 class Lumina2(BesideStream):

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from vsf.families.base import Encoded
-from vsf.families.chat import encode_chat
-from vsf.families.placed import Placed
+from vsf.families.base.family import Encoded
+from vsf.families.encoders.chat import encode_chat
+from vsf.families.layouts.positioned import Placed
 
 
 class Ovis(Placed):

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from vsf.emphasis import Characters
-from vsf.encode import Unpadded
-from vsf.families.base import Encoded
-from vsf.families.masked import MaskedText, encode_masked
-from vsf.families.plain import characters_read
+from vsf.families.base.family import Encoded
+from vsf.families.encoders.plain import characters_read
+from vsf.families.layouts.masked import MaskedText, encode_masked
+from vsf.text.embeddings import Unpadded
+from vsf.text.token_weights import Characters
 
 
 class PixArt(MaskedText):

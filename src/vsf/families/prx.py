@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from vsf.encode import NegativeRows, Unpadded
-from vsf.families.base import Encoded, Injection, Role
-from vsf.families.masked import MaskedText, encode_masked
-from vsf.spans import Span
+from vsf.attention.layout import Span
+from vsf.families.base.family import Encoded, Injection, Role
+from vsf.families.layouts.masked import MaskedText, encode_masked
+from vsf.text.embeddings import NegativeRows, Unpadded
 
 
 class Prx(MaskedText):

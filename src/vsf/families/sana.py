@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from vsf.encode import Unpadded
-from vsf.families.base import Encoded
-from vsf.families.masked import MaskedText, encode_masked
+from vsf.families.base.family import Encoded
+from vsf.families.layouts.masked import MaskedText, encode_masked
+from vsf.text.embeddings import Unpadded
 
 _LENGTH = 300
 """How many tokens the pipelines pad a text to."""

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vsf.controls.grid import Grid
 from vsf.families.sana import Sana
-from vsf.grid import Grid
 
 
 class SanaVideo(Sana):

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-from vsf.emphasis import Characters, characters_of
-from vsf.encode import NegativeRows, Unpadded
-from vsf.families.base import Encoded, Family, Injection, Role, require_encoders
-from vsf.families.paired_clips import PairedClips
-from vsf.families.reference_layout import inject_twice
-from vsf.hooks import Override, calls_swapped
+from vsf.families.base.family import Encoded, Family, Injection, Role, require_encoders
+from vsf.families.encoders.paired_clips import PairedClips
+from vsf.families.layouts.reference import inject_twice
+from vsf.patching.swaps import Override, calls_swapped
+from vsf.text.embeddings import NegativeRows, Unpadded
+from vsf.text.token_weights import Characters, characters_of
 
 
 class StableDiffusion3(Family):

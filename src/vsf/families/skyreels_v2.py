@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from vsf.controls.schedule import Axis
 from vsf.errors import KnobError
 from vsf.families.wan import Wan
-from vsf.schedule import Axis
 
 
 class SkyReelsV2(Wan):

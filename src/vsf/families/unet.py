@@ -5,12 +5,12 @@ from typing import Any
 
 from torch import nn
 
-from vsf.emphasis import Characters
-from vsf.families.base import Encoded, Family, Role
-from vsf.families.clip import characters_of_clip, encode_clip
-from vsf.families.unet_limits import check_unet
-from vsf.grid import Grid
+from vsf.controls.grid import Grid
+from vsf.families.base.family import Encoded, Family, Role
+from vsf.families.catalogue.unet_limits import check_unet
+from vsf.families.encoders.clip import characters_of_clip, encode_clip
 from vsf.guidance import Guidance
+from vsf.text.token_weights import Characters
 
 
 class UNet(Family):

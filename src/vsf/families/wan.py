@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from vsf.emphasis import Characters
-from vsf.families.base import Encoded, Family, Overrides, Role, Running
-from vsf.families.counted import joined_late
-from vsf.families.plain import characters_read, encode_plain
-from vsf.grid import Grid
+from vsf.controls.grid import Grid
+from vsf.families.base.family import Encoded, Family, Overrides, Role, Running
+from vsf.families.encoders.plain import characters_read, encode_plain
+from vsf.families.layouts.late_concat import joined_late
+from vsf.text.token_weights import Characters
 
 
 class Wan(Family):

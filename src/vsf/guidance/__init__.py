@@ -2,22 +2,22 @@
 
 from typing import Any
 
+from vsf.attention.call import HostCall
+from vsf.attention.control import Control, Observation
+from vsf.guidance.apply import guided_attention
 from vsf.guidance.auto import AutoScale, auto_scale
-from vsf.guidance.base import Guidance, guided_rows, model_calls
-from vsf.guidance.call import HostCall
-from vsf.guidance.cfg import ClassifierFreeGuidance
-from vsf.guidance.control import Control, Observation
+from vsf.guidance.base import Guidance
 from vsf.guidance.convert import convert_nag, convert_reference
-from vsf.guidance.guided import guided_attention
-from vsf.guidance.knobs import AUTO, Knob, check_names, knobs
-from vsf.guidance.nag import NormalizedAttentionGuidance
-from vsf.guidance.nasa import NegativeAwaySteerAttention
-from vsf.guidance.negpip import NegativeInPrompt
-from vsf.guidance.none import Unguided
-from vsf.guidance.ong import OrthogonalNegativeGuidance
+from vsf.guidance.methods.cfg import ClassifierFreeGuidance
+from vsf.guidance.methods.nag import NormalizedAttentionGuidance
+from vsf.guidance.methods.nasa import NegativeAwaySteerAttention
+from vsf.guidance.methods.negpip import NegativeInPrompt
+from vsf.guidance.methods.none import Unguided
+from vsf.guidance.methods.ong import OrthogonalNegativeGuidance
+from vsf.guidance.methods.vsf import ValueSignFlip
+from vsf.guidance.parameters import AUTO, Knob, check_names, knobs
 from vsf.guidance.partials import Partials
 from vsf.guidance.plan import AttentionPlan
-from vsf.guidance.vsf import ValueSignFlip
 from vsf.registry import Registry
 
 METHODS: Registry[type[Guidance]] = Registry(
@@ -63,8 +63,6 @@ __all__ = [
     "convert_nag",
     "convert_reference",
     "guided_attention",
-    "guided_rows",
     "knobs",
     "method",
-    "model_calls",
 ]

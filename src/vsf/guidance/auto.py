@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vsf.errors import KnobError
 from vsf.guidance.base import Guidance
-from vsf.guidance.knobs import Knob, knobs
+from vsf.guidance.parameters import Knob, knobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +63,4 @@ def auto_scale(method: Guidance) -> AutoScale:
     for knob in knobs(type(method)):
         if knob.name == "scale":
             return AutoScale(knob)
-    raise KnobError(f'scale="auto" needs a method with a scale, which "{method.name}" has not')
+    raise KnobError(f'scale="auto" needs a method with a scale, and "{method.name}" has none')

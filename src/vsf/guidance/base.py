@@ -1,38 +1,94 @@
-"""What a guidance method is."""
+"""The base class of guidance methods."""
 
-from collections.abc import Collection
-from typing import ClassVar, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, Self
 
 from jaxtyping import Float
 from torch import Tensor
 
-from vsf.guidance.partials import Partials
-from vsf.spans import Kind
+from vsf.attention.layout import Kind
+from vsf.errors import KnobError
+from vsf.guidance.fusion import Fusion
+from vsf.guidance.parameters import AUTO, knobs
+from vsf.guidance.partials import Numbers, Partials
 
 
-@runtime_checkable
-class Guidance(Protocol):
-    """A way to let the negative prompt act on the attention, as a rule on its image rows.
+class Guidance(ABC):
+    """A way to let the negative prompt act, as a rule on the attention of the image rows.
 
-    A class may declare more: `guides`, the kinds of rows that it acts on where text attends too, if not ("image",); and
-    `model_calls = 2` when it also wants the model's output under the negative prompt, with a method
-    `mix(conditional, unconditional, strength)`; and `fusion(numbers)`, which names the fused kernel that computes what
-    `combine` does.
+    A method is a frozen dataclass whose fields are declared with `knob` and `choice`; making one checks them. It has to
+    define `name` and `combine`. Everything else has a default that most methods keep.
+
+    Raises:
+        KnobError: a knob has a value that is not allowed.
     """
 
-    name: ClassVar[str]
+    __slots__ = ()
 
+    name: ClassVar[str]
+    """What the method is called in `vsf.method`, on the command line and in files."""
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+    """Published settings of the knobs under the names they are known by."""
+
+    guided_rows: ClassVar[Collection[Kind]] = ("image",)
+    """The rows on which the method acts where text attends too; others see what the unguided model sees."""
+
+    model_calls: ClassVar[int] = 1
+    """How often the denoiser is called in each step; 2 when `mix` wants its output under the negative prompt too."""
+
+    def __post_init__(self) -> None:
+        for knob in knobs(type(self)):
+            knob.check(getattr(self, knob.name))
+
+    @abstractmethod
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Return the attention output of the partials' rows, in their dtype."""
-        ...
 
+    def fusion(self, numbers: Numbers) -> Fusion | None:
+        """Name the fused kernel that computes what `combine` does; None where there is no such kernel."""
+        return None
 
-def guided_rows(method: Guidance) -> Collection[Kind]:
-    """Tell on which kinds of rows the method acts; the others see what the unguided model or N⁰ sees."""
-    image: tuple[Kind, ...] = ("image",)
-    return getattr(method, "guides", image)
+    def mix(
+        self,
+        conditional: Float[Tensor, "batch ..."],
+        unconditional: Float[Tensor, "batch ..."],
+        strength: float | Float[Tensor, "..."] = 1.0,
+    ) -> Float[Tensor, "batch ..."]:
+        """Combine the two outputs of a method that calls the model twice.
 
+        Args:
+            conditional: the model's output under the positive prompt.
+            unconditional: its output under the negative prompt.
+            strength: a number, or whatever broadcasts to the outputs, such as a mask over the picture.
 
-def model_calls(method: Guidance) -> int:
-    """Tell how often the method calls the model for each step: 1, or 2 with the negative in the positive's place."""
-    return getattr(method, "model_calls", 1)
+        Raises:
+            KnobError: the method calls the model once.
+        """
+        raise KnobError(f'method "{self.name}" calls the model once: there are no two outputs to mix')
+
+    @property
+    def token_layout(self) -> Literal["paper", "reference"]:
+        """Which tokens are added to the sequence: the negative's alone, or also an unflipped copy behind the prompt."""
+        return "paper"
+
+    @property
+    def strips_special_tokens(self) -> bool:
+        """Whether the begin and end tokens of the negative prompt are left out."""
+        return False
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether each step chooses the method's scale from the attention in the last (see `AutoScale`)."""
+        return any(isinstance(value, str) and value == AUTO for value in self.knob_values().values())
+
+    def with_knobs(self, **values: Any) -> Self:
+        """Return the method with other values of some knobs. Raises KnobError."""
+        return replace(self, **values)  # type: ignore[type-var]  # every method is a dataclass
+
+    def knob_values(self) -> dict[str, Any]:
+        """Return the value of each knob, in order of declaration."""
+        return {knob.name: getattr(self, knob.name) for knob in knobs(type(self))}

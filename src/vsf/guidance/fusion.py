@@ -1,8 +1,8 @@
 """The fused route: the host's own attention call, and one or two Triton launches for what a method makes of it.
 
-A method with a `fusion` says in one small value which kernel of `vsf.fused` does what its `combine` does in torch. The
-kernels read what the host's attention left and the few keys of the negative prompt, and write the guided rows where
-they belong: no float32 copy of the image rows is kept, and none is concatenated.
+A method with a `fusion` says in one small value which kernel of `vsf.attention.fused` does what its `combine` does in
+torch. The kernels read what the host's attention left and the few keys of the negative prompt, and write the guided
+rows where they belong: no float32 copy of the image rows is kept, and none is concatenated.
 """
 
 import importlib.util
@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vsf.attention import Partial, lowest
-from vsf.guidance.control import Observation
-from vsf.guidance.rows import RowsCall, RowsPlan, with_four_axes
+from vsf.attention.control import Observation
+from vsf.attention.partial import Partial, lowest
+from vsf.attention.rows import RowsCall, RowsPlan, with_four_axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class FusedRoute:
 
     def __init__(self, plan: RowsPlan, fusion: Fusion, *, text_too: bool) -> None:
         """Plan for these rows; `text_too` guides the text rows as well, which then have the image's strength."""
-        from vsf import fused
+        from vsf.attention import fused
 
         self._kernels: ModuleType = fused
         self._kernel: Callable[..., Any] = getattr(fused, fusion.kernel)
@@ -137,11 +137,11 @@ def _has_kernels(device: str) -> bool:
     """Whether Triton is there and compiles to this device; it is imported where there is a GPU alone."""
     if device == "cuda" and importlib.util.find_spec("triton") is not None:
         return True
-    loaded: Any = sys.modules.get("vsf.fused")
+    loaded: Any = sys.modules.get("vsf.attention.fused")
     return loaded is not None and device in loaded.DEVICES
 
 
-_has_kernels._dynamo_marked_constant = True  # type: ignore[attr-defined]  # see vsf.kernels
+_has_kernels._dynamo_marked_constant = True  # type: ignore[attr-defined]  # see vsf.attention.kernels
 
 
 def _owner_of_keys(plan: RowsPlan) -> Tensor:

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vsf.attention import logits
-from vsf.guidance.control import Observation
+from vsf.attention.control import Observation
+from vsf.attention.partial import logits
 from vsf.guidance.partials import Partials
 
 

@@ -5,10 +5,10 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from vsf.attention import Partial, Strength, merge, per_row
+from vsf.attention.partial import Partial, Strength, merge, per_row
+from vsf.attention.rows import Rows, RowsCall, RowsPlan
 from vsf.errors import KnobError
-from vsf.guidance.knobs import Auto
-from vsf.guidance.rows import Rows, RowsCall, RowsPlan
+from vsf.guidance.parameters import Auto
 
 
 class Numbers:

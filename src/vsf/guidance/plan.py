@@ -7,17 +7,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vsf.attention import blend
+from vsf.attention.call import HostCall
+from vsf.attention.checks import check_shapes
+from vsf.attention.control import Control, Observation
+from vsf.attention.layout import TokenLayout
+from vsf.attention.partial import blend
+from vsf.attention.rows import ROWS, RowsCall, RowsPlan
 from vsf.errors import LayoutError
-from vsf.guidance.base import Guidance, guided_rows
-from vsf.guidance.call import HostCall
-from vsf.guidance.checks import check_shapes
-from vsf.guidance.control import Control, Observation
+from vsf.guidance.base import Guidance
 from vsf.guidance.fusion import FusedRoute, can_fuse, takes_mask
 from vsf.guidance.observe import observe
 from vsf.guidance.partials import NegativePartials, Numbers, Partials, TextPartials
-from vsf.guidance.rows import ROWS, RowsCall, RowsPlan
-from vsf.spans import TokenLayout
 
 
 class AttentionPlan:
@@ -49,7 +49,7 @@ class AttentionPlan:
         self.rows = [RowsPlan(call, layouts[group[0]], control, negative_valid, tuple(group)) for group in groups]
         order = [row for group in groups for row in group]
         self._order = [order.index(row) for row in range(len(order))]
-        guided = set(guided_rows(method))
+        guided = set(method.guided_rows)
         self._guides_image = "image" in guided
         self._guides_text = guided.issuperset(ROWS["text"])
         self._guides_negative = "negative" in guided
@@ -73,12 +73,12 @@ class AttentionPlan:
 
     def _route(self, plan: RowsPlan, channels: int) -> FusedRoute | None:
         """Plan the fused route for some rows, where there is one for them and the method."""
-        fusion = getattr(self.method, "fusion", None)
         in_places = isinstance(plan.strength, Tensor) and plan.strength.dim() > 0
         apart = self._guides_text and in_places and plan.kind == "joint"  # text has a strength of its own
-        if fusion is None or apart or not can_fuse(plan, channels):
+        if apart or not can_fuse(plan, channels):
             return None
-        return FusedRoute(plan, fusion(Numbers(plan)), text_too=self._guides_text)
+        fusion = self.method.fusion(Numbers(plan))
+        return None if fusion is None else FusedRoute(plan, fusion, text_too=self._guides_text)
 
     def _attend(self, call: RowsCall, route: FusedRoute | None, watch: Callable[[Observation], None] | None) -> Tensor:
         """Guide a batch of rows that are alike."""

@@ -4,7 +4,7 @@ A host says what the text tokens of a call are (`GuidedCall`), how a layer atten
 calls over.
 """
 
-from vsf.attention import HostAttention
+from vsf.attention.partial import HostAttention
 from vsf.hosting.call import GuidedCall, Record
 from vsf.hosting.role import Role
 

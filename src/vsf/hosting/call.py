@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vsf.attention import HostAttention
+from vsf.attention.layout import Span
+from vsf.attention.partial import HostAttention
+from vsf.controls.grid import Grid
+from vsf.controls.region import Region
 from vsf.errors import KnobError
-from vsf.grid import Grid
 from vsf.guidance import AttentionPlan, Control, Guidance, HostCall, Observation
 from vsf.hosting.role import Role
-from vsf.region import Region
-from vsf.spans import Span
 
 Record = Callable[[str, Observation], None]
 """Called with a layer's name and what was observed in it."""

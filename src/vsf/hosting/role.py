@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from vsf.spans import Span, TokenLayout
+from vsf.attention.layout import Span, TokenLayout
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from vsf.errors import RequestError
-from vsf.generate.models import hash_folder, usable_device
+from vsf.generation.models import hash_folder, usable_device
 from vsf.judges import wording
 from vsf.judges.base import Case, Verdict
 

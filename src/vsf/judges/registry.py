@@ -30,7 +30,7 @@ class Options:
 
 def _scenes(_options: Options) -> Judge:
     """Read the pictures of the embedded models, and of no other, on this machine."""
-    from vsf.judges.embedded import ScenesJudge
+    from vsf.judges.scenes.embedded import ScenesJudge
 
     return ScenesJudge()
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
-from vsf.tiny.fold import FILLER_ROWS
+from vsf.tiny.collapse_padding import FILLER_ROWS
 from vsf.tiny.model import encode_text
 
 

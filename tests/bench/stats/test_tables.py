@@ -2,7 +2,7 @@
 
 import pytest
 
-from scored_rows import score, setting
+from support.scored_rows import score, setting
 from vsf.bench.stats.tables import by_label, column, curve, curves, per_pair
 from vsf.errors import RequestError
 

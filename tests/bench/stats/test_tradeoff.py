@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scored_rows import setting
+from support.scored_rows import setting
 from vsf.bench.stats.tables import by_label
 from vsf.bench.stats.tradeoff import SHARES, Mixture, Point, band, blend, frontier, match, points, reached
 

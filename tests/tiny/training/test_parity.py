@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from vsf.tiny import read
-from vsf.tiny.fold import fold
+from vsf.tiny.collapse_padding import fold
 from vsf.tiny.training import export
 from vsf.tiny.training.autoencoder import CHANNELS, Autoencoder, write_principal_code
 from vsf.tiny.training.denoiser import Denoiser

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vsf.bench import folder as folders
-from vsf.bench import rows as records
 from vsf.bench.report import examples, files, page, plots
 from vsf.bench.report.content import Asked, Content, gather
+from vsf.bench.run import manifest as folders
+from vsf.bench.run import rows as records
 
 __all__ = ["Report", "build"]
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from vsf.bench.rows import Score
+from vsf.bench.run.rows import Score
 from vsf.bench.stats.bootstrap import Interval, interval
 from vsf.bench.stats.paired import Comparison, compare, holm
 from vsf.bench.stats.tables import METRICS, Column, Table, by_label, column, curve, curves, per_pair
 from vsf.bench.stats.tradeoff import Mixture, blend, frontier, match, points
-from vsf.bench.suites import Pair
+from vsf.bench.suites.load import Pair
 from vsf.errors import RequestError
 
 

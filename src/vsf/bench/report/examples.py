@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vsf.bench.report.content import Content
-from vsf.bench.rows import IMAGES, Score
+from vsf.bench.run.rows import IMAGES, Score
 from vsf.bench.stats.tables import Table
-from vsf.bench.suites import Pair
+from vsf.bench.suites.load import Pair
 from vsf.errors import RequestError
 
 COUNT = 6

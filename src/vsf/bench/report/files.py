@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vsf.bench import journal
-from vsf.bench import rows as records
 from vsf.bench.report.content import Against, Content, Scores
-from vsf.bench.rows import Row, Score, Verdict
+from vsf.bench.run import jsonl as journal
+from vsf.bench.run import rows as records
+from vsf.bench.run.rows import Row, Score, Verdict
 from vsf.bench.stats.bootstrap import Interval
 from vsf.bench.stats.tables import METRICS
 

@@ -6,12 +6,12 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from vsf.bench import journal
 from vsf.bench.report import files
 from vsf.bench.report.content import Content
 from vsf.bench.report.examples import Sheet
 from vsf.bench.report.files import Costs
 from vsf.bench.report.plots import Chart
+from vsf.bench.run import jsonl as journal
 from vsf.bench.stats.bootstrap import Interval
 
 

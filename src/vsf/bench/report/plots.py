@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vsf.bench import journal
 from vsf.bench.report.content import Content
+from vsf.bench.run import jsonl as journal
 from vsf.bench.stats.bootstrap import interval
 from vsf.bench.stats.tables import Metric, Table, column, curves, per_pair
 from vsf.bench.stats.tradeoff import Point, band, frontier, points

@@ -7,7 +7,7 @@ from fractions import Fraction
 from statistics import fmean
 from typing import Literal
 
-from vsf.bench.rows import Score
+from vsf.bench.run.rows import Score
 from vsf.errors import RequestError
 
 Key = tuple[str, int]

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsf.tiny.fold import FILLER_ROWS
+from vsf.tiny.collapse_padding import FILLER_ROWS
 from vsf.tiny.training.autoencoder import Latents
 from vsf.tiny.training.tokens import LENGTH, Tokenizer
 from vsf.tiny.training.transformer import HEAD, PATCH, Transformer

@@ -1,0 +1,316 @@
+"""Attention in parts: each part with its log-sum-exp, merged exactly.
+
+Softmax over the union of key sets K₁, K₂, ... is the mean of the softmaxes over each set, weighted by exp of their
+log-sum-exps. So a key set may be scaled or shifted on its own, and no dense mask is ever built.
+
+Two ways lead there. Where a fused kernel returns the log-sum-exp, every part is one call and `merge` weighs the
+results. Elsewhere (gradients wanted: the fused log-sum-exp has none; MPS and others) `merge` is one call of plain
+attention over all the keys, with the shifts as a bias on the keys and the gains on the values. Same numbers either way.
+
+Tensors are (batch, heads, tokens, channels).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from vsf.attention.kernels import Kernel
+from vsf.attention.layout import Places
+from vsf.errors import LayoutError
+
+Strength = float | Tensor
+"""A number, a tensor without axes, or one value per row as (batch, 1, 1)."""
+
+Plain = Callable[..., Tensor]
+"""Called as torch's own: (query, key, value, bias, scale=scale), the bias boolean (True = visible) or additive."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostAttention:
+    """The host's own attention function, to be used in torch's place for what the unguided model attends to.
+
+    plain: attention on (batch, heads, tokens, channels). fused: the same with the log-sum-exp (batch, heads, queries);
+        None where it gives none. Then each result is one plain call over all the keys that it needs.
+    takes_bias: whether the two take a bias; calls that need one are torch's own where they do not.
+    """
+
+    plain: Plain
+    fused: Kernel | None = None
+    takes_bias: bool = True
+
+
+WIDE_PIECE = 2**24
+"""Formulas on half-precision outputs are computed in float32 on pieces of so many numbers, not on a copy of all."""
+
+
+def per_row(strength: Strength, axes: int) -> Strength:
+    """Let one value per row multiply a tensor with so many axes, of which the batch is the first."""
+    if not isinstance(strength, Tensor) or strength.dim() == 0:
+        return strength
+    return strength.reshape(-1, *(1,) * (axes - 1))
+
+
+class Partial:
+    """Attention of some queries over some keys, computed when it is first asked for.
+
+    bias: boolean (True = visible) or added to the logits. kernel: gives the output with its log-sum-exp; where it is
+    None, plain attention gives the output alone. host: whose plain attention that is, torch's by default. gain: of the
+    values, shift: of the logits, where the partial is merged with others. wider, places: a partial of more queries over
+    the same keys, and where among them these stand. Then results are picked out of its own: kernels may round a row
+    differently when it comes with other rows, so what must equal the host's to the last bit has to come out of a call
+    of the host's own shape.
+    """
+
+    __slots__ = (
+        "_log_sum_exp",
+        "bias",
+        "computed",
+        "gain",
+        "host",
+        "is_empty",
+        "is_fused",
+        "kernel",
+        "key",
+        "places",
+        "query",
+        "scale",
+        "shift",
+        "value",
+        "wider",
+    )
+
+    def __init__(
+        self,
+        query: Float[Tensor, "batch heads queries channels"],
+        key: Float[Tensor, "batch heads keys channels"],
+        value: Float[Tensor, "batch heads keys channels"],
+        bias: Tensor | None,
+        scale: float | None,
+        kernel: Kernel | None,
+        host: HostAttention | None = None,
+        gain: Strength = 1.0,
+        shift: Strength = 0.0,
+        wider: "Partial | None" = None,
+        places: Places = slice(None),
+    ) -> None:
+        self.query, self.key, self.value, self.bias, self.scale = query, key, value, bias, scale
+        self.kernel, self.host, self.gain, self.shift = kernel, host, gain, shift
+        self.wider, self.places = wider, places
+        # Kernels crash where there is no query or no key.
+        self.is_empty = query.shape[2] == 0 or key.shape[2] == 0
+        self.is_fused = kernel is not None or self.is_empty
+        self.computed: Tensor | None = None
+        """The output, once it is there."""
+        self._log_sum_exp: Tensor | None = None
+
+    @property
+    def out(self) -> Float[Tensor, "batch heads queries channels"]:
+        """Output over these keys alone, before the gain; zeros where there is no key."""
+        return self.attend() if self.computed is None else self.computed
+
+    @property
+    def log_sum_exp(self) -> Float[Tensor, "batch heads queries"]:
+        """Float32 (float64 for float64 inputs) log-sum-exp of the shifted logits; -inf where there is no key."""
+        if self._log_sum_exp is None and self.is_fused:
+            self.attend()
+        if self._log_sum_exp is None:
+            self._log_sum_exp = torch.logsumexp(logits(self), -1)
+        return self._log_sum_exp + self.shift
+
+    def scaled(self, gain: Strength) -> "Partial":
+        """Multiply these keys' values; a negative gain turns them around."""
+        inputs = (self.query, self.key, self.value, self.bias, self.scale, self.kernel, self.host)
+        return Partial(*inputs, gain=self.gain * gain, shift=self.shift)
+
+    def shifted(self, delta: Strength) -> "Partial":
+        """Add `delta` to these keys' logits; -inf hides them."""
+        if not isinstance(delta, Tensor) and delta == 0:
+            return self
+        inputs = (self.query, self.key, self.value, self.bias, self.scale, self.kernel, self.host)
+        return Partial(*inputs, gain=self.gain, shift=self.shift + delta)
+
+    def attend(self, value: Tensor | None = None) -> Float[Tensor, "batch heads queries channels"]:
+        """Compute the output and the log-sum-exp, and keep them.
+
+        With other values the output is only returned, and the log-sum-exp, which does not depend on them, kept.
+        """
+        query, bias, wider = self.query, self.bias, self.wider
+        if wider is not None and value is None:
+            out = (wider.attend() if wider.computed is None else wider.computed)[:, :, self.places]
+            if wider._log_sum_exp is not None:
+                self._log_sum_exp = wider._log_sum_exp[:, :, self.places]
+        elif self.is_empty:
+            out = query.new_zeros((*query.shape[:3], self.value.shape[3]))
+            self._log_sum_exp = query.new_full(query.shape[:3], -torch.inf, dtype=_wide(query.dtype))
+        elif self.kernel is None:
+            plain = _plain(self, bias)
+            out = plain(query, self.key, self.value if value is None else value, bias, scale=self.scale)
+        else:
+            if bias is not None and bias.dtype == torch.bool:
+                bias = additive(bias, query.dtype)
+            values = self.value if value is None else value
+            out, self._log_sum_exp = self.kernel(query, self.key, values, attn_mask=bias, scale=self.scale)
+        if value is None:
+            self.computed = out
+        return out
+
+
+def merge(*partials: Partial) -> Float[Tensor, "batch heads queries channels"]:
+    """Attend to the union of the partials' keys: Σᵢ softmax(log_sum_exp)ᵢ · gainᵢ · outᵢ, in the dtype of the outputs.
+
+    A partial with log-sum-exp -inf takes no part, to the last bit. Where none sees a key the result is 0.
+    Raises LayoutError when the partials belong to different queries.
+    """
+    query, fused = partials[0].query, True
+    for partial in partials:
+        if partial.query.shape != query.shape:
+            shapes = ", ".join(str(tuple(partial.query.shape)) for partial in partials)
+            raise LayoutError(f"merge needs partials of the same queries, got query shapes {shapes}")
+        fused = fused and partial.is_fused
+    if not fused:
+        return _joined(partials)
+    outs: list[Tensor] = []
+    log_sum_exps: list[Tensor] = []
+    for partial in partials:
+        if partial.is_empty:  # no key weighs nothing
+            continue
+        gain, shift = partial.gain, partial.shift
+        if isinstance(gain, Tensor) or gain != 1:
+            outs.append(partial.attend(_scaled_values(partial) if isinstance(gain, Tensor) else partial.value * gain))
+        else:
+            outs.append(partial.attend() if partial.computed is None else partial.computed)
+        log_sum_exp = partial._log_sum_exp
+        assert log_sum_exp is not None
+        if isinstance(shift, Tensor) or shift != 0:
+            log_sum_exp = log_sum_exp + shift
+        log_sum_exps.append(log_sum_exp)
+    if len(outs) == 2 and outs[0].dtype == log_sum_exps[0].dtype:
+        return torch.lerp(outs[0], outs[1], torch.sigmoid(log_sum_exps[1] - log_sum_exps[0]).unsqueeze(-1))
+    return _weighed(outs, log_sum_exps) if outs else partials[0].out
+
+
+def blend(start: Tensor, end: Tensor, share: float | Tensor) -> Tensor:
+    """Return start + share·(end − start); a share of 0 or 1 gives either end to the last bit."""
+    return torch.lerp(start, end, share.to(start.dtype) if isinstance(share, Tensor) else share)
+
+
+def in_pieces(
+    formula: Callable[..., Tensor], *outputs: Float[Tensor, "batch heads queries _"]
+) -> Float[Tensor, "batch heads queries channels"]:
+    """Apply a formula, each query row on its own, in float32 or wider; the result has the dtype of the first output.
+
+    Outputs that are narrower are widened some rows at a time, so that no float32 copy of them all is kept.
+    """
+    first = outputs[0]
+    wide = _wide(first.dtype)
+    if first.dtype == wide:
+        return formula(*outputs).to(wide)
+    rows = first.shape[2]
+    step = max(1, WIDE_PIECE * rows // max(1, first.numel()))
+    pieces = [
+        formula(*(output[:, :, start : start + step].to(wide) for output in outputs)).to(first.dtype)
+        for start in range(0, max(rows, 1), step)
+    ]
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)
+
+
+def additive(bias: Tensor, dtype: torch.dtype) -> Tensor:
+    """Turn a boolean mask (True = visible) into one that is added to the logits; leave an additive one alone."""
+    if bias.dtype != torch.bool:
+        return bias
+    return torch.zeros(bias.shape, dtype=dtype, device=bias.device).masked_fill(~bias, -torch.inf)
+
+
+def finite(bias: Tensor, dtype: torch.dtype) -> Tensor:
+    """Turn a mask into an additive one of this dtype without -inf: a row that sees no key must not become NaN."""
+    return additive(bias, dtype).to(dtype).clamp(min=lowest(dtype))
+
+
+def lowest(dtype: torch.dtype) -> float:
+    """Half the most negative number: hides a key, and a logit added to it does not overflow."""
+    return torch.finfo(dtype).min / 2
+
+
+def _weighed(outs: list[Tensor], log_sum_exps: list[Tensor]) -> Tensor:
+    """Σᵢ softmax(log_sum_exp)ᵢ · outᵢ. Two by two: each lerp leaves either end to the last bit."""
+    total = log_sum_exps[0]
+    if len(outs) == 1:
+        return outs[0].masked_fill((total == -torch.inf).unsqueeze(-1), 0)
+    weights = []
+    for log_sum_exp in log_sum_exps[1:]:
+        weights.append(torch.sigmoid(log_sum_exp - total).unsqueeze(-1))
+        total = torch.logaddexp(total, log_sum_exp)
+    return in_pieces(_lerped, *outs, *weights)
+
+
+def _lerped(*outs_and_weights: Tensor) -> Tensor:
+    """Go from the first output to each of the others by its weight; there is one weight less than outputs."""
+    outs = (len(outs_and_weights) + 1) // 2
+    total = outs_and_weights[0]
+    for out, weight in zip(outs_and_weights[1:outs], outs_and_weights[outs:], strict=True):
+        total = torch.lerp(total, out, weight)
+    return total
+
+
+def _joined(partials: tuple[Partial, ...]) -> Tensor:
+    """One call of plain attention over the keys of every partial."""
+    first, query = partials[0], partials[0].query
+    key = torch.cat([partial.key for partial in partials], 2)
+    value = torch.cat([_scaled_values(partial) for partial in partials], 2)
+    if key.shape[2] == 0 or query.shape[2] == 0:
+        return query.new_zeros((*query.shape[:3], value.shape[3]))
+    bias = _joined_bias(partials)
+    return _plain(first, bias)(query, key, value, bias, scale=first.scale)
+
+
+def _plain(partial: Partial, bias: Tensor | None) -> Plain:
+    """The host's plain attention, or torch's where the host has none of its own, or none that takes a bias."""
+    host = partial.host
+    if host is None or (bias is not None and not host.takes_bias):
+        return F.scaled_dot_product_attention
+    return host.plain
+
+
+def _scaled_values(partial: Partial) -> Tensor:
+    gain, value = partial.gain, partial.value
+    if not isinstance(gain, Tensor):
+        return value * gain
+    return value * gain.to(value.dtype).reshape(-1, 1, 1, 1)
+
+
+def _joined_bias(partials: tuple[Partial, ...]) -> Tensor | None:
+    """The biases side by side; None where nothing is biased or shifted, which leaves torch its fastest kernel."""
+    shifted = [isinstance(partial.shift, Tensor) or partial.shift != 0 for partial in partials]
+    if not any(shifted) and all(partial.bias is None for partial in partials):
+        return None
+    biases = [_shifted_bias(partial) for partial in partials]
+    leading = [max(sizes) for sizes in zip(*(bias.shape[:3] for bias in biases), strict=True)]
+    return torch.cat([bias.expand(*leading, bias.shape[3]) for bias in biases], 3)
+
+
+def _shifted_bias(partial: Partial) -> Tensor:
+    """The partial's bias plus its shift, as (batch or 1, heads or 1, queries or 1, keys)."""
+    query, shift = partial.query, partial.shift
+    dtype, keys = query.dtype, partial.key.shape[2]
+    bias = query.new_zeros(1, 1, 1, 1) if partial.bias is None else finite(partial.bias, dtype)
+    bias = bias.reshape(*(1,) * (4 - bias.dim()), *bias.shape)
+    if isinstance(shift, Tensor):
+        shift = shift.to(dtype).reshape(-1, 1, 1, 1)
+    return (bias + shift).expand(-1, -1, -1, keys)
+
+
+def logits(partial: Partial) -> Float[Tensor, "batch heads queries keys"]:
+    """The biased logits, not shifted, in float32 or wider; gradients can pass through them."""
+    query, key = partial.query, partial.key
+    wide = _wide(query.dtype)
+    scale = query.shape[-1] ** -0.5 if partial.scale is None else partial.scale
+    products = query.to(wide) @ key.to(wide).mT * scale
+    return products if partial.bias is None else products + additive(partial.bias, wide)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32

@@ -1,0 +1,1 @@
+"""One benchmark run: pictures drawn, rows kept, verdicts asked for."""

@@ -1,0 +1,1 @@
+"""Suites of prompt pairs: the shipped ones, reading them, and writing new ones."""

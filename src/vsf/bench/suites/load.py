@@ -1,0 +1,107 @@
+"""Suites: pairs of a prompt and a negative prompt, each with what a judge is asked about the picture."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from vsf.errors import RequestError
+
+__all__ = ["Entry", "Pair", "load", "names", "shipped"]
+
+_SHIPPED = Path(__file__).with_name("shipped")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt, what must not be seen, and the two yes-or-no questions; a good picture earns two times yes.
+
+    `about` holds what else is known, such as the "object", its "part" or the "kind" by which a report groups pairs.
+    """
+
+    id: str
+    prompt: str
+    negative: str
+    question_positive: str
+    question_negative: str
+    about: Mapping[str, str] = field(default_factory=dict)
+
+
+class Entry(BaseModel):
+    """A pair as it stands in a file: in our fields, or in those of the paper's authors, who give no ids."""
+
+    model_config = ConfigDict(frozen=True, str_strip_whitespace=True, coerce_numbers_to_str=True)
+
+    id: str = ""
+    prompt: str = Field(min_length=1)
+    negative: str = Field(min_length=1, validation_alias=AliasChoices("negative", "missing_element"))
+    question_positive: str = Field(min_length=1, validation_alias=AliasChoices("question_positive", "question_1"))
+    question_negative: str = Field(min_length=1, validation_alias=AliasChoices("question_negative", "question_2"))
+    about: dict[str, str] = {}
+
+    def pair(self, default_id: str) -> Pair:
+        """The pair, by its own id or else this one."""
+        return Pair(**{**dict(self), "id": self.id or default_id})
+
+
+def names() -> list[str]:
+    """The suites that come with the package."""
+    return sorted(file.stem for file in _SHIPPED.glob("*.jsonl"))
+
+
+def shipped(name: str) -> Path:
+    """The file of a suite that comes with the package; raises RequestError for a name that is none of them."""
+    if name not in names():
+        raise RequestError(f'there is no suite and no file "{name}"; the suites are {", ".join(names())}.')
+    return _SHIPPED / f"{name}.jsonl"
+
+
+def load(suite: str | Path) -> list[Pair]:
+    """The pairs of a suite by its name, or of a file: JSON lines, or one JSON list of objects.
+
+    Raises:
+        RequestError: no such suite or file, an entry without its fields, two pairs of one id, or no pairs at all.
+    """
+    file = Path(suite)
+    if str(suite) in names() or not file.is_file():
+        file = shipped(str(suite))
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f'cannot read the suite "{file}": {error}.') from error
+    entries = _listed(text, file) if text.lstrip().startswith("[") else _lines(text, file)
+    if not entries:
+        raise RequestError(f'the suite "{file}" is empty.')
+    pairs = [entry.pair(f"{file.stem}-{number:03d}") for number, entry in enumerate(entries, 1)]
+    twice = [pair_id for pair_id, count in Counter(pair.id for pair in pairs).items() if count > 1]
+    if twice:
+        raise RequestError(f'ids have to differ, but the suite "{file}" has "{twice[0]}" more than once.')
+    return pairs
+
+
+def _lines(text: str, file: Path) -> list[Entry]:
+    entries = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                entries.append(Entry.model_validate_json(line))
+            except ValidationError as error:
+                raise RequestError(f'line {number} of the suite "{file}" is no pair: {_first(error)}.') from error
+    return entries
+
+
+def _listed(text: str, file: Path) -> list[Entry]:
+    try:
+        return TypeAdapter(list[Entry]).validate_json(text)
+    except ValidationError as error:
+        raise RequestError(f'the suite "{file}" is not valid: {_first(error)}.') from error
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    return f"{place}: {problem['msg']}" if place else problem["msg"]

@@ -1,0 +1,1 @@
+"""`vsf bench`: draw a suite, judge it, search for better settings, report."""

@@ -1,0 +1,1 @@
+"""`vsf doctor`: check this installation, and tell whether a model can be guided."""

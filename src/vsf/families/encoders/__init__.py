@@ -1,0 +1,1 @@
+"""Ways in which pipelines turn a prompt into text embeddings."""

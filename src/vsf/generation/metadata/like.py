@@ -1,0 +1,58 @@
+"""A finished picture as the model for another: one of this package, of AUTOMATIC1111's web UI or of ComfyUI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vsf.errors import RequestError
+from vsf.generation.metadata import comfyui, provenance, webui
+from vsf.generation.metadata.recipe import Recipe
+
+if TYPE_CHECKING:
+    from vsf.generation.models import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A picture or clip of this package, which can be repeated to the last pixel; `metadata` as from `describe`."""
+
+    metadata: Mapping[str, Any]
+
+    def repeat(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of the request that repeats it; see `provenance.repeat`."""
+        return provenance.repeat(self.metadata, given)
+
+    def doubts(self, given: Mapping[str, Any]) -> list[str]:
+        """Say why repeating it may not give its pixels."""
+        return provenance.doubts(self.metadata, given)
+
+    def check_weights(self, given: Mapping[str, Any], model: Model) -> None:
+        """Raise RequestError where the loaded weights are not those that made it."""
+        provenance.check_weights(self.metadata, given, model)
+
+
+def read(file: Path) -> Own | Recipe:
+    """Read a PNG picture, or an MP4 clip of this package.
+
+    Raises:
+        RequestError: no such file, no metadata that are known here, or damaged ones.
+    """
+    if file.suffix.lower() == ".mp4":
+        return Own(provenance.read(file))
+    chunks = provenance.text_chunks(file)
+    if provenance.KEY in chunks:
+        return Own(provenance.parse(file, chunks[provenance.KEY]))
+    try:
+        if webui.KEY in chunks:
+            return webui.read(chunks[webui.KEY])
+        if comfyui.KEY in chunks or comfyui.EDITOR_KEY in chunks:
+            return comfyui.read(chunks)
+    except RequestError as error:
+        raise RequestError(f'cannot read how "{file}" was made: {error}') from error
+    others = f'"{webui.KEY}" of {webui.TOOL} or "{comfyui.KEY}" of {comfyui.TOOL}'
+    raise RequestError(
+        f'"{file}" was not made by vsf: it carries no "{provenance.KEY}" metadata to repeat, nor {others}.'
+    )

@@ -1,0 +1,275 @@
+"""What to draw: one frozen, validated description of a run.
+
+What needs torch, methods and families, is imported when it is asked for, after everything that is quick to refuse.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vsf.controls.schedule import Schedule
+from vsf.errors import RequestError
+from vsf.generation.pictures import open_mask
+from vsf.text.prompt import Prompt
+
+if TYPE_CHECKING:
+    from vsf.guidance import Guidance
+
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+SHORT_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+OFFLOADS = ("none", "model", "sequential")
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+LARGEST_SEED = 2**63 - 1
+SUBJECT = "subject"
+SCHEDULE = tuple(field.name for field in fields(Schedule))
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA file in safetensors and how strongly it acts; without a weight, 1. A text is taken as a path.
+
+    Raises RequestError for a file that is not there or not safetensors, and a weight that is no finite number.
+    """
+
+    file: Path
+    weight: float | None = None
+
+    def __post_init__(self) -> None:
+        _as_path(self, "file")
+        if self.file.suffix != ".safetensors":
+            raise RequestError(f'a LoRA has to be a .safetensors file, got "{self.file}".')
+        if not os.path.isfile(self.file):
+            raise RequestError(f'there is no LoRA file "{self.file}".')
+        number = isinstance(self.weight, int | float) and not isinstance(self.weight, bool)
+        if self.weight is not None and not (number and math.isfinite(self.weight)):
+            raise RequestError(f"the weight of a LoRA has to be a finite number, got {self.weight!r}.")
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that decides the pixels, and where to compute them.
+
+    `prompt` is a `vsf.Prompt`, or text in its inline spelling: `(wheels:-1.2)` is a negative, and
+    `(red:1.3)` weighs a word. `negative` is plain text,
+    or several texts with their weights; both add up. `within` says what they belong to, as `vsf.guide` takes it, or
+    "subject" for what the prompt is about. `preset` sets the knobs of the method to those of a preset of the
+    model's family, unless `knobs` sets them. `schedule` is a `vsf.Schedule` or its fields by name. `mask` confines the
+    negatives to a part of the picture: a picture file, white where they act, or a box (left, top, right, bottom) in
+    fractions.
+
+    `size` is (width, height) in pixels; None leaves it to the model. Image i of `count` is drawn from seed `seed + i`
+    and does not depend on `count`. `frames` is the length of a clip, for models that draw clips. `image` with
+    `strength` (0 to 1) starts from a picture instead of noise; a text is taken as its path; a clip has it as its first
+    frame, whatever the strength. `device` is cpu, cuda, cuda:N, mps or auto.
+    The defaults suit few-step models: eight steps, no classifier-free guidance.
+
+    Raises:
+        RequestError: a field is of the wrong type or out of its range.
+        PromptError: the prompt is misspelt, or a weight is not allowed.
+        UnknownNameError, KnobError: no such method, preset or knob, or a value out of its range.
+    """
+
+    prompt: str | Prompt
+    negative: str | Mapping[str, float] = ""
+    within: str = ""
+    method: str = "vsf"
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    preset: str | None = None
+    schedule: Schedule | Mapping[str, Any] = field(default_factory=Schedule)
+    mask: Path | tuple[float, float, float, float] | None = None
+    model: str = "tiny"
+    steps: int = 8
+    guidance_scale: float = 0.0
+    seed: int = 0
+    count: int = 1
+    size: tuple[int, int] | None = None
+    frames: int | None = None
+    loras: tuple[Lora, ...] = ()
+    image: Path | None = None
+    strength: float = 0.6
+    dtype: str = "auto"
+    device: str = "auto"
+    offload: str = "none"
+
+    def __post_init__(self) -> None:
+        self._check_prompts()
+        for name in ("method", "model", "device"):
+            _text(name, getattr(self, name))
+        if not self.model.strip():
+            raise RequestError("no model given.")
+        _whole("steps", self.steps, 1, 1000)
+        _whole("count", self.count, 1, 10_000)
+        _whole("seed", self.seed, 0, LARGEST_SEED - self.count)
+        _number("guidance_scale", self.guidance_scale, 0.0, 100.0)
+        _number("strength", self.strength, 0.0, 1.0)
+        object.__setattr__(self, "dtype", full_dtype(self.dtype))
+        _choice("offload", self.offload, OFFLOADS)
+        if not DEVICE.fullmatch(self.device):
+            raise RequestError(f'device has to be cpu, cuda, cuda:N, mps or auto, got "{self.device}".')
+        if self.frames is not None:
+            _whole("frames", self.frames, 1, 10_000)
+        self._check_size()
+        self._check_loras()
+        self._check_image()
+        if not (isinstance(self.knobs, Mapping) and all(isinstance(name, str) for name in self.knobs)):
+            raise RequestError(f"knobs has to map names to values, such as {{'scale': 2.0}}, got {self.knobs!r}.")
+        self._check_schedule()
+        self._check_host_negative()
+        self._check_mask()
+        self._check_method()
+
+    def _check_prompts(self) -> None:
+        if isinstance(self.prompt, Prompt):
+            object.__setattr__(self, "prompt", str(self.prompt))
+        _text("prompt", self.prompt)
+        if not isinstance(self.negative, str | Mapping):
+            raise RequestError(f"negative has to be text, or texts with their weights, got {self.negative!r}.")
+        if not self.wanted.positive.strip():
+            raise RequestError("the prompt is empty; say what to draw.")
+        _text("within", self.within)
+
+    def _check_method(self) -> None:
+        """Check what torch has to be there for."""
+        from vsf.controls.region import Region
+        from vsf.families.catalogue import presets
+
+        self.guidance()
+        if self.preset is not None:
+            presets.NAMES[self.preset]
+        if isinstance(self.mask, tuple):
+            object.__setattr__(self, "mask", Region(self.mask).mask)
+        _ = self.context
+
+    def _check_schedule(self) -> None:
+        if isinstance(self.schedule, Mapping):
+            if unknown := [name for name in self.schedule if name not in SCHEDULE]:
+                raise RequestError(f"a schedule has {', '.join(SCHEDULE)}, and no {unknown[0]!r}.")
+            object.__setattr__(self, "schedule", Schedule(**self.schedule))
+        if not isinstance(self.schedule, Schedule):
+            raise RequestError(f"schedule has to be a vsf.Schedule, got {self.schedule!r}.")
+
+    def _check_mask(self) -> None:
+        if isinstance(self.mask, tuple | list):
+            object.__setattr__(self, "mask", tuple(self.mask))
+        elif self.mask is not None:
+            _as_path(self, "mask")
+            if not os.path.isfile(self.mask):
+                raise RequestError(f'there is no mask file "{self.mask}".')
+            open_mask(self.mask)
+
+    def _check_size(self) -> None:
+        if self.size is None:
+            return
+        if not isinstance(self.size, tuple | list) or len(self.size) != 2:
+            raise RequestError(f"size has to be a width and a height, got {self.size!r}.")
+        for name, value in zip(("width", "height"), self.size, strict=True):
+            _whole(name, value, 1, 16384)
+        object.__setattr__(self, "size", tuple(self.size))
+
+    def _check_loras(self) -> None:
+        if not (isinstance(self.loras, tuple | list) and all(isinstance(lora, Lora) for lora in self.loras)):
+            raise RequestError(f"loras has to hold vsf.generate.Lora entries, got {self.loras!r}.")
+        object.__setattr__(self, "loras", tuple(self.loras))
+
+    def _check_image(self) -> None:
+        if self.image is None:
+            return
+        _as_path(self, "image")
+        if not os.path.isfile(self.image):
+            raise RequestError(f'there is no image file "{self.image}".')
+        if self.frames is None and int(self.steps * self.strength) < 1:
+            raise RequestError(f"strength {self.strength} of {self.steps} steps leaves no step to run; raise either.")
+
+    @cached_property
+    def wanted(self) -> Prompt:
+        """What to draw and what to leave out, the negatives of both fields together."""
+        assert isinstance(self.prompt, str)
+        given = {self.negative: 1.0} if isinstance(self.negative, str) else self.negative
+        return Prompt.parse(self.prompt, given)
+
+    @property
+    def context(self) -> str | None:
+        """What the negatives belong to, with {} in their place. Raises PromptError when it has none."""
+        from vsf.text.context import belonging, contexts
+
+        if self.within == SUBJECT:
+            return belonging(self.wanted.positive)
+        return contexts(self.within or None, 1)[0]
+
+    @property
+    def host_negative(self) -> str:
+        """What goes to the pipeline's own negative prompt: with the method none, under classifier-free guidance."""
+        if self.method != "none" or self.guidance_scale <= 1:
+            return ""
+        return ", ".join(self.wanted.negatives)
+
+    def _check_host_negative(self) -> None:
+        if self.host_negative and set(self.wanted.negatives.values()) != {1.0}:
+            raise RequestError(
+                "the pipeline's own negative prompt, which the method none leaves to it, knows no weights; "
+                "leave them out, or choose a method."
+            )
+        if self.host_negative and self.within:
+            raise RequestError("within is for methods; the pipeline's own negative prompt, with none, has no context.")
+
+    def guidance(self) -> Guidance:
+        """Make the guidance method with its knobs set; those of a preset are not known before `with_preset`."""
+        from vsf import guidance
+
+        return guidance.method(self.method, **self.knobs)
+
+    def with_preset(self, owner: str) -> Request:
+        """The same request with the knobs of its preset, those of `owner`, a family or embedded model, filled in.
+
+        Raises:
+            UnknownNameError: the owner has no such preset for the method.
+        """
+        from vsf.families.catalogue import presets
+
+        if self.preset is None:
+            return self
+        found = presets.find(owner, self.method, self.preset)
+        return replace(self, preset=None, knobs={**found.knobs, **self.knobs})
+
+
+def full_dtype(name: object) -> str:
+    """Return the name of a dtype as torch has it: fp16 is short for float16. Raises RequestError for another name."""
+    full = SHORT_DTYPES.get(name, name) if isinstance(name, str) else name
+    if full not in DTYPES:
+        raise RequestError(f"dtype has to be one of {', '.join([*DTYPES, *SHORT_DTYPES])}, got {name!r}.")
+    return str(full)
+
+
+def _as_path(owner: object, name: str) -> None:
+    """Turn a field of a frozen dataclass that may be text into a Path."""
+    value = getattr(owner, name)
+    if not isinstance(value, str | os.PathLike):
+        raise RequestError(f"{name} has to be a path, got {value!r}.")
+    object.__setattr__(owner, name, Path(value))
+
+
+def _text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise RequestError(f"{name} has to be text, got {value!r}.")
+
+
+def _whole(name: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise RequestError(f"{name} has to be a whole number from {low} to {high}, got {value!r}.")
+
+
+def _number(name: str, value: object, low: float, high: float) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+        raise RequestError(f"{name} has to be a number from {low:g} to {high:g}, got {value!r}.")
+
+
+def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise RequestError(f"{name} has to be one of {', '.join(choices)}, got {value!r}.")

@@ -1,0 +1,1 @@
+"""Guidance methods, one file each."""

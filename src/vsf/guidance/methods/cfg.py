@@ -1,0 +1,50 @@
+"""Classifier-free guidance."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vsf.attention.partial import Strength, per_row
+from vsf.errors import KnobError
+from vsf.guidance.base import Guidance
+from vsf.guidance.parameters import Auto, knob
+from vsf.guidance.partials import Partials
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierFreeGuidance(Guidance):
+    """Call the model a second time with the negative for a prompt, and extrapolate away from what comes out.
+
+    Ho & Salimans, arXiv:2207.12598, with a negative prompt: v = v⁻ + w·(v⁺ − v⁻), w = `scale`. The one method that acts
+    on the model's output: attention is left alone, and each step takes twice the time. Made for models that were not
+    distilled; here it is the baseline on pipelines that have no such guidance of their own.
+    """
+
+    name: ClassVar[str] = "cfg"
+    model_calls: ClassVar[int] = 2
+
+    scale: Strength | Auto = knob(4.0, low=1.0, high=30.0, help="How far to go from the negative; 1 is not at all.")
+
+    def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
+        """Return Z⁺."""
+        return partials.unguided
+
+    def mix(
+        self,
+        conditional: Float[Tensor, "batch ..."],
+        unconditional: Float[Tensor, "batch ..."],
+        strength: float | Float[Tensor, "..."] = 1.0,
+    ) -> Float[Tensor, "batch ..."]:
+        """Return v⁺ + m·(v − v⁺) of the model's two outputs; 0 leaves v⁺ to the last bit.
+
+        strength: m, a number or whatever broadcasts to the outputs, such as a mask over the picture.
+        """
+        wide = torch.promote_types(conditional.dtype, torch.float32)
+        towards, away = conditional.to(wide), unconditional.to(wide)
+        if isinstance(self.scale, str):
+            raise KnobError('scale="auto" follows what attention does, which this method leaves alone; give a number')
+        scale = per_row(self.scale, towards.dim())
+        return (towards + strength * (scale - 1) * (towards - away)).to(conditional.dtype)

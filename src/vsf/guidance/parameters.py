@@ -1,0 +1,72 @@
+"""Knobs: the settings of a method, declared once with default, range and help."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from torch import Tensor
+
+from vsf.errors import KnobError
+
+Auto = Literal["auto"]
+AUTO: Auto = "auto"
+"""What a method's `scale` may be instead of a number: then each step chooses it (see `auto`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One setting: a number in [low, high], or one of `choices` (True and False for a switch)."""
+
+    name: str
+    default: float | str | bool
+    low: float | None
+    high: float | None
+    choices: tuple[str | bool, ...]
+    help: str
+
+    def check(self, value: object) -> None:
+        """Raise KnobError unless `value` is allowed. A tensor may be any: looking at it would stop a compiled model."""
+        if self.choices:
+            if value not in self.choices or isinstance(value, bool) != isinstance(self.default, bool):
+                raise KnobError(f"{self.name} is one of {', '.join(map(repr, self.choices))}, got {value!r}")
+            return
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return
+        if isinstance(value, str) and value == AUTO and self.takes_auto:
+            return
+        assert self.low is not None
+        assert self.high is not None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+            auto = f', or "{AUTO}"' if self.takes_auto else ""
+            raise KnobError(f"{self.name} is a number from {self.low:g} to {self.high:g}{auto}, got {value!r}")
+
+    @property
+    def takes_auto(self) -> bool:
+        """Whether the number may be left to each step."""
+        return self.name == "scale"
+
+
+def knob(default: float, *, low: float, high: float, help: str) -> Any:
+    """Declare a number as a dataclass field."""
+    return field(default=default, metadata={"low": low, "high": high, "choices": (), "help": help})
+
+
+def choice(default: str | bool, *, choices: Sequence[str | bool] = (False, True), help: str) -> Any:
+    """Declare one of several values as a dataclass field; without `choices`, a switch."""
+    return field(default=default, metadata={"low": None, "high": None, "choices": tuple(choices), "help": help})
+
+
+def knobs(cls: type) -> list[Knob]:
+    """List the knobs of a method class, in order of declaration."""
+    return [Knob(name=f.name, default=f.default, **f.metadata) for f in fields(cls) if f.metadata]  # type: ignore[arg-type]
+
+
+def check_names(cls: type, what: str, names: Sequence[str]) -> None:
+    """Raise KnobError for the first name that is no knob of the class."""
+    known = [knob.name for knob in knobs(cls)]
+    for name in names:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f' Did you mean "{close[0]}"?' if close else ""
+            raise KnobError(f'{what} has no knob "{name}". Known: {", ".join(known) or "none"}.{hint}')

@@ -1,0 +1,1 @@
+"""The judge of the synthetic scenes: it reads a picture, draws what it read, and compares."""

@@ -1,0 +1,1 @@
+"""Changes to live objects of a host, each undone without a trace."""

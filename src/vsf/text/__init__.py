@@ -1,0 +1,1 @@
+"""Prompts and negative prompts: as text, as tokens with weights, as embeddings."""

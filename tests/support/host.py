@@ -1,0 +1,28 @@
+"""diffusers for the tests, of whatever release: `host.Name` is `diffusers.Name`.
+
+A class that came after the oldest release allowed is asked for through here. Where the installed release is older than
+the class, the test that asks for it is skipped; a class that should be there and is not makes it fail.
+"""
+
+from typing import Any
+
+import diffusers
+import pytest
+from packaging.version import Version
+
+from vsf.families.catalogue.tested import SINCE
+
+CAME = {
+    **SINCE,
+    "QwenImage21Transformer2DModel": "0.41",
+    "BriaFibo2Transformer2DModel": "0.42",
+    "Kandinsky6Transformer3DModel": "0.42",
+    "Kandinsky6SRTransformer3DModel": "0.42",
+}
+"""The release that brought a class."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in CAME and Version(diffusers.__version__) < Version(CAME[name]):
+        pytest.skip(f"diffusers {diffusers.__version__} has no {name}, which came with {CAME[name]}")
+    return getattr(diffusers, name)
