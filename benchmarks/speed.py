@@ -268,7 +268,7 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
             console.print(f"failed: {row['model']} {row['mode']} {row['checkout']} {row['run']}: {row['failed']}")
         if "added_operations" in row:
             console.print(
-                f"per joint layer, {row['checkout']}, {row['run']}: {row['python_calls']:g} Python calls into vsf, "
+                f"per joint layer, {row['checkout']}, {row['run']}: {row['python_calls']:g} Python calls in attention, "
                 f"{row['added_operations']:g} operations added, {row['attention']:g} attention calls, "
                 f"{row['fused']:g} fused launches"
             )
