@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import platform
+import random
 import subprocess
 import sys
 import time
@@ -168,12 +169,12 @@ def measure(
             else:
                 runs[label, name] = warmed
     times: dict[tuple[str, str], list[dict[str, float]]] = {key: [] for key in runs}
-    order = list(runs)
-    for at in range(setting.rounds):
+    order, shuffle = list(runs), random.Random(0)
+    for _ in range(setting.rounds):
         if time.monotonic() > deadline:
             break
-        turn = at % max(1, len(order))
-        for label, name in order[turn:] + order[:turn]:
+        shuffle.shuffle(order)  # so that no run always comes after the same one
+        for label, name in order:
             times[label, name].append(workers[label].ask("measure", name=name))
         progress.advance(task)
     errors = {}
@@ -268,7 +269,7 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
             console.print(f"failed: {row['model']} {row['mode']} {row['checkout']} {row['run']}: {row['failed']}")
         if "added_operations" in row:
             console.print(
-                f"per joint layer, {row['checkout']}, {row['run']}: {row['python_calls']:g} Python calls into vsf, "
+                f"per joint layer, {row['checkout']}, {row['run']}: {row['python_calls']:g} Python calls in attention, "
                 f"{row['added_operations']:g} operations added, {row['attention']:g} attention calls, "
                 f"{row['fused']:g} fused launches"
             )

@@ -91,7 +91,6 @@ BOUNDS = (
     _count("nag", "python_calls", 60),
     _count("vsf", "added_operations", 20),
     _count("nag", "added_operations", 30),
-    _count("vsf", "attention", 2),
 )
 
 

@@ -148,7 +148,14 @@ def count_table(rows: Sequence[Row]) -> str:
             lines.append([row["checkout"], row["run"], *(f"{row[figure]:g}" for figure in figures)])
     if not lines:
         return "No rows yet."
-    head = ["code", "run", "Python calls into vsf", "operations added", "attention calls", "fused launches"]
+    head = [
+        "code",
+        "run",
+        "Python calls in attention",
+        "operations added",
+        "attention calls",
+        "fused launches",
+    ]
     return table(head, lines)
 
 

@@ -169,10 +169,14 @@ def warm(bench: Bench, name: str) -> dict[str, Any]:
 
 
 def measure(bench: Bench, name: str) -> dict[str, float]:
-    """Time one call: on a GPU by its events, and apart from that how long launching took."""
+    """Time one call: on a GPU by its events, and apart from that how long launching took.
+
+    On a CPU the threads of the worker that ran before spin for some milliseconds; an untimed call waits them out.
+    """
     entered, call = bench.run(name)
     with torch.no_grad(), entered():
         if not torch.cuda.is_available():
+            call()
             start = time.perf_counter()
             call()
             return {"ms": 1e3 * (time.perf_counter() - start)}
@@ -253,14 +257,24 @@ def fused_launches() -> Iterator[list[Any]]:
 
 
 def count(bench: Bench, name: str) -> dict[str, int]:
-    """Count in one call, after a first one: Python calls into vsf, operations, attention calls, fused launches."""
+    """Count in one call, after a first one: Python calls into vsf, operations, attention calls, fused launches.
+
+    Python calls are those that the package makes within the attention calls of the model, which it stands in for.
+    """
     entered, call = bench.run(name)
     package = str(Path(vsf.__file__).parent) + os.sep
-    calls = 0
+    calls = depth = 0
 
     def profile(frame: Any, event: str, _: Any) -> None:
-        nonlocal calls
-        calls += event == "call" and frame.f_code.co_filename.startswith(package)
+        nonlocal calls, depth
+        if not frame.f_code.co_filename.startswith(package):
+            return
+        stands_in = frame.f_code.co_name == "attention"
+        if event == "call":
+            depth += stands_in
+            calls += depth > 0
+        elif event == "return":
+            depth -= stands_in
 
     with torch.no_grad(), entered():
         call()
