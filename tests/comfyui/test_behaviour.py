@@ -257,7 +257,7 @@ def test_a_run_without_attention_is_an_error(host, monkeypatch):
     patcher, case = host.make("flux-schnell")
     positive, negative = texts(case)
     monkeypatch.setattr(type(patcher.model.diffusion_model), "forward", lambda self, x, *args, **kwargs: x * 0)
-    with pytest.raises(NotGuidedError, match="no attention of Flux passed by"):
+    with pytest.raises(NotGuidedError, match="no attention call of Flux was seen"):
         host.sample(guided(patcher, negative), case, positive)
 
 

@@ -14,7 +14,7 @@ from comfyui import stub, stub_api
 from comfyui.guiding import guided
 from comfyui.hosts import HAS_HOST, REAL, host_module
 from vsf.guidance import METHODS
-from vsf.guidance import parameters as knobs
+from vsf.guidance.parameters import knobs
 
 PACK = Path(__file__).parents[2] / "apps" / "comfyui"
 SETTINGS = {
@@ -131,7 +131,7 @@ def test_without_comfyui_the_import_says_where_the_pack_belongs():
         env={**os.environ, "PYTHONPATH": paths},
     )  # fmt: skip
     assert run.returncode == 1
-    assert "the nodes of vsf run inside ComfyUI 0.8.0 or newer, and comfy is not here" in run.stderr
+    assert "the nodes of vsf run inside ComfyUI 0.8.0 or newer, and comfy is missing" in run.stderr
 
 
 def test_one_module_alone_imports_comfyui():

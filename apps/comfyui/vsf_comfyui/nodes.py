@@ -1,4 +1,4 @@
-"""The nodes, in ComfyUI's V3 schema; the knobs of the methods come from vsf's registry."""
+"""The nodes, in ComfyUI's V3 schema; the inputs for the methods' knobs are generated from vsf's registry."""
 
 from typing import Any, get_args
 
@@ -6,7 +6,7 @@ from vsf import guidance, tiny
 from vsf.controls.schedule import Axis, Curve, Schedule
 from vsf.errors import KnobError
 from vsf.guidance import AUTO, METHODS, Knob
-from vsf.guidance import parameters as knobs
+from vsf.guidance.parameters import knobs
 
 from . import host
 from .guide import Plan, guide
@@ -20,12 +20,13 @@ from .words import encode_negatives
 CATEGORY = "vsf"
 ALIASES = ["negative prompt", "value sign flip", "NAG", "NASA", "ONG", "NegPiP", "few steps", "cfg 1", "distilled"]
 TraceType = io.Custom("VSF_TRACE")
-"""What a guided MODEL did in its latest run."""
+"""The type of a trace: the record of a guided MODEL's latest run."""
 OFFERED = [name for name, method in METHODS.items() if name != "none" and method.model_calls == 1]
-"""Methods that act in the attention; classifier-free guidance the host has itself."""
+"""Methods that act in the attention; the host has classifier-free guidance of its own."""
 _KNOBS_OF_DIFFUSERS = ("layout",)
-"""Knobs for something that only families of the other host have."""
+"""Knobs that only some families of diffusers support."""
 _HIGHEST = 100.0
+"""Upper end of an input for a knob that has no limit, or a higher one."""
 
 
 def method_options() -> list[Any]:
@@ -51,24 +52,24 @@ def method_options() -> list[Any]:
 
 def knob_input(knob: Knob) -> Any:
     """Return the input of one knob, with its range, default and help."""
-    about: dict[str, Any] = {"default": knob.default, "tooltip": knob.help}
+    settings: dict[str, Any] = {"default": knob.default, "tooltip": knob.help}
     if isinstance(knob.default, bool):
-        return io.Boolean.Input(knob.name, **about)
+        return io.Boolean.Input(knob.name, **settings)
     if knob.choices:
-        return io.Combo.Input(knob.name, options=list(knob.choices), **about)
+        return io.Combo.Input(knob.name, options=list(knob.choices), **settings)
     assert knob.low is not None
     assert knob.high is not None
-    return io.Float.Input(knob.name, min=knob.low, max=min(knob.high, _HIGHEST), step=0.01, **about)
+    return io.Float.Input(knob.name, min=knob.low, max=min(knob.high, _HIGHEST), step=0.01, **settings)
 
 
 def chosen_method(chosen: dict[str, Any]) -> guidance.Guidance:
     """Return the method that the inputs of a node describe."""
-    given = dict(chosen)
-    name = given.pop("method")
+    settings = dict(chosen)
+    name = settings.pop("method")
     for knob in knobs(METHODS[name]):
-        if given.pop(f"{knob.name}_auto", False):
-            given[knob.name] = AUTO
-    return guidance.method(name, **given)
+        if settings.pop(f"{knob.name}_auto", False):
+            settings[knob.name] = AUTO
+    return guidance.method(name, **settings)
 
 
 class Guidance(io.ComfyNode):
@@ -76,7 +77,7 @@ class Guidance(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> Any:
-        """Describe inputs and outputs."""
+        """Return the inputs and outputs."""
         fraction = {"min": 0.0, "max": 1.0, "step": 0.01}
         return host.schema(
             node_id="VSFGuidance",
@@ -150,7 +151,7 @@ class EncodeNegative(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> Any:
-        """Describe inputs and outputs."""
+        """Return the inputs and outputs."""
         return host.schema(
             node_id="VSFEncodeNegative",
             display_name="VSF Encode Negative",
@@ -178,16 +179,16 @@ class EncodeNegative(io.ComfyNode):
     def execute(cls, clip: Any, text: str, within: str) -> Any:
         """Encode every line."""
         if clip is None:
-            raise KnobError("there is no CLIP: the checkpoint does not hold a text encoder, so load one beside it")
+            raise KnobError("there is no CLIP: the checkpoint has no text encoder, so load one separately")
         return io.NodeOutput(encode_negatives(clip, text, within))
 
 
 class Report(io.ComfyNode):
-    """Says what the guidance did."""
+    """Reports what the guidance did."""
 
     @classmethod
     def define_schema(cls) -> Any:
-        """Describe inputs and outputs."""
+        """Return the inputs and outputs."""
         return host.schema(
             node_id="VSFReport",
             display_name="VSF Report",
@@ -216,7 +217,7 @@ class HeatMap(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> Any:
-        """Describe inputs and outputs."""
+        """Return the inputs and outputs."""
         return host.schema(
             node_id="VSFHeatMap",
             display_name="VSF Heat Map",
@@ -234,7 +235,7 @@ class HeatMap(io.ComfyNode):
 
     @classmethod
     def execute(cls, trace: Trace, after: Any, negative: int) -> Any:
-        """Make the picture, one for each frame of a video's latents."""
+        """Draw the heat map, one for each frame of a video's latents."""
         del after
         return io.NodeOutput(trace.pictures(negative))
 
@@ -244,7 +245,7 @@ class SelfTest(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> Any:
-        """Describe inputs and outputs."""
+        """Return the inputs and outputs."""
         return host.schema(
             node_id="VSFSelfTest",
             display_name="VSF Self-Test",
@@ -264,7 +265,7 @@ class SelfTest(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, positive: Conditioning, negative: Conditioning, latent: dict[str, Any]) -> Any:
-        """Run one step of a sampler on a probed model."""
+        """Test the model within one step of a sampler."""
 
         def run(probed: Any, prompt: Conditioning) -> None:
             host.sample_one_step(probed, prompt, latent["samples"])
@@ -278,7 +279,7 @@ class TinyModel(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> Any:
-        """Describe inputs and outputs."""
+        """Return the inputs and outputs."""
         return host.schema(
             node_id="VSFTinyModel",
             display_name="VSF Tiny Model",
@@ -295,7 +296,7 @@ class TinyModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str, steps: int) -> Any:
-        """Load all parts."""
+        """Load the model, its text encoders and its autoencoder, and make its sigmas."""
         return io.NodeOutput(load_model(name), load_clip(name), Autoencoder(name), sigmas(name, steps))
 
 
@@ -308,5 +309,5 @@ class Pack(host.ComfyExtension):
 
 
 async def comfy_entrypoint() -> Pack:
-    """Return the pack to the host, which calls this."""
+    """Return the pack; the host calls this."""
     return Pack()
