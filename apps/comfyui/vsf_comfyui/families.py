@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from vsf.attention.layout import Span
 from vsf.controls.grid import Grid
 from vsf.errors import UnsupportedPipelineError
 from vsf.hosting import Role
+
+from .interfaces import Options
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Texts:
         return [self.positive, *self.negatives]
 
 
-Correction = Callable[[Any, Texts, ExitStack], Texts]
+Correction = Callable[[nn.Module, Texts, ExitStack], Texts]
 """Changes a denoiser until the stack is closed; returns the lengths that the texts have inside the model."""
 
 
@@ -60,18 +62,18 @@ class Family:
 
     kind: Literal["joint", "cross"]
     corrections: tuple[Correction, ...] = ()
-    image_first: Callable[[Any], bool] = lambda denoiser: False  # noqa: ARG005
+    image_first: Callable[[nn.Module], bool] = lambda denoiser: False  # noqa: ARG005
     counts_image: bool = False
     other_lengths: tuple[int, ...] = ()
-    refuses: Callable[[Mapping[str, Any]], str] = lambda conds: ""  # noqa: ARG005
+    refuses: Callable[[Options], str] = lambda conds: ""  # noqa: ARG005
 
-    def role(self, denoiser: Any) -> Role:
+    def role(self, denoiser: nn.Module) -> Role:
         """Return how the attention layers that see the text are laid out."""
         if self.kind == "cross":
             return Role("cross")
         return Role("joint", image="first" if self.image_first(denoiser) else "last")
 
-    def spans(self, denoiser: Any, texts: Texts, grid: Grid) -> tuple[Span, ...]:
+    def spans(self, denoiser: nn.Module, texts: Texts, grid: Grid) -> tuple[Span, ...]:
         """Return the spans of the text, or of the whole sequence if image tokens are counted."""
         spans = [Span("positive", texts.positive)]
         spans += [Span("negative", length) for length in texts.negatives]
@@ -105,7 +107,7 @@ class Family:
         return hidden
 
     @contextmanager
-    def corrected(self, denoiser: Any, texts: Texts) -> Iterator[Texts]:
+    def corrected(self, denoiser: nn.Module, texts: Texts) -> Iterator[Texts]:
         """Keep each text to itself within a with statement; yields the lengths that texts have inside the model."""
         with ExitStack() as undo:
             for correction in self.corrections:
@@ -113,7 +115,7 @@ class Family:
             yield texts
 
 
-def token_grid(denoiser: Any, latents: Tensor) -> Grid:
+def token_grid(denoiser: nn.Module, latents: Tensor) -> Grid:
     """Return the grid of image tokens: latents (batch, channels, [frames,] height, width) cut into patches.
 
     Sizes that are no multiple of the patch size are rounded up, as the host pads them.
@@ -136,8 +138,8 @@ def number_each_text(embedder: str) -> Correction:
         embedder: Path of the submodule that takes the position ids (batch, tokens, axes).
     """
 
-    def correction(denoiser: Any, texts: Texts, undo: ExitStack) -> Texts:
-        def renumber(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def correction(denoiser: nn.Module, texts: Texts, undo: ExitStack) -> Texts:
+        def renumber(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             del module
             ids, *more_args = args
             ids = ids.clone()
@@ -166,7 +168,7 @@ def call_for_each_text(*names: str) -> Correction:
         names: Attributes of the denoiser; if one is a list of modules, each of them is called so.
     """
 
-    def correction(denoiser: Any, texts: Texts, undo: ExitStack) -> Texts:
+    def correction(denoiser: nn.Module, texts: Texts, undo: ExitStack) -> Texts:
         for name in names:
             part = getattr(denoiser, name, None)
             modules = part if isinstance(part, nn.ModuleList) else [part]
@@ -201,7 +203,7 @@ def _of_text(argument: Any, lengths: list[int], number: int) -> Any:
     return argument.split(lengths, 1)[number] if runs_along else argument
 
 
-def pad_and_place_captions(denoiser: Any, texts: Texts, undo: ExitStack) -> Texts:
+def pad_and_place_captions(denoiser: nn.Module, texts: Texts, undo: ExitStack) -> Texts:
     """Correct Lumina 2 and Z-Image: pad each text by itself, number each from one, and leave the image in place.
 
     Captions may be padded to a multiple of tokens; the image is placed behind the padded caption.
@@ -211,15 +213,15 @@ def pad_and_place_captions(denoiser: Any, texts: Texts, undo: ExitStack) -> Text
     total = sum(padded)
     is_first_call = True
 
-    def pad(module: nn.Module, args: Any, out: Tensor) -> Tensor:
+    def pad(module: nn.Module, args: object, out: Tensor) -> Tensor:
         del module, args
-        padding = denoiser.cap_pad_token.to(out)[None].expand(len(out), -1, -1)
+        padding = cast("Tensor", denoiser.cap_pad_token).to(out)[None].expand(len(out), -1, -1)
         pieces = []
         for text, before, after in zip(out.split(texts.lengths, 1), texts.lengths, padded, strict=True):
             pieces += [text, padding.expand(-1, after - before, -1)]
         return torch.cat(pieces, 1)
 
-    def place(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def place(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         # The captions' positions come first, with the image's behind them (to 0.3) or in a call of their own (since).
         # Which of the two it is must not be told by values: compiled code would be recompiled for each.
         del module
@@ -238,12 +240,12 @@ def pad_and_place_captions(denoiser: Any, texts: Texts, undo: ExitStack) -> Text
         return (ids, *more_args)
 
     if padded != texts.lengths:
-        undo.callback(denoiser.cap_embedder.register_forward_hook(pad).remove)
-    undo.callback(denoiser.rope_embedder.register_forward_pre_hook(place).remove)
+        undo.callback(denoiser.get_submodule("cap_embedder").register_forward_hook(pad).remove)
+    undo.callback(denoiser.get_submodule("rope_embedder").register_forward_pre_hook(place).remove)
     return Texts(positive, tuple(padded[1:]), texts.starts)
 
 
-def padded_length(tokens: int, denoiser: Any) -> int:
+def padded_length(tokens: int, denoiser: nn.Module) -> int:
     """Return a number of tokens rounded up to the multiple that a model pads to, if it does."""
     return tokens + -tokens % (getattr(denoiser, "pad_tokens_multiple", None) or 1)
 
@@ -251,15 +253,15 @@ def padded_length(tokens: int, denoiser: Any) -> int:
 # The table ---------------------------------------------------------------------------------------------------------
 
 
-def _hunyuan_image_first(denoiser: Any) -> bool:
+def _hunyuan_image_first(denoiser: nn.Module) -> bool:
     """Return whether HunyuanVideo's blocks have the image first, as they did until a release of late 2025."""
-    return bool(getattr(denoiser.double_blocks[0], "flipped_img_txt", False))
+    return bool(getattr(denoiser.get_submodule("double_blocks.0"), "flipped_img_txt", False))
 
 
-def _refuse_more_tokens(*names: str) -> Callable[[Mapping[str, Any]], str]:
+def _refuse_more_tokens(*names: str) -> Callable[[Options], str]:
     """Return a check for conditions that add tokens to the sequence of text and image."""
 
-    def refuses(conds: Mapping[str, Any]) -> str:
+    def refuses(conds: Options) -> str:
         present = [name for name in names if conds.get(name) is not None and len(conds[name])]
         if not present:
             return ""
@@ -317,7 +319,7 @@ REFUSED: Mapping[str, str] = {
 """Reasons why some classes cannot be guided."""
 
 
-def family_of(denoiser: Any) -> Family:
+def family_of(denoiser: nn.Module) -> Family:
     """Return the facts of a model.
 
     Raises:

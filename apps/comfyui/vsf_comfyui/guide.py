@@ -5,14 +5,14 @@ override, in force for the duration of that call, hands query, key and value of 
 core.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsf.controls.grid import Grid
 from vsf.controls.region import Region
@@ -24,8 +24,9 @@ from vsf.runtime.auto_scaler import Pace
 from vsf.text.embeddings import Negative, NegativeRows
 
 from .families import Family, Texts, family_of, token_grid
+from .interfaces import BaseModel, Conditioning, GuiderExecutor, ModelExecutor, ModelPatcher, Options
 from .layers import INACTIVE, Layers
-from .negative import Conditioning, Encoded, check, encode, joined
+from .negative import Encoded, check, encode, joined
 from .report import Trace
 
 KEY = "vsf"
@@ -92,7 +93,7 @@ class Plan:
         return replace(self, negatives=negatives, observe=self.observe or other.observe)
 
 
-def guide(model: Any, plan: Plan) -> tuple[Any, Trace]:
+def guide(model: ModelPatcher, plan: Plan) -> tuple[ModelPatcher, Trace]:
     """Return a clone of a MODEL that is guided under every sampler and guider, and the trace of its runs.
 
     A model that is guided already gets the negatives of this plan in addition to its own.
@@ -106,7 +107,11 @@ def guide(model: Any, plan: Plan) -> tuple[Any, Trace]:
     for wrapper in clone.get_wrappers(APPLY_MODEL, KEY):
         plan = wrapper.__self__.plan.followed_by(plan)
     guided = Guided(plan)
-    wrappers = {OUTER_SAMPLE: guided.run, PREDICT_NOISE: guided.predict_noise, APPLY_MODEL: guided.apply_model}
+    wrappers: dict[str, Callable[..., object]] = {
+        OUTER_SAMPLE: guided.run,
+        PREDICT_NOISE: guided.predict_noise,
+        APPLY_MODEL: guided.apply_model,
+    }
     for kind, wrapper in wrappers.items():
         clone.remove_wrappers_with_key(kind, KEY)
         clone.add_wrapper_with_key(kind, KEY, wrapper)
@@ -128,25 +133,25 @@ class ModelCall:
         conds: All other conditions of the model.
     """
 
-    executor: Any
+    executor: ModelExecutor
     x: Tensor
     t: Tensor
     c_concat: Tensor | None
     text: Tensor | None
-    control: Any
-    options: Mapping[str, Any]
-    conds: Mapping[str, Any]
+    control: object
+    options: Options
+    conds: Options
 
     @property
-    def denoiser(self) -> Any:
+    def denoiser(self) -> nn.Module:
         """The diffusion model, unwrapped if it is compiled."""
         return _uncompiled(self.executor.class_obj.diffusion_model)
 
-    def make(self) -> Any:
+    def make(self) -> Tensor:
         """Pass the call on to the remaining wrappers and to the model."""
         return self.executor(self.x, self.t, self.c_concat, self.text, self.control, self.options, **self.conds)
 
-    def with_negatives(self, rows: NegativeRows, options: Mapping[str, Any]) -> "ModelCall":
+    def with_negatives(self, rows: NegativeRows, options: Options) -> "ModelCall":
         """Return the call with negatives behind its text, and the text's mask and token count extended to match."""
         assert self.text is not None
         positive = self.text.shape[1]
@@ -190,7 +195,7 @@ class Guided:
         self._watches = plan.observe or self.pace is not None
         self._run = Run()
 
-    def run(self, executor: Any, noise: Any, *args: Any, **kwargs: Any) -> Any:
+    def run(self, executor: Callable[..., object], noise: object, *args: Any, **kwargs: Any) -> object:
         """Wrap a whole run of a sampler (the host's `outer_sample`)."""
         self._run = Run((noise.shape[-2], noise.shape[-1]) if isinstance(noise, Tensor) else None)
         self.trace.begin_run()
@@ -206,8 +211,14 @@ class Guided:
             self._run = Run()
 
     def predict_noise(
-        self, executor: Any, x: Tensor, t: Tensor, model_options: Mapping[str, Any] = {}, *args: Any, **kwargs: Any
-    ) -> Any:
+        self,
+        executor: GuiderExecutor,
+        x: Tensor,
+        t: Tensor,
+        model_options: Mapping[str, Any] = {},
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
         """Mark for the model calls of a step the guider's own negative conditionings, which stay unguided."""
         unguided: set[Any] = set()
         for name, conds in executor.class_obj.conds.items():
@@ -218,15 +229,15 @@ class Guided:
 
     def apply_model(
         self,
-        executor: Any,
+        executor: ModelExecutor,
         x: Tensor,
         t: Tensor,
         c_concat: Tensor | None = None,
         c_crossattn: Tensor | None = None,
-        control: Any = None,
+        control: object = None,
         transformer_options: Mapping[str, Any] = {},
         **conds: Any,
-    ) -> Any:
+    ) -> Tensor:
         """Wrap one call of the host's `apply_model`."""
         options = {name: value for name, value in transformer_options.items() if name != KEY}
         call = ModelCall(executor, x, t, c_concat, c_crossattn, control, options, conds)
@@ -245,7 +256,7 @@ class Guided:
 
     def guided_call(
         self, call: ModelCall, family: Family, encoded: Sequence[Encoded], owners: list[int | None], strength: float
-    ) -> Any:
+    ) -> Tensor:
         """Make a model call with the negatives in its text and the method in its attention."""
         assert call.text is not None
         denoiser = call.denoiser
@@ -282,13 +293,13 @@ class Guided:
         self._finish_call(denoiser, layers, compiled=compiled)
         return out
 
-    def _begin_call(self, denoiser: Any, negative: Negative, grid: Grid) -> None:
+    def _begin_call(self, denoiser: nn.Module, negative: Negative, grid: Grid) -> None:
         """Tell the trace that a call begins, and with the first one of a run the negatives."""
         if not self._run.guided_calls:
             self.trace.begin(type(denoiser).__name__, negative)
         self.trace.begin_step(grid)
 
-    def _finish_call(self, denoiser: Any, layers: Layers, *, compiled: bool) -> None:
+    def _finish_call(self, denoiser: nn.Module, layers: Layers, *, compiled: bool) -> None:
         """Count the call; raise NotGuidedError if attention ran and none of it was recognised."""
         self._run.guided_calls += 1
         self._run.attention_calls += layers.seen
@@ -304,7 +315,7 @@ class Guided:
         if self.pace is not None:
             self.trace.report.scales.append(self.pace.finish_step())
 
-    def _encoded(self, model: Any, x: Tensor) -> list[Encoded]:
+    def _encoded(self, model: BaseModel, x: Tensor) -> list[Encoded]:
         """Return the negatives for latents like these, encoded once per run."""
         key = (tuple(x.shape[1:]), x.device, x.dtype)
         if key not in self._run.encoded:
@@ -342,7 +353,7 @@ class Guided:
             self.pace.see(observation)
 
 
-def fraction_done(options: Mapping[str, Any], over: Axis) -> float:
+def fraction_done(options: Options, over: Axis) -> float:
     """Return the fraction of a run's steps, or of its noise, that is done at a model call; 0 if it is unknown.
 
     A step lasts until the noise falls to the level at which the next one starts, so that samplers which call the model
@@ -363,7 +374,7 @@ def fraction_done(options: Mapping[str, Any], over: Axis) -> float:
     return max(steps_begun - 1, 0) / max(len(sigmas) - 1, 1)
 
 
-def row_owners(rows: int, options: Mapping[str, Any]) -> list[int | None]:
+def row_owners(rows: int, options: Options) -> list[int | None]:
     """Return for each batch row whether the negatives act on it: 0 if so, None for the guider's own negative prompts.
 
     The host names the conditioning of every chunk of a batch; their order is not fixed.
@@ -378,6 +389,6 @@ def row_owners(rows: int, options: Mapping[str, Any]) -> list[int | None]:
     return owners
 
 
-def _uncompiled(denoiser: Any) -> Any:
+def _uncompiled(denoiser: nn.Module) -> nn.Module:
     """Return the module that a compiled module wraps."""
     return getattr(denoiser, "_orig_mod", denoiser)

@@ -19,6 +19,10 @@ except ModuleNotFoundError as missing:
         name=missing.name,
     ) from missing
 
+from torch import Tensor
+
+from .interfaces import Conditioning, ModelPatcher
+
 __all__ = [
     "ComfyExtension",
     "SDClipModel",
@@ -45,7 +49,7 @@ def schema(**settings: Any) -> Any:
     return io.Schema(**{name: value for name, value in settings.items() if name in supported})
 
 
-def sample_one_step(model: Any, positive: Any, latents: Any) -> Any:
+def sample_one_step(model: ModelPatcher, positive: Conditioning, latents: Tensor) -> Tensor:
     """Run one step of the Euler sampler at cfg 1 on noise with the shape of `latents`."""
     latents = comfy.sample.fix_empty_latent_channels(model, latents)
     noise = comfy.sample.prepare_noise(latents, 0)

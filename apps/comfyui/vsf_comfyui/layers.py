@@ -1,6 +1,5 @@
 """The attention of one guided model call: recognise the calls that see the text, and replace the host's attention."""
 
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -9,7 +8,8 @@ from torch import Tensor
 from vsf.controls.schedule import Schedule
 from vsf.hosting import GuidedCall, HostAttention, Role
 
-Attention = Callable[..., Tensor]
+from .interfaces import Attention, Options
+
 INACTIVE = "inactive"
 """Name of every layer in which the schedule leaves the method off."""
 _OVERRIDE = "optimized_attention_override"
@@ -34,7 +34,7 @@ class Layers:
     role: Role
     positive: int
 
-    def __init__(self, schedule: Schedule, options: Mapping[str, Any]) -> None:
+    def __init__(self, schedule: Schedule, options: Options) -> None:
         self._schedule = schedule
         self._host_options = options
         self._before = options.get(_OVERRIDE)
@@ -70,9 +70,7 @@ class Layers:
         )
         return out if kwargs.get("skip_output_reshape") else out.transpose(1, 2).flatten(2)
 
-    def _host_attention(
-        self, func: Attention, host: Attention, heads: int, options: Mapping[str, Any]
-    ) -> HostAttention | None:
+    def _host_attention(self, func: Attention, host: Attention, heads: int, options: Options) -> HostAttention | None:
         """Return the attention that the user chose, such as Sage's, so that it stays in use; None if it is torch's.
 
         Not every one takes a mask, so calls that need one use torch's.
@@ -99,7 +97,7 @@ class Layers:
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        extra: Mapping[str, Any],
+        extra: Options,
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:

@@ -1,15 +1,16 @@
 """Turn ComfyUI's conditionings into negatives: prepared by the model as it prepares a prompt, and without padding."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from vsf.errors import KnobError, PromptError
 from vsf.text.embeddings import Negative, Share
+
+from .interfaces import BaseModel, Conditioning, Options
 
 WORDS = "vsf_words"
 """Key under which "VSF Encode Negative" tells which tokens are real, (1, tokens).
@@ -20,9 +21,6 @@ MARKS = "vsf_marks"
 """Key under which it tells which tokens are begin or end marks, (1, tokens)."""
 WEIGHT = "vsf_weight"
 """Key under which it gives the weight of a negative among others."""
-
-Conditioning = Sequence[tuple[Tensor, Mapping[str, Any]]]
-"""The host's CONDITIONING: entries of text tokens (1, tokens, channels) and what goes with them."""
 
 _LIMITS = ("area", "mask", "start_percent", "end_percent", "clip_start_percent", "clip_end_percent")
 """Keys by which the host limits an entry to a part of the picture or of the run."""
@@ -58,7 +56,7 @@ def check(conditioning: Conditioning) -> None:
             )
 
 
-def encode(model: Any, conditioning: Conditioning, latents: Tensor) -> list[Encoded]:
+def encode(model: BaseModel, conditioning: Conditioning, latents: Tensor) -> list[Encoded]:
     """Return every entry of a conditioning as a negative, without those that have no tokens.
 
     Args:
@@ -92,7 +90,7 @@ def joined(encoded: Sequence[Encoded], *, strip_marks: bool) -> Negative:
     return Negative((tokens,), (torch.cat(marks),), (shares,)).stripped()
 
 
-def _encode(model: Any, tokens: Tensor, extra: Mapping[str, Any], latents: Tensor) -> Encoded:
+def _encode(model: BaseModel, tokens: Tensor, extra: Options, latents: Tensor) -> Encoded:
     """Remove an entry's padding, let the model prepare it as it would a prompt, and remove the padding that it adds."""
     conds = {key: value for key, value in extra.items() if key not in (WORDS, MARKS, WEIGHT)}
     words = extra.get(WORDS)
@@ -124,7 +122,7 @@ def _encode(model: Any, tokens: Tensor, extra: Mapping[str, Any], latents: Tenso
     return Encoded(prepared[start:stop], start, marks, weight)
 
 
-def _prepare(model: Any, tokens: Tensor, conds: Mapping[str, Any], latents: Tensor) -> tuple[Tensor, Tensor | None]:
+def _prepare(model: BaseModel, tokens: Tensor, conds: Options, latents: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return the text as the model prepares it, (tokens, channels), and its mask, (tokens,), if there is one."""
     size = {"width": latents.shape[-1] * 8, "height": latents.shape[-2] * 8}
     arguments = {**size, **conds, "cross_attn": tokens, "noise": latents, "device": latents.device}

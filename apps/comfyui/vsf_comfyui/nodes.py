@@ -2,16 +2,17 @@
 
 from typing import Any, get_args
 
+from torch import Tensor
+
 from vsf import guidance, tiny
 from vsf.controls.schedule import Axis, Curve, Schedule
 from vsf.errors import KnobError
-from vsf.guidance import AUTO, METHODS, Knob
-from vsf.guidance.parameters import knobs
+from vsf.guidance import AUTO, METHODS, Knob, knobs
 
 from . import host
 from .guide import Plan, guide
 from .host import io, ui
-from .negative import Conditioning
+from .interfaces import Clip, Conditioning, ModelPatcher, Options
 from .report import Trace
 from .selftest import self_test
 from .tiny import Autoencoder, load_clip, load_model, sigmas
@@ -62,7 +63,7 @@ def knob_input(knob: Knob) -> Any:
     return io.Float.Input(knob.name, min=knob.low, max=min(knob.high, _HIGHEST), step=0.01, **settings)
 
 
-def chosen_method(chosen: dict[str, Any]) -> guidance.Guidance:
+def chosen_method(chosen: Options) -> guidance.Guidance:
     """Return the method that the inputs of a node describe."""
     settings = dict(chosen)
     name = settings.pop("method")
@@ -128,9 +129,9 @@ class Guidance(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,
+        model: ModelPatcher,
         negative: Conditioning,
-        method: dict[str, Any],
+        method: Options,
         weight: float,
         start: float,
         end: float,
@@ -138,7 +139,7 @@ class Guidance(io.ComfyNode):
         over: Axis,
         blocks: str,
         observe: bool,
-        mask: Any = None,
+        mask: Tensor | None = None,
     ) -> Any:
         """Guide a clone of the model."""
         schedule = Schedule(start, end, curve, blocks.strip() or None, over)
@@ -176,7 +177,7 @@ class EncodeNegative(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, clip: Any, text: str, within: str) -> Any:
+    def execute(cls, clip: Clip | None, text: str, within: str) -> Any:
         """Encode every line."""
         if clip is None:
             raise KnobError("there is no CLIP: the checkpoint has no text encoder, so load one separately")
@@ -205,7 +206,7 @@ class Report(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, trace: Trace, after: Any) -> Any:
+    def execute(cls, trace: Trace, after: object) -> Any:
         """Show the report."""
         del after
         text = trace.text()
@@ -234,7 +235,7 @@ class HeatMap(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, trace: Trace, after: Any, negative: int) -> Any:
+    def execute(cls, trace: Trace, after: object, negative: int) -> Any:
         """Draw the heat map, one for each frame of a video's latents."""
         del after
         return io.NodeOutput(trace.pictures(negative))
@@ -264,10 +265,10 @@ class SelfTest(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, positive: Conditioning, negative: Conditioning, latent: dict[str, Any]) -> Any:
+    def execute(cls, model: ModelPatcher, positive: Conditioning, negative: Conditioning, latent: Options) -> Any:
         """Test the model within one step of a sampler."""
 
-        def run(probed: Any, prompt: Conditioning) -> None:
+        def run(probed: ModelPatcher, prompt: Conditioning) -> None:
             host.sample_one_step(probed, prompt, latent["samples"])
 
         text = str(self_test(model, positive, negative, run))

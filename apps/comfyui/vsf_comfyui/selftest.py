@@ -15,8 +15,9 @@ from vsf.hosting import GuidedCall
 
 from .families import Family, Texts, family_of, padded_length, token_grid
 from .guide import APPLY_MODEL, KEY, Guided, ModelCall, Plan
+from .interfaces import Attention, Conditioning, ModelExecutor, ModelPatcher
 from .layers import by_heads
-from .negative import Conditioning, Encoded, encode
+from .negative import Encoded, encode
 
 _SCALE = 1.7
 _OFFSET = 0.3
@@ -66,7 +67,10 @@ class Result:
 
 
 def self_test(
-    model: Any, positive: Conditioning, negative: Conditioning, run: Callable[[Any, Conditioning], Any]
+    model: ModelPatcher,
+    positive: Conditioning,
+    negative: Conditioning,
+    run: Callable[[ModelPatcher, Conditioning], object],
 ) -> Result:
     """Test a MODEL within one step of a sampler.
 
@@ -100,15 +104,15 @@ class Probe:
 
     def __call__(
         self,
-        executor: Any,
+        executor: ModelExecutor,
         x: Tensor,
         t: Tensor,
         c_concat: Tensor | None = None,
         c_crossattn: Tensor | None = None,
-        control: Any = None,
+        control: object = None,
         transformer_options: Mapping[str, Any] = {},
         **conds: Any,
-    ) -> Any:
+    ) -> Tensor:
         """Test the first call with a text, then make every call unchanged."""
         call = ModelCall(executor, x, t, c_concat, c_crossattn, control, transformer_options, conds)
         if self.result is None and c_crossattn is not None:
@@ -160,20 +164,19 @@ class Lockstep:
     def make(self, call: ModelCall, negative: Tensor) -> Tensor:
         """Make a call of one row with the negative, (tokens, channels), in a second row, and return the first row."""
         assert call.text is not None
-        conds = {name: _twice(cond) for name, cond in call.conds.items()}
+        conds = {name: _twice(cond) if isinstance(cond, Tensor) else cond for name, cond in call.conds.items()}
         two_rows = replace(
             call,
             x=_twice(call.x),
             t=_twice(call.t),
-            c_concat=_twice(call.c_concat),
+            c_concat=None if call.c_concat is None else _twice(call.c_concat),
             text=torch.cat([call.text, negative[None].to(call.text)]),
             options={**call.options, "optimized_attention_override": self.attend},
             conds=conds,
         )
-        out: Tensor = two_rows.make()
-        return out[:1]
+        return two_rows.make()[:1]
 
-    def attend(self, func: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:
+    def attend(self, func: Attention, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:
         """Replace the host's attention in the calls that see the text."""
         axis = 2 if kwargs.get("skip_reshape") else 1
         self.seen += 1
@@ -253,9 +256,9 @@ def _first_row(call: ModelCall, words: Tensor) -> ModelCall:
     return replace(call, x=call.x[:1], t=call.t[:1], c_concat=c_concat, text=words[None], conds=conds)
 
 
-def _twice(tensor: Any) -> Any:
-    """Return a batch of two equal rows, or the argument itself if it is no tensor."""
-    return torch.cat([tensor, tensor]) if isinstance(tensor, Tensor) else tensor
+def _twice(tensor: Tensor) -> Tensor:
+    """Return a batch of two equal rows."""
+    return torch.cat([tensor, tensor])
 
 
 def _distance(actual: Tensor, expected: Tensor) -> float:

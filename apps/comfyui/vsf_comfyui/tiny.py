@@ -1,7 +1,7 @@
 """The embedded model of vsf as ComfyUI's MODEL, CLIP, VAE and SIGMAS, for workflows without any checkpoint."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,13 +15,14 @@ from vsf import tiny
 from vsf.errors import UnsupportedPipelineError
 
 from . import host
+from .interfaces import Chunk, Clip, ModelPatcher, Options, Tokens
 
 _THIRD_ENCODER_TOKENS = 256
 """Rows of zeros that diffusers appends for SD3's third encoder, which the model lacks."""
 _ENCODERS = ("text_encoder", "text_encoder_2")
 
 
-def load_model(name: str) -> Any:
+def load_model(name: str) -> ModelPatcher:
     """Return the transformer as a MODEL; the host recognises SD3 by its weights.
 
     Raises:
@@ -34,15 +35,15 @@ def load_model(name: str) -> Any:
             f"ComfyUI's SD3 has 64 channels and one head for each layer; {name} has {config['num_attention_heads']} "
             f"heads of {config['attention_head_dim']} and {config['num_layers']} layers"
         )
-    model = host.new_diffusion_model(str(folder / "diffusion_pytorch_model.safetensors"))
+    model: ModelPatcher = host.new_diffusion_model(str(folder / "diffusion_pytorch_model.safetensors"))
     if config["patch_size"] == 1:
         _keep_size(model)
     return model
 
 
-def _keep_size(model: Any) -> None:
+def _keep_size(model: ModelPatcher) -> None:
     """Correct the host's SD3 for patches of one latent pixel: it rounds sizes up as if a patch were two wide."""
-    denoiser = model.model.diffusion_model
+    denoiser: Any = model.model.diffusion_model
     crop = denoiser.cropped_pos_embed
     unpatchify = denoiser.unpatchify
 
@@ -56,7 +57,7 @@ def _keep_size(model: Any) -> None:
     model.add_object_patch("diffusion_model.unpatchify", unpatchify_exactly)
 
 
-def load_clip(name: str) -> Any:
+def load_clip(name: str) -> Clip:
     """Return both text encoders as a CLIP."""
     folder = tiny.folder(name)
     weights = {part: host.load_torch_file(str(folder / part / "model.safetensors")) for part in _ENCODERS}
@@ -64,7 +65,7 @@ def load_clip(name: str) -> Any:
     for state in weights.values():
         parameters += sum(tensor.numel() for tensor in state.values())
     target = SimpleNamespace(clip=Encoders, tokenizer=Tokenizer, params={"folder": folder})
-    clip = host.new_clip(target, parameters=parameters, tokenizer_data={"folder": folder})
+    clip: Any = host.new_clip(target, parameters=parameters, tokenizer_data={"folder": folder})
     embedding = "text_model.embeddings.token_embedding.weight"
     for part, state in weights.items():
         encoder = getattr(clip.cond_stage_model, part)
@@ -78,7 +79,7 @@ def load_clip(name: str) -> Any:
 class Tokenizer:
     """The tokenizer of both encoders, which pads prompts as the pipeline does."""
 
-    def __init__(self, embedding_directory: str | None = None, tokenizer_data: Any = None) -> None:
+    def __init__(self, embedding_directory: str | None = None, tokenizer_data: Mapping[str, Any] = {}) -> None:
         folder: Path = tokenizer_data["folder"]
         width = _config(folder / "text_encoder")["hidden_size"]
         self.tokenizer = host.SDTokenizer(
@@ -92,7 +93,7 @@ class Tokenizer:
         """Return (token, weight) pairs of every chunk."""
         return {"l": self.tokenizer.tokenize_with_weights(text, return_word_ids, **options)}
 
-    def untokenize(self, pairs: Any) -> Any:
+    def untokenize(self, pairs: Chunk) -> Any:
         """Return each token with its word."""
         return self.tokenizer.untokenize(pairs)
 
@@ -104,7 +105,13 @@ class Tokenizer:
 class Encoders(nn.Module):
     """Both text encoders, their channels concatenated, with a mask of the tokens that are words."""
 
-    def __init__(self, folder: Path, device: Any = "cpu", dtype: Any = None, model_options: Any = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        model_options: Options | None = None,
+    ) -> None:
         super().__init__()
         self.dtypes = {dtype}
         self.tokens = _prompt_tokens(folder)
@@ -118,7 +125,7 @@ class Encoders(nn.Module):
             )  # fmt: skip
             self.add_module(part, encoder)
 
-    def encode_token_weights(self, pairs: dict[str, Any]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def encode_token_weights(self, pairs: Tokens) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Encode the first chunk; the model was not trained to read more.
 
         Returns:
@@ -135,7 +142,7 @@ class Encoders(nn.Module):
         mask = (torch.arange(self.tokens + _THIRD_ENCODER_TOKENS) < words)[None].long()
         return F.pad(text, (0, 0, 0, _THIRD_ENCODER_TOKENS)), pooled, {"attention_mask": mask}
 
-    def set_clip_options(self, options: dict[str, Any]) -> None:
+    def set_clip_options(self, options: Options) -> None:
         """Pass options on to both encoders."""
         for part in _ENCODERS:
             getattr(self, part).set_clip_options(options)
@@ -190,7 +197,7 @@ class Block(nn.Module):
         return torch.relu(self.conv(x) + x)
 
 
-def _encoder(config: dict[str, Any]) -> nn.Sequential:
+def _encoder(config: Options) -> nn.Sequential:
     """Build the encoder: a convolution, then for each further level one that halves the picture; blocks follow each."""
     layers: list[nn.Module] = []
     counts = config["num_encoder_blocks"]
@@ -204,7 +211,7 @@ def _encoder(config: dict[str, Any]) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(width, config["latent_channels"], 3, padding=1))
 
 
-def _decoder(config: dict[str, Any]) -> nn.Sequential:
+def _decoder(config: Options) -> nn.Sequential:
     """Build the decoder: for each level its blocks, then, but on the last, an upsampling, then a convolution."""
     counts = config["num_decoder_blocks"]
     widths = config["decoder_block_out_channels"]

@@ -11,20 +11,19 @@ from vsf.errors import KnobError, PromptError
 from vsf.text.context import GAP
 from vsf.text.prompt import Prompt
 
-from .negative import MARKS, WEIGHT, WORDS, Conditioning
+from .interfaces import Chunk, Clip, Conditioning
+from .negative import MARKS, WEIGHT, WORDS
 
 _MARKER = 1.25
 """A weight that marks a negative's own tokens in its context; they are encoded without it."""
 _CLIPS = ("l", "g", "h")
 """The host's names for CLIP's tokenizers; their tokens are padded to a fixed length and may share rows."""
 
-Tokens = Mapping[str, Sequence[Sequence[tuple[Any, ...]]]]
-"""For each tokenizer, its chunks of (token, weight, word number); the number is 0 for marks and padding."""
 Flags = tuple[Tensor, Tensor]
 """Two boolean tensors (tokens,): which tokens are kept, and which are begin or end marks."""
 
 
-def encode_negatives(clip: Any, text: str, within: str = "") -> Conditioning:
+def encode_negatives(clip: Clip, text: str, within: str = "") -> Conditioning:
     """Encode every line of a text as a negative of its own, without padding.
 
     Args:
@@ -65,7 +64,7 @@ def _parse_line(line: str) -> tuple[str, float]:
     return words, first.weight
 
 
-def _without_padding(clip: Any) -> Any:
+def _without_padding(clip: Clip) -> Clip:
     """Return a clone of a CLIP whose T5 does not pad texts; every token of T5 would attend to the padding."""
     clone = clip.clone()
     for tokenizer in clone.tokenize(""):
@@ -74,13 +73,13 @@ def _without_padding(clip: Any) -> Any:
     return clone
 
 
-def _encode(clip: Any, words: str, weight: float, within: str) -> list[tuple[Tensor, dict[str, Any]]]:
+def _encode(clip: Clip, words: str, weight: float, within: str) -> list[tuple[Tensor, dict[str, Any]]]:
     """Encode one negative; there may be several entries, as the host may schedule its text encoder."""
     escaped = _escaped(words)
     if within and words:
         before, after = within.split(GAP)
         escaped = f"{_escaped(before)}({escaped}:{_MARKER}){_escaped(after)}"
-    marked: Tokens = clip.tokenize(escaped, return_word_ids=True)
+    marked = clip.tokenize(escaped, return_word_ids=True)
     plain: dict[str, list[list[tuple[Any, float]]]] = {}
     flags: dict[str, Flags | None] = {}
     for name, chunks in marked.items():
@@ -101,7 +100,7 @@ def _encode(clip: Any, words: str, weight: float, within: str) -> list[tuple[Ten
     return entries
 
 
-def _without_marker(chunk: Sequence[tuple[Any, ...]]) -> list[tuple[Any, float]]:
+def _without_marker(chunk: Chunk) -> list[tuple[Any, float]]:
     """Return a chunk's (token, weight) pairs, the marker weight replaced by 1."""
     return [(token[0], 1.0 if token[1] == _MARKER else token[1]) for token in chunk]
 
@@ -111,7 +110,7 @@ def _escaped(text: str) -> str:
     return re.sub(r"([()])", r"\\\1", text)
 
 
-def _flags(chunks: Sequence[Sequence[tuple[Any, ...]]], *, in_context: bool) -> Flags | None:
+def _flags(chunks: Sequence[Chunk], *, in_context: bool) -> Flags | None:
     """Return the flags of the tokens of all chunks; None if there is a context and no token is marked as its own.
 
     The last word is followed by its end mark, and then by padding.
