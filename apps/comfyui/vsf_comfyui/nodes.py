@@ -85,38 +85,38 @@ class Guidance(io.ComfyNode):
             display_name="VSF Guidance",
             category=CATEGORY,
             description=(
-                "Lets a negative prompt act inside the attention: at cfg 1 too, under any sampler, with no extra model "
-                "call. Put several in a row for several negatives."
+                "Applies a negative prompt inside the attention: it works at cfg 1 and under any sampler, without an "
+                "extra model call. Chain several nodes for several negatives."
             ),
             search_aliases=ALIASES,
             inputs=[
                 io.Model.Input("model"),
-                io.Conditioning.Input("negative", tooltip="What the picture should not have."),
+                io.Conditioning.Input("negative", tooltip="What the picture should not show."),
                 io.DynamicCombo.Input("method", options=method_options(), tooltip="How the negative acts."),
                 io.Float.Input(
                     "weight", default=1.0, min=0.0, max=10.0, step=0.05,
-                    tooltip="How much attention this negative gets among several; 0 leaves it out.",
+                    tooltip="Weight of this negative among several; 0 leaves it out.",
                 ),
                 io.Float.Input(
                     "start", default=0.0, **fraction, tooltip="Fraction of the run at which guidance starts."
                 ),
-                io.Float.Input("end", default=1.0, **fraction, tooltip="Fraction of the run at which it ends."),
+                io.Float.Input("end", default=1.0, **fraction, tooltip="Fraction of the run at which guidance ends."),
                 io.Combo.Input(
                     "curve", options=list(get_args(Curve)), default="constant",
-                    tooltip="How its strength goes from start to end: constant, or down to nothing.",
+                    tooltip="How the strength changes from start to end: constant, or falling to zero.",
                 ),
                 io.Combo.Input(
                     "over", options=list(get_args(Axis)), default="steps",
-                    tooltip="What start and end are fractions of: the steps, or the noise that is gone (sigma).",
+                    tooltip="Whether start and end are fractions of the steps or of the removed noise (sigma).",
                 ),
                 io.String.Input(
                     "blocks", default="",
-                    tooltip="Attention layers that are guided, from 0, such as 0-11,14; empty for all. "
+                    tooltip="Attention layers to guide, counted from 0, such as 0-11,14; empty for all. "
                     "VSF Report lists them.",
                 ),
                 io.Boolean.Input(
                     "observe", default=False,
-                    tooltip="Watch the attention for VSF Report and VSF Heat Map. It takes some time.",
+                    tooltip="Record the attention for VSF Report and VSF Heat Map; this takes time.",
                 ),
                 io.Mask.Input("mask", optional=True, tooltip="Where in the picture the negative acts."),
             ],
@@ -158,14 +158,14 @@ class EncodeNegative(io.ComfyNode):
             display_name="VSF Encode Negative",
             category=CATEGORY,
             description=(
-                "Encodes negatives for VSF Guidance and tells words from padding, which would act as a negative, too."
+                "Encodes negatives for VSF Guidance without padding, which would act as a negative too."
             ),
             search_aliases=[*ALIASES, "encode"],
             inputs=[
                 io.Clip.Input("clip"),
                 io.String.Input(
                     "text", multiline=True, default="",
-                    tooltip="A negative on each line. A whole line in brackets has a weight: (wheels:1.2).",
+                    tooltip="One negative a line. A whole line in brackets has a weight: (wheels:1.2).",
                 ),
                 io.String.Input(
                     "within", default="",
@@ -194,13 +194,13 @@ class Report(io.ComfyNode):
             node_id="VSFReport",
             display_name="VSF Report",
             category=CATEGORY,
-            description="Says which layers were guided in the latest run, how much attention the negatives got, and "
+            description="Reports which layers were guided in the latest run, how much attention the negatives got, and "
             "how much the output changed.",
             search_aliases=["negative prompt report", "did the negative prompt work"],
             is_output_node=True,
             inputs=[
                 TraceType.Input("trace"),
-                io.AnyType.Input("after", tooltip="What the run made, a latent or an image: the report waits for it."),
+                io.AnyType.Input("after", tooltip="The result of the run, a latent or an image: the report waits for it."),
             ],
             outputs=[io.String.Output()],
         )
@@ -214,7 +214,7 @@ class Report(io.ComfyNode):
 
 
 class HeatMap(io.ComfyNode):
-    """Shows where the image looked at a negative."""
+    """Shows where the image attended to a negative."""
 
     @classmethod
     def define_schema(cls) -> Any:
@@ -223,12 +223,12 @@ class HeatMap(io.ComfyNode):
             node_id="VSFHeatMap",
             display_name="VSF Heat Map",
             category=CATEGORY,
-            description="Shows where the image looked at a negative in the latest run: mean over steps, layers and "
-            "heads, brightest where it looked most.",
+            description="Shows where the image attended to a negative in the latest run: the mean over steps, layers and "
+            "heads, brightest where attention was strongest.",
             search_aliases=["negative prompt heat map", "attention map"],
             inputs=[
                 TraceType.Input("trace"),
-                io.AnyType.Input("after", tooltip="What the run made, a latent or an image: the map waits for it."),
+                io.AnyType.Input("after", tooltip="The result of the run, a latent or an image: the map waits for it."),
                 io.Int.Input("negative", default=0, min=0, max=99, tooltip="Which negative, from 0."),
             ],
             outputs=[io.Image.Output()],
@@ -251,15 +251,15 @@ class SelfTest(io.ComfyNode):
             node_id="VSFSelfTest",
             display_name="VSF Self-Test",
             category=CATEGORY,
-            description="Tests on your model and your install whether guidance is exact: switched off it leaves the "
-            "model as it is, switched on it equals two ordinary rows in lockstep.",
+            description="Tests whether guidance is exact for your model on your install: switched off it leaves the "
+            "model unchanged, switched on it equals two ordinary rows in lockstep.",
             search_aliases=["check guidance", "is guidance exact"],
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="The model as loaded; guidance on it is left aside."),
+                io.Model.Input("model", tooltip="The model as loaded; guidance on it is ignored."),
                 io.Conditioning.Input("positive"),
                 io.Conditioning.Input("negative"),
-                io.Latent.Input("latent", tooltip="Its size counts; small is quick."),
+                io.Latent.Input("latent", tooltip="Only its size matters; a small one is quick."),
             ],
             outputs=[io.String.Output()],
         )
@@ -290,7 +290,7 @@ class TinyModel(io.ComfyNode):
             search_aliases=["vsf demo model", "example model"],
             inputs=[
                 io.Combo.Input("name", options=list(tiny.MODELS), default="tiny"),
-                io.Int.Input("steps", default=8, min=1, max=100, tooltip="How many noise levels the sigmas have."),
+                io.Int.Input("steps", default=8, min=1, max=100, tooltip="Number of steps that the sigmas are for."),
             ],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output(), io.Sigmas.Output()],
         )
