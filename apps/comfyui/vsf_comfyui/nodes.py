@@ -200,7 +200,9 @@ class Report(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 TraceType.Input("trace"),
-                io.AnyType.Input("after", tooltip="The result of the run, a latent or an image: the report waits for it."),
+                io.AnyType.Input(
+                    "after", tooltip="The result of the run, a latent or an image: the report waits for it."
+                ),
             ],
             outputs=[io.String.Output()],
         )
@@ -223,8 +225,8 @@ class HeatMap(io.ComfyNode):
             node_id="VSFHeatMap",
             display_name="VSF Heat Map",
             category=CATEGORY,
-            description="Shows where the image attended to a negative in the latest run: the mean over steps, layers and "
-            "heads, brightest where attention was strongest.",
+            description="Shows where the image attended to a negative in the latest run: the mean over steps, layers "
+            "and heads, brightest where attention was strongest.",
             search_aliases=["negative prompt heat map", "attention map"],
             inputs=[
                 TraceType.Input("trace"),
