@@ -87,7 +87,7 @@ class Family:
     def hidden_tokens(self, grid: Grid, text: int) -> int:
         """Return how many hidden tokens a text of this length needs so that no image has the same length.
 
-        Cross-attention is told from self-attention by the number of its keys.
+        Cross-attention is distinguished from self-attention by the number of its keys.
 
         Args:
             grid: The image tokens.
@@ -143,7 +143,7 @@ def number_each_text(embedder: str) -> Correction:
             del module
             ids, *more_args = args
             ids = ids.clone()
-            # Some models give all text tokens the same ids, others count them: the first two tell the step.
+            # Some models give all text tokens the same ids, others count them: the first two show the step.
             first = ids[:, :1]
             step = ids[:, 1:2] - first if ids.shape[1] > 1 else torch.zeros_like(first)
             offset = texts.positive
@@ -223,7 +223,7 @@ def pad_and_place_captions(denoiser: nn.Module, texts: Texts, undo: ExitStack) -
 
     def place(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         # The captions' positions come first, with the image's behind them (to 0.3) or in a call of their own (since).
-        # Which of the two it is must not be told by values: compiled code would be recompiled for each.
+        # Which of the two it is must not be read from values: compiled code would be recompiled for each.
         del module
         nonlocal is_first_call
         ids, *more_args = args

@@ -1,4 +1,4 @@
-"""Encode negative prompts with a CLIP: one negative a line, with a weight, its words told from padding."""
+"""Encode negative prompts with a CLIP: one negative a line, with a weight and without padding."""
 
 import re
 from collections.abc import Mapping, Sequence

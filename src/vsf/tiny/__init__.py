@@ -53,7 +53,7 @@ def read(path: Path) -> StableDiffusion3Pipeline:
         from diffusers import StableDiffusion3Pipeline
         from diffusers.utils import logging
 
-    absent = {"text_encoder_3": None, "tokenizer_3": None}  # diffusers has to be told
+    absent = {"text_encoder_3": None, "tokenizer_3": None}  # diffusers wants them passed explicitly
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # diffusers would warn that SD3 was published with another kind of autoencoder
     try:

@@ -110,7 +110,7 @@ class CaptionPlan:
         return f"{self._thing_phrase(first, adjective)} {preposition} {self._thing_phrase(second)}"
 
     def _prepositions(self, relation: Relation, forward: bool) -> Sequence[str]:
-        """Return what can stand between the things of a relation, the first one in front if ``forward``."""
+        """Return the prepositions for a relation; ``forward`` if its first thing is named first."""
         if relation.kind == "behind":
             return words.BEHIND if forward else words.IN_FRONT
         if relation.kind == "on":
@@ -126,9 +126,9 @@ class CaptionPlan:
         side = next(relation for relation in relations if relation.kind == "left of")
         third = side.first if side.second in (stack.first, stack.second) else side.second
         on = self._choose("on word", words.ON)
-        beside = self._choose("relation", self._prepositions(side, forward=third == side.second))
+        preposition = self._choose("relation", self._prepositions(side, forward=third == side.second))
         rider = self._thing_phrase(stack.first, adjective)
-        return f"{rider} {on} {self._thing_phrase(stack.second)} {beside} {self._thing_phrase(third)}"
+        return f"{rider} {on} {self._thing_phrase(stack.second)} {preposition} {self._thing_phrase(third)}"
 
     def _three_in_a_row(self, adjective: str) -> str:
         left, middle, right = self.things
