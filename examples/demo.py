@@ -1,4 +1,4 @@
-"""Draw one scene twice, without and with a negative prompt, and set both side by side."""
+"""Draw one scene twice, without and with a negative prompt, and save both side by side."""
 
 from pathlib import Path
 
@@ -20,13 +20,15 @@ FILE = Path("out/demo.png")
 
 
 def main() -> None:
+    """Draw the pair, let the judge look at it, and save it as one sheet."""
     model = load_quietly(PAIR["no guidance"], quiet=True)
-    images = {name: next(iter(draw(request, model))).image for name, request in PAIR.items()}
-    for name, image in images.items():
-        print(f"{name}: the judge saw {describe(image, NEGATIVE)}")
+    images = {}
+    for name, request in PAIR.items():
+        images[name] = next(iter(draw(request, model))).image
+        print(f"{name}: the judge saw {describe(images[name], NEGATIVE)}")
     FILE.parent.mkdir(exist_ok=True)
-    title, rows = [PROMPT, f"negative prompt: {NEGATIVE}"], [f"seed {SEED}"]
-    contact_sheet(title, list(PAIR), rows, list(images.values())).save(FILE)
+    title = [PROMPT, f"negative prompt: {NEGATIVE}"]
+    contact_sheet(title, list(PAIR), [f"seed {SEED}"], list(images.values())).save(FILE)
     print(f"The pair is in {FILE.resolve()}")
 
 

@@ -23,7 +23,7 @@ from vsf.bench.run.batch import Batch, Conditions, draw
 from vsf.controls.schedule import Schedule
 from vsf.errors import KnobError
 from vsf.guidance import Control, convert_reference
-from vsf.tiny.collapse_padding import fold
+from vsf.tiny.collapse_padding import collapse_padding
 from vsf.tiny.model import DEPTH
 
 SEEN = {  # who sees which of I, P, N⁰, N¹
@@ -174,7 +174,7 @@ def test_a_folded_pipeline_draws_the_same_picture(name):
         pipe = embedded_model.load()
         pipe.set_progress_bar_config(disable=True)
         if folded:
-            fold(pipe)
+            collapse_padding(pipe)
         with vsf.guide(pipe, **ablations.given(method, pipe, ["wheels"]), method=method) as report:
             drawn.append(tiny.call(pipe, height=64, width=64, max_sequence_length=256))
         assert report.tokens == ((24 + 256,) if name in ("vsf-padded", "embedding-flip") else (3,))

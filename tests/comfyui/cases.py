@@ -1,4 +1,4 @@
-"""Tiny models to guide: what a test has to know about each, on the stub and on a real host alike."""
+"""Facts that tests need about each tiny model, on the stub and on a real host alike."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,9 +10,19 @@ import torch
 class Case:
     """One model.
 
-    shape: of its latents. channels: of its text. pooled: channels of the pooled text, 0 for none. masked: whether
-    conditionings carry a mask. image: image tokens. filling: tokens that fill the image up. text_multiple: what texts
-    are filled up to. left_padded: tokens to which the model pads texts at their beginning. time: a noise level.
+    Attributes:
+        name: Name of the model in the host's table.
+        shape: Shape of its latents.
+        channels: Channels of its text.
+        pooled: Channels of the pooled text; 0 for none.
+        masked: Whether conditionings have a mask.
+        kind: "joint" if text and image attend together, "cross" if the image attends to the text.
+        image: Image tokens.
+        filling: Tokens that pad the image.
+        text_multiple: Multiple that texts are padded to.
+        image_first: Whether the image precedes the text.
+        left_padded: Length to which the model pads texts at their beginning; 0 if it does not.
+        time: A noise level.
     """
 
     name: str
@@ -29,7 +39,7 @@ class Case:
     time: float = 0.7
 
     def conditioning(self, tokens: int, seed: int) -> list:
-        """Random text as the host's encoders hand it over."""
+        """Return random text in the form of the host's encoders."""
         generator = torch.Generator().manual_seed(seed)
         extra = {}
         if self.pooled:
@@ -39,10 +49,10 @@ class Case:
         return [[torch.randn(1, tokens, self.channels, generator=generator), extra]]
 
     def latents(self, seed: int) -> torch.Tensor:
-        """Random latents."""
+        """Return random latents."""
         return torch.randn(self.shape, generator=torch.Generator().manual_seed(seed))
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Relative L2 distance."""
+    """Return the L2 distance relative to the norm of `b`."""
     return float((a.double() - b.double()).norm() / b.double().norm())

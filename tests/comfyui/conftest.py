@@ -1,4 +1,4 @@
-"""Hosts as fixtures, the table that a run on a real host writes, and what is said of tests that had none."""
+"""Fixtures for hosts, the table that a run on a real host writes, and the summary of skipped tests."""
 
 import json
 import os
@@ -19,7 +19,7 @@ _peers = {}
 
 @pytest.fixture(scope="session", params=[STUB, REAL])
 def host(request):
-    """Where the contract is tested."""
+    """The stub and, if there is one, a real host: both must fulfil the contract."""
     if request.param == REAL and not HAS_HOST:
         pytest.skip(NO_HOST)
     return host_module(request.param)
@@ -27,7 +27,7 @@ def host(request):
 
 @pytest.fixture(scope="session")
 def real():
-    """A real host alone."""
+    """A real host."""
     if not HAS_HOST:
         pytest.skip(NO_HOST)
     return host_module(REAL)
@@ -35,7 +35,7 @@ def real():
 
 @pytest.fixture
 def worst():
-    """Keep the largest error of a check on a model of a real host, for the table."""
+    """Record the largest error of a check on a model of a real host, for the table."""
 
     def keep(check: str, host, name: str, error: float) -> float:
         if host.VERSION != STUB:
@@ -48,7 +48,7 @@ def worst():
 
 @pytest.fixture
 def peers():
-    """Keep what the host's own node and this pack's did to a model, for the table."""
+    """Record the effects of the host's own node and of this pack's on a model, for the table."""
 
     def keep(name: str, **what) -> None:
         _peers[name] = what
@@ -57,20 +57,20 @@ def peers():
 
 
 def pytest_sessionfinish(exitstatus):
-    """Write the table of a run on a host that passed, where COMFYUI_TABLE asks for it; other hosts' rows stay."""
+    """Write the table after a run on a host that passed, if COMFYUI_TABLE is set; other hosts' rows stay."""
     if not (HAS_HOST and os.environ.get("COMFYUI_TABLE") and exitstatus == 0):
         return
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    own = results.setdefault(host_module(REAL).VERSION, {})
+    host_results = results.setdefault(host_module(REAL).VERSION, {})
     for name, errors in _worst.items():
-        own.setdefault("worst errors", {}).setdefault(name, {}).update(errors)
-    own.setdefault("beside NAGuidance", {}).update(_peers)
+        host_results.setdefault("worst errors", {}).setdefault(name, {}).update(errors)
+    host_results.setdefault("beside NAGuidance", {}).update(_peers)
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     TABLE.write_text(markdown(results))
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Count what ran, and what was skipped for want of a host."""
+    """Count the tests that ran, and those that were skipped because there is no host."""
     passed = [report for report in terminalreporter.getreports("passed") if "tests/comfyui/" in report.nodeid]
     skipped = [report for report in terminalreporter.getreports("skipped") if NO_HOST in str(report.longrepr)]
     if passed or skipped:

@@ -1,4 +1,4 @@
-"""What tests of the node pack do over and over: guide a model, call it once."""
+"""Steps that tests of the node pack share: guide a model, call it once."""
 
 import torch
 from vsf_comfyui.guide import APPLY_MODEL, KEY, Plan, guide
@@ -19,27 +19,31 @@ METHODS = (
 
 
 def name_of(method) -> str:
-    """A method and what is unusual about its knobs."""
-    own = [word for word in ("orthogonal", "l2") if getattr(method, word, False) or word == getattr(method, "norm", "")]
-    return " ".join([method.name, *own])
+    """Return a method's name with its knobs that are not at their defaults."""
+    variants = [
+        word for word in ("orthogonal", "l2") if getattr(method, word, False) or word == getattr(method, "norm", "")
+    ]
+    return " ".join([method.name, *variants])
 
 
 def guided(model, *negatives, method=FLIP, weights=None, **plan):
-    """A guided MODEL."""
+    """Return a guided MODEL."""
     weighed = tuple(zip(negatives, weights or [1.0] * len(negatives), strict=True))
     return guide(model, Plan(method, weighed, **plan))[0]
 
 
 def prepared(model, case: Case, conditioning, x):
-    """Text and other conditions as the host hands them to a model call."""
+    """Return text and other conditions as the host passes them to a model call."""
     tokens, extra = conditioning[0]
-    given = {**extra, "cross_attn": tokens, "noise": x, "device": x.device, "width": 64, "height": 64}
-    made = {name: cond.process_cond(batch_size=1, area=None).cond for name, cond in model.extra_conds(**given).items()}
-    return made.pop("c_crossattn"), made
+    options = {**extra, "cross_attn": tokens, "noise": x, "device": x.device, "width": 64, "height": 64}
+    conds = {}
+    for name, cond in model.extra_conds(**options).items():
+        conds[name] = cond.process_cond(batch_size=1, area=None).cond
+    return conds.pop("c_crossattn"), conds
 
 
 def call_once(patcher, x, t, text, conds) -> torch.Tensor:
-    """One call of a guided MODEL outside of a sampler."""
+    """Call a guided MODEL once, outside a sampler."""
     wrappers = {APPLY_MODEL: {KEY: patcher.get_wrappers(APPLY_MODEL, KEY)}}
     options = {"cond_or_uncond": [0], "sigmas": t, "wrappers": wrappers}
     return patcher.model.apply_model(x, t, c_crossattn=text, transformer_options=options, **conds)

@@ -11,12 +11,12 @@ NO_HOST = "no COMFYUI_PATH"
 
 
 def host_module(name: str):
-    """The module that offers models and samplers."""
+    """Return the module that has the host's models and samplers."""
     return importlib.import_module(f"comfyui.{'stub' if name == STUB else 'real'}")
 
 
 def model_names(name: str) -> list[str]:
-    """The models of a host; of one that is not there, none."""
+    """Return the names of a host's models; none if there is no such host."""
     return [*host_module(name).MODELS] if name == STUB or HAS_HOST else []
 
 

@@ -40,7 +40,9 @@ class Page:
     """The page of a server."""
 
     def __init__(self, page, server: Server) -> None:
-        self.page, self.server, self.errors = page, server, []
+        self.page = page
+        self.server = server
+        self.errors = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.goto(server.url, wait_until="domcontentloaded", timeout=180_000)
         page.wait_for_function(_READY, timeout=180_000)
@@ -49,7 +51,7 @@ class Page:
         page.keyboard.press("Escape")
 
     def load(self, flow: dict, name: str) -> dict:
-        """Lay a workflow in API form out; returns its UI form."""
+        """Load a workflow in API form, lay it out, and return its UI form."""
         self.page.evaluate("([flow, name]) => window.app.loadApiJson(flow, name)", [flow, name])
         time.sleep(2)
         self.page.keyboard.press("Escape")
@@ -58,25 +60,25 @@ class Page:
         return self.page.evaluate("async () => (await window.app.graphToPrompt()).workflow")
 
     def load_ui(self, workflow: dict) -> dict:
-        """Load a workflow in UI form; returns its API form."""
+        """Load a workflow in UI form and return its API form."""
         self.page.evaluate("workflow => window.app.loadGraphData(workflow)", workflow)
         time.sleep(2)
         return self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
 
     def queue(self) -> dict:
-        """Queue what is loaded and wait for the end; returns what came of it."""
+        """Queue the loaded workflow, wait for its end, and return its entry in the history."""
         before = set(self.server.call("/history"))
         self.page.evaluate("window.app.queuePrompt(0)")
         end = time.monotonic() + 300
         while time.monotonic() < end:
-            new = {number: own for number, own in self.server.call("/history").items() if number not in before}
-            for own in new.values():
-                return own
+            new = {number: history for number, history in self.server.call("/history").items() if number not in before}
+            for history in new.values():
+                return history
             time.sleep(0.3)
-        raise RuntimeError("what the page queued does not end")
+        raise RuntimeError("the queued workflow does not end")
 
     def screenshot(self, path: Path, quality: int | None = None) -> None:
-        """Fit the graph into the window and keep a picture."""
+        """Fit the graph into the window and save a picture."""
         self.page.keyboard.press("Escape")
         self.page.evaluate(_SHOW_ALL)
         time.sleep(4)
@@ -86,7 +88,7 @@ class Page:
 
 @contextmanager
 def opened(server: Server, width: int = 1800, height: int = 760):
-    """A page of a server in a browser."""
+    """Open a page of a server in a browser."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -96,7 +98,7 @@ def opened(server: Server, width: int = 1800, height: int = 760):
 
 
 def main() -> None:
-    """Write what is derived from the API forms."""
+    """Write the files that are derived from the API forms."""
     server = Server(Path(tempfile.mkdtemp()) / "base")
     try:
         with opened(server) as page:

@@ -20,13 +20,13 @@ def _import_host() -> None:
         torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         torch.library.define("torchvision::qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     sys.path.insert(0, PATH)
-    given = sys.argv
-    sys.argv = [given[0], "--cpu", "--use-pytorch-cross-attention"]
+    argv = sys.argv
+    sys.argv = [argv[0], "--cpu", "--use-pytorch-cross-attention"]
     try:
         importlib.import_module("comfy.options").enable_args_parsing()
         importlib.import_module("comfy.cli_args")
     finally:
-        sys.argv = given
+        sys.argv = argv
 
 
 _import_host()
@@ -103,9 +103,9 @@ def _flux2():
 
 
 def _chroma():
-    own = {**_FLUX, "in_channels": 64, "out_channels": 64, "vec_in_dim": 0}
+    settings = {**_FLUX, "in_channels": 64, "out_channels": 64, "vec_in_dim": 0}
     unet = _settings(
-        "comfy.ldm.chroma.model", "ChromaParams", **own, in_dim=64, out_dim=64, hidden_dim=32, n_layers=1
+        "comfy.ldm.chroma.model", "ChromaParams", **settings, in_dim=64, out_dim=64, hidden_dim=32, n_layers=1
     )  # fmt: skip
     return _model("Chroma", "Chroma", {**unet, "image_model": "chroma"})
 
@@ -147,9 +147,9 @@ def _zimage():
 
 
 def _hunyuan_video():
-    own = {**_FLUX, "theta": 256, "patch_size": [1, 2, 2], "guidance_embed": True}
+    settings = {**_FLUX, "theta": 256, "patch_size": [1, 2, 2], "guidance_embed": True}
     unet = _settings(
-        "comfy.ldm.hunyuan_video.model", "HunyuanVideoParams", **own, byt5=False, meanflow=False,
+        "comfy.ldm.hunyuan_video.model", "HunyuanVideoParams", **settings, byt5=False, meanflow=False,
         use_cond_type_embedding=False, vision_in_dim=None, meanflow_sum=False,
     )  # fmt: skip
     return _model("HunyuanVideo", "HunyuanVideo", {**unet, "image_model": "hunyuan_video"})

@@ -55,7 +55,7 @@ class Server:
         self.process.wait(30)
 
     def call(self, path: str, data=None):
-        """The JSON that the server answers."""
+        """Return the JSON of the server's answer."""
         body = None if data is None else json.dumps(data).encode()
         request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -63,11 +63,11 @@ class Server:
         return json.loads(text) if text else None
 
     def queue(self, flow: dict) -> str:
-        """Queue a workflow in API form; returns its number."""
+        """Queue a workflow in API form and return its id."""
         return self.call("/prompt", {"prompt": flow})["prompt_id"]
 
     def wait(self, number: str, seconds: float = 120) -> dict:
-        """What came of a workflow."""
+        """Wait for the end of a workflow and return its entry in the history."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             history = self.call(f"/history/{number}")
@@ -77,7 +77,7 @@ class Server:
         raise RuntimeError("the workflow does not end")
 
     def run(self, flow: dict) -> dict:
-        """Run a workflow to its end; returns its outputs by node. Raises what a node raised."""
+        """Run a workflow to its end and return its outputs by node; raise RuntimeError if a node raised."""
         history = self.wait(self.queue(flow))
         for kind, message in history["status"]["messages"]:
             if kind == "execution_error":

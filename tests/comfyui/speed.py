@@ -27,7 +27,7 @@ METHODS = {
 
 
 def model():
-    """Two blocks of SD3's width."""
+    """Return a model of two blocks of SD3's width."""
     embedder = {"target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 1536}}
     return real._model(
         "SD3",
@@ -41,7 +41,7 @@ def model():
 
 
 def interval(ratios: list[float]) -> tuple[float, float]:
-    """A 95 % bootstrap interval of the median."""
+    """Return a 95 % bootstrap interval of the median."""
     draw = random.Random(0)
     medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(1000))
     return medians[25], medians[974]
@@ -50,24 +50,32 @@ def interval(ratios: list[float]) -> tuple[float, float]:
 @torch.no_grad()
 def main(pairs: int) -> None:
     torch.set_num_threads(2)
-    patcher, case = model(), Case("sd3", (1, 16, 64, 64), channels=4096, pooled=2048)
-    x, t = case.latents(1), torch.full((1,), 0.7)
+    patcher = model()
+    case = Case("sd3", (1, 16, 64, 64), channels=4096, pooled=2048)
+    x = case.latents(1)
+    t = torch.full((1,), 0.7)
     text, conds = prepared(patcher.model, case, case.conditioning(77, 2), x)
 
-    def seconds(own) -> float:
+    def seconds(model) -> float:
         began = time.perf_counter()
-        call_once(own, x, t, text, conds)
+        call_once(model, x, t, text, conds)
         return time.perf_counter() - began
 
     for name, method in METHODS.items():
-        own = guided(patcher, case.conditioning(8, 3), method=method)
+        guided_model = guided(patcher, case.conditioning(8, 3), method=method)
         for _ in range(3):
-            seconds(own), seconds(patcher)
+            seconds(guided_model)
+            seconds(patcher)
         ratios = []
         for pair in range(pairs):
-            order = (own, patcher) if pair % 2 else (patcher, own)
-            took = {id(each): seconds(each) for each in order}
-            ratios.append(took[id(own)] / took[id(patcher)])
+            # The order alternates, so that neither call always profits from the other's warm caches.
+            if pair % 2:
+                guided_seconds = seconds(guided_model)
+                plain_seconds = seconds(patcher)
+            else:
+                plain_seconds = seconds(patcher)
+                guided_seconds = seconds(guided_model)
+            ratios.append(guided_seconds / plain_seconds)
         low, high = interval(ratios)
         print(f"ComfyUI {real.VERSION}, {name}: {statistics.median(ratios):.3f} ({low:.3f} to {high:.3f})", flush=True)
 

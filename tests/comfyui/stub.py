@@ -75,15 +75,15 @@ class BaseModel(nn.Module):
         super().__init__()
         self.diffusion_model, self.case = denoiser, case
 
-    def extra_conds(self, **given):
-        text = given["cross_attn"]
+    def extra_conds(self, **options):
+        text = options["cross_attn"]
         conds = {}
         if self.case.left_padded and text.shape[1] < self.case.left_padded:
             text = F.pad(text, (0, 0, self.case.left_padded - text.shape[1], 0))
         conds["c_crossattn"] = Cond(text)
-        if given.get("attention_mask") is not None:
-            conds["attention_mask"] = Cond(given["attention_mask"])
-            conds["num_tokens"] = Cond(int(given["attention_mask"].sum()))
+        if options.get("attention_mask") is not None:
+            conds["attention_mask"] = Cond(options["attention_mask"])
+            conds["num_tokens"] = Cond(int(options["attention_mask"].sum()))
         return conds
 
     def get_dtype_inference(self):

@@ -1,4 +1,4 @@
-"""What workflows do around a guided MODEL, on the stub and on a real host."""
+"""Guided MODELs within workflows, on the stub and on a real host."""
 
 import dataclasses
 import math
@@ -26,12 +26,12 @@ def _without_gradients():
 
 
 def texts(case):
-    """A positive and a negative."""
+    """Return a positive and a negative."""
     return case.conditioning(7, 2), case.conditioning(5, 3)
 
 
 def hooks_on(model) -> int:
-    """How many hooks and shadowed forwards a model has."""
+    """Count the hooks and shadowed forwards of a model."""
     return sum(
         len(part._forward_pre_hooks) + len(part._forward_hooks) + ("forward" in vars(part)) for part in model.modules()
     )
@@ -62,7 +62,8 @@ class Breaks(Guidance):
 def test_a_guided_and_a_cancelled_run_leave_nothing_on_the_model(host, name):
     patcher, case = host.make(name)
     positive, negative = texts(case)
-    before, hooks = host.sample(patcher, case, positive), hooks_on(patcher.model)
+    before = host.sample(patcher, case, positive)
+    hooks = hooks_on(patcher.model)
     with pytest.raises(StoppedError):
         host.sample(guided(patcher, negative, method=Breaks()), case, positive)
     assert hooks_on(patcher.model) == hooks
@@ -74,9 +75,10 @@ def test_a_guided_and_a_cancelled_run_leave_nothing_on_the_model(host, name):
 def test_a_clone_of_a_guided_model_is_guided_and_the_model_it_came_from_is_not(host):
     patcher, case = host.make("flux-schnell")
     positive, negative = texts(case)
-    plain, want = host.sample(patcher, case, positive), host.sample(guided(patcher, negative), case, positive)
-    own = guided(patcher, negative)
-    assert torch.equal(host.sample(own.clone(), case, positive), want)
+    plain = host.sample(patcher, case, positive)
+    expected = host.sample(guided(patcher, negative), case, positive)
+    guided_model = guided(patcher, negative)
+    assert torch.equal(host.sample(guided_model.clone(), case, positive), expected)
     assert torch.equal(host.sample(patcher, case, positive), plain)
 
 
@@ -98,13 +100,13 @@ def test_another_override_stays_in_use_in_either_order(host, name):
         clone.model_options["transformer_options"]["optimized_attention_override"] = other
         return clone
 
-    want = host.sample(guided(patcher, negative), case, positive)
+    expected = host.sample(guided(patcher, negative), case, positive)
     before = host.sample(guided(overridden(patcher), negative), case, positive)
     first = len(calls)
     behind = host.sample(overridden(guided(patcher, negative)), case, positive)
     assert len(calls) == 2 * first > 0
     assert torch.equal(before, behind)
-    assert distance(before, want) <= 1e-6
+    assert distance(before, expected) <= 1e-6
     off = guided(overridden(patcher), negative, method=vsf.ValueSignFlip(offset=math.inf))
     plain = host.sample(overridden(patcher), case, positive)
     assert distance(host.sample(off, case, positive), plain) <= 1e-6
@@ -116,49 +118,51 @@ def test_cross_attention_that_others_have_replaced_is_guided(host, method):
     positive, negative = texts(case)
     seen = []
 
-    def own(q, k, v, extra):
+    def replacement(q, k, v, extra):
         seen.append(k.shape[1])
         return host.attend_plainly(q, k, v, extra["n_heads"])
 
     replaced = patcher.clone()
     for block, number in (("input", 4), ("middle", 0), ("output", 0)):
-        replaced.set_model_attn2_replace(own, block, number)
-    want = host.sample(guided(patcher, negative, method=method), case, positive)
-    came = host.sample(guided(replaced, negative, method=method), case, positive)
-    assert distance(came, want) < 1e-6
+        replaced.set_model_attn2_replace(replacement, block, number)
+    expected = host.sample(guided(patcher, negative, method=method), case, positive)
+    actual = host.sample(guided(replaced, negative, method=method), case, positive)
+    assert distance(actual, expected) < 1e-6
     assert set(seen) == {positive[0][0].shape[1]}, "a replacement sees the positive text alone"
 
 
 def test_every_conditioning_but_the_guiders_negative_is_guided(host, monkeypatch):
     patcher, case = host.make("flux-schnell")
     first, second, uncond, negative = (case.conditioning(7, seed) for seed in (2, 4, 9, 3))
-    calls, owners = [], guide.row_owners
+    calls = []
+    original = guide.row_owners
 
     def watched(rows, options):
-        found = owners(rows, options)
-        calls.append((list(options["cond_or_uncond"]), found))
-        return found
+        row_owners = original(rows, options)
+        calls.append((list(options["cond_or_uncond"]), row_owners))
+        return row_owners
 
     monkeypatch.setattr(guide, "row_owners", watched)
     host.dual_cfg(guided(patcher, negative), case, first, second, uncond)
     names = ["positive", "middle", "negative"]
     assert any(len(order) == len(names) and order != sorted(order) for order, _ in calls), "an order that is no rule"
-    for order, found in calls:
-        assert found.count(None) == sum(chunk == host.DUAL_CFG_NEGATIVE for chunk in order)
-        for chunk, owner in zip(order, found, strict=True):
+    for order, row_owners in calls:
+        assert row_owners.count(None) == sum(chunk == host.DUAL_CFG_NEGATIVE for chunk in order)
+        for chunk, owner in zip(order, row_owners, strict=True):
             assert (owner is None) == (chunk == host.DUAL_CFG_NEGATIVE)
 
 
 def test_several_pictures_in_a_batch_equal_one_by_one(host):
     patcher, case = host.make("flux-schnell")
     positive, negative = texts(case)
-    x, t = torch.cat([case.latents(5), case.latents(6)]), torch.full((2,), case.time)
+    x = torch.cat([case.latents(5), case.latents(6)])
+    t = torch.full((2,), case.time)
     text, conds = prepared(patcher.model, case, positive, x[:1])
-    twice = {name: torch.cat([own, own]) if torch.is_tensor(own) else own for name, own in conds.items()}
-    own = guided(patcher, negative)
-    both = call_once(own, x, t, torch.cat([text, text]), twice)
-    alone = torch.cat([call_once(own, x[row : row + 1], t[:1], text, conds) for row in (0, 1)])
-    assert distance(both, alone) < 1e-6
+    two_conds = {name: torch.cat([cond, cond]) if torch.is_tensor(cond) else cond for name, cond in conds.items()}
+    guided_model = guided(patcher, negative)
+    together = call_once(guided_model, x, t, torch.cat([text, text]), two_conds)
+    alone = torch.cat([call_once(guided_model, x[row : row + 1], t[:1], text, conds) for row in (0, 1)])
+    assert distance(together, alone) < 1e-6
 
 
 # Several negatives, schedules, layers ------------------------------------------------------------------------------
@@ -170,8 +174,8 @@ def test_nodes_in_a_row_add_their_negatives_to_one_plan(host):
     other = case.conditioning(4, 8)
     together = guided(patcher, negative, other, weights=[1.0, 0.5])
     in_a_row = guided(guided(patcher, negative), other, weights=[0.5])
-    want = host.sample(together, case, positive)
-    assert torch.equal(host.sample(in_a_row, case, positive), want)
+    expected = host.sample(together, case, positive)
+    assert torch.equal(host.sample(in_a_row, case, positive), expected)
     both_entries = guided(patcher, [*negative, *other])
     equal_weights = guided(patcher, negative, other)
     assert torch.equal(host.sample(both_entries, case, positive), host.sample(equal_weights, case, positive))
@@ -180,21 +184,21 @@ def test_nodes_in_a_row_add_their_negatives_to_one_plan(host):
 def test_nodes_in_a_row_share_every_other_setting(host):
     patcher, case = host.make("wan-t2v")
     _, negative = texts(case)
-    own = guided(patcher, negative)
+    guided_model = guided(patcher, negative)
     with pytest.raises(KnobError, match="their method differs"):
-        guided(own, negative, method=vsf.NegativeAwaySteerAttention())
+        guided(guided_model, negative, method=vsf.NegativeAwaySteerAttention())
     with pytest.raises(KnobError, match="their schedule differs"):
-        guided(own, negative, schedule=vsf.Schedule(end=0.5))
+        guided(guided_model, negative, schedule=vsf.Schedule(end=0.5))
     with pytest.raises(KnobError, match="their mask differs"):
-        guided(own, negative, mask=torch.ones(1, 8, 8))
+        guided(guided_model, negative, mask=torch.ones(1, 8, 8))
 
 
 @pytest.mark.parametrize(("start", "end", "steps"), [(0.0, 0.5, 2), (0.5, 1.0, 2), (0.25, 0.75, 2), (0.0, 1.0, 4)])
 def test_a_schedule_counts_steps(host, start, end, steps):
     patcher, case = host.make("flux-schnell")
     positive, negative = texts(case)
-    own, trace = guide.guide(patcher, Plan(FLIP, ((negative, 1.0),), vsf.Schedule(start, end)))
-    host.sample(own, case, positive, steps=4)
+    guided_model, trace = guide.guide(patcher, Plan(FLIP, ((negative, 1.0),), vsf.Schedule(start, end)))
+    host.sample(guided_model, case, positive, steps=4)
     assert (trace.report.steps, trace.report.skipped) == (steps, 4 - steps)
 
 
@@ -219,10 +223,10 @@ def test_chosen_layers_are_guided_alone_and_named_in_the_trace(host):
     host.sample(all_layers, case, positive)
     assert trace.report.layers == ("attention 0", "attention 1")
     chosen, trace = guide.guide(patcher, Plan(FLIP, ((negative, 1.0),), vsf.Schedule(layers="1")))
-    came = host.sample(chosen, case, positive)
+    actual = host.sample(chosen, case, positive)
     assert trace.report.layers == ("attention 1",)
-    assert not torch.equal(came, plain)
-    assert not torch.equal(came, host.sample(all_layers, case, positive))
+    assert not torch.equal(actual, plain)
+    assert not torch.equal(actual, host.sample(all_layers, case, positive))
     with pytest.raises(KnobError, match="layer 9, but the model has 2"):
         host.sample(guided(patcher, negative, schedule=vsf.Schedule(layers="0,9")), case, positive)
 
@@ -234,8 +238,8 @@ def test_a_negative_that_weighs_nothing_is_left_out(host):
     assert torch.equal(host.sample(silent, case, positive), host.sample(patcher, case, positive))
     assert "nothing guided" in trace.text()
     weighed = [(*entry[:1], {**entry[1], "vsf_weight": 0.5}) for entry in negative]
-    want = host.sample(guided(patcher, negative, weights=[0.5]), case, positive)
-    assert torch.equal(host.sample(guided(patcher, weighed), case, positive), want)
+    expected = host.sample(guided(patcher, negative, weights=[0.5]), case, positive)
+    assert torch.equal(host.sample(guided(patcher, weighed), case, positive), expected)
 
 
 # What is refused ---------------------------------------------------------------------------------------------------
@@ -245,11 +249,11 @@ def test_a_negative_that_weighs_nothing_is_left_out(host):
 def test_a_run_in_which_nothing_matched_is_an_error_that_names_the_model(host, name, monkeypatch):
     patcher, case = host.make(name)
     positive, negative = texts(case)
-    own = type(patcher.model.diffusion_model).__name__
+    class_name = type(patcher.model.diffusion_model).__name__
     other = families.FAMILIES["WanModel" if case.kind == "joint" else "Flux"]
     wrong = dataclasses.replace(other, corrections=(), counts_image=case.kind == "cross")
-    monkeypatch.setattr(families, "FAMILIES", {own: wrong})
-    with pytest.raises(NotGuidedError, match=f"none of the .* attention calls of {own}"):
+    monkeypatch.setattr(families, "FAMILIES", {class_name: wrong})
+    with pytest.raises(NotGuidedError, match=f"none of the .* attention calls of {class_name}"):
         host.sample(guided(patcher, negative), case, positive)
 
 
@@ -257,7 +261,7 @@ def test_a_run_without_attention_is_an_error(host, monkeypatch):
     patcher, case = host.make("flux-schnell")
     positive, negative = texts(case)
     monkeypatch.setattr(type(patcher.model.diffusion_model), "forward", lambda self, x, *args, **kwargs: x * 0)
-    with pytest.raises(NotGuidedError, match="no attention of Flux passed by"):
+    with pytest.raises(NotGuidedError, match="no attention call of Flux was seen"):
         host.sample(guided(patcher, negative), case, positive)
 
 
@@ -312,14 +316,14 @@ def test_settings_that_comfyui_cannot_follow_are_refused(host):
 def test_a_mask_over_a_part_of_the_picture_is_refused(host):
     patcher, case = host.make("flux-schnell")
     positive, negative = texts(case)
-    own = guided(patcher, negative, mask=torch.ones(1, 8, 8))
+    guided_model = guided(patcher, negative, mask=torch.ones(1, 8, 8))
 
     class Tiles:
         def __call__(self, executor, x, *args, **kwargs):
             executor(x[..., :4], *args, **kwargs)
             return executor(x, *args, **kwargs)
 
-    tiled = own.clone()
+    tiled = guided_model.clone()
     wrappers = tiled.get_wrappers("apply_model", "vsf")
     tiled.remove_wrappers_with_key("apply_model", "vsf")
     tiled.add_wrapper_with_key("apply_model", "tiles", Tiles())
@@ -332,7 +336,7 @@ def test_a_mask_over_a_part_of_the_picture_is_refused(host):
 
 
 def padded(conditioning, behind, before=0, **more):
-    """A conditioning with zeros around its tokens."""
+    """Return a conditioning with zeros around its tokens."""
     ((tokens, extra),) = conditioning
     return [[torch.nn.functional.pad(tokens, (0, 0, before, behind)), {**extra, **more}]]
 
@@ -341,19 +345,19 @@ def padded(conditioning, behind, before=0, **more):
 def test_zeros_around_a_negative_are_trimmed(host, name):
     patcher, case = host.make(name)
     positive, negative = texts(case)
-    want = host.sample(guided(patcher, negative), case, positive)
-    assert torch.equal(host.sample(guided(patcher, padded(negative, 9)), case, positive), want)
+    expected = host.sample(guided(patcher, negative), case, positive)
+    assert torch.equal(host.sample(guided(patcher, padded(negative, 9)), case, positive), expected)
 
 
 def test_what_a_mask_or_the_encoder_calls_padding_is_trimmed(host, caplog):
     patcher, case = host.make("wan-t2v")
     positive, ((tokens, extra),) = texts(case)
-    want = host.sample(guided(patcher, [[tokens, extra]]), case, positive)
+    expected = host.sample(guided(patcher, [[tokens, extra]]), case, positive)
     noise = torch.randn(1, 72, case.channels)
     longer, real = torch.cat([tokens, noise], 1), torch.arange(77)[None] < 5
     for key, mask in (("attention_mask", real.long()), ("vsf_words", real)):
-        came = host.sample(guided(patcher, [[longer, {**extra, key: mask}]]), case, positive)
-        assert torch.equal(came, want), key
+        actual = host.sample(guided(patcher, [[longer, {**extra, key: mask}]]), case, positive)
+        assert torch.equal(actual, expected), key
     assert not caplog.records
     host.sample(guided(patcher, [[longer, extra]]), case, positive)
     assert "77 tokens, most of which may be padding" in caplog.text
@@ -392,14 +396,14 @@ def test_the_self_test_notices_a_wrong_fact(host, monkeypatch):
 def test_the_trace_tells_where_the_image_looked(host):
     patcher, case = host.make("flux-schnell")
     positive, negative = texts(case)
-    own, trace = guide.guide(patcher, Plan(FLIP, ((negative, 1.0),)))
-    host.sample(own, case, positive)
+    guided_model, trace = guide.guide(patcher, Plan(FLIP, ((negative, 1.0),)))
+    host.sample(guided_model, case, positive)
     assert "Switch on `observe`" in trace.text()
     with pytest.raises(NotGuidedError, match="switch on observe"):
         trace.pictures(0)
-    own, trace = guide.guide(patcher, Plan(FLIP, ((negative, 1.0),), observe=True))
+    guided_model, trace = guide.guide(patcher, Plan(FLIP, ((negative, 1.0),), observe=True))
     assert "has not run yet" in trace.text()
-    host.sample(own, case, positive)
+    host.sample(guided_model, case, positive)
     text = trace.text()
     assert "vsf on Flux" in text
     assert "attention 1: output changed by" in text
@@ -408,5 +412,5 @@ def test_the_trace_tells_where_the_image_looked(host):
     assert 0 <= float(pictures.min()) < float(pictures.max()) == 1
     with pytest.raises(PromptError, match="numbered 0 to 0"):
         trace.pictures(1)
-    host.sample(own, case, positive)
+    host.sample(guided_model, case, positive)
     assert trace.report.steps == 3, "a new run forgets the one before"

@@ -1,4 +1,4 @@
-"""Guidance beside what else a real host does to a MODEL: LoRA, merges, step caches, compiling, its own NAG."""
+"""Guidance together with other changes of a MODEL on a real host: LoRA, merges, step caches, compiling, its own NAG."""
 
 import importlib
 import math
@@ -22,7 +22,7 @@ def parts(real):
 
 
 def with_lora(model, strength=0.3):
-    """A clone with a difference on every attention weight."""
+    """Return a clone with a difference on every attention weight."""
     clone = model.clone()
     generator = torch.Generator().manual_seed(9)
     patches = {
@@ -38,13 +38,13 @@ def with_lora(model, strength=0.3):
 def test_a_lora_before_or_behind_the_node_is_the_same(parts):
     host, patcher, case, positive, negative = parts
     plain = host.sample(patcher, case, positive)
-    want = host.sample(with_lora(patcher), case, positive)
-    assert distance(want, plain) > 1e-4
-    assert distance(host.sample(guided(with_lora(patcher), negative, method=OFF), case, positive), want) <= 1e-6
+    expected = host.sample(with_lora(patcher), case, positive)
+    assert distance(expected, plain) > 1e-4
+    assert distance(host.sample(guided(with_lora(patcher), negative, method=OFF), case, positive), expected) <= 1e-6
     before = host.sample(guided(with_lora(patcher), negative), case, positive)
     behind = host.sample(with_lora(guided(patcher, negative)), case, positive)
     assert torch.equal(before, behind)
-    assert distance(before, want) > 1e-4
+    assert distance(before, expected) > 1e-4
     assert torch.equal(host.sample(patcher, case, positive), plain)
 
 
@@ -88,7 +88,7 @@ def test_a_compiled_model_is_one_graph_and_equal_in_either_order(real, name, sch
     compile_model = importlib.import_module("comfy_api.torch_helpers").set_torch_compile_wrapper
     patcher, case = real.make(name)
     positive, negative = case.conditioning(7, 2), case.conditioning(5, 3)
-    want = real.sample(guided(patcher, negative, schedule=schedule), case, positive, steps=4)
+    expected = real.sample(guided(patcher, negative, schedule=schedule), case, positive, steps=4)
     for compiled_last in (False, True):
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
@@ -98,9 +98,9 @@ def test_a_compiled_model_is_one_graph_and_equal_in_either_order(real, name, sch
         model = guided(model, negative, schedule=schedule)
         if compiled_last:
             compile_model(model=model, backend="eager")
-        came = real.sample(model, case, positive, steps=4)
+        actual = real.sample(model, case, positive, steps=4)
         counters = torch._dynamo.utils.counters
-        assert distance(came, want) <= 1e-6
+        assert distance(actual, expected) <= 1e-6
         assert sum(counters["graph_break"].values()) == 0
         assert counters["stats"]["unique_graphs"] == 1
 
@@ -110,7 +110,7 @@ class CancelledError(Exception):
 
 
 def cancelled(model):
-    """A clone whose second model call is interrupted."""
+    """Return a clone whose second model call is interrupted."""
     calls = []
 
     def stop(executor, *args, **kwargs):
@@ -125,7 +125,7 @@ def cancelled(model):
 
 
 def rows_of_a_run(host, model, case, positive, negative):
-    """How many batch rows the model evaluates in a run, and what comes out."""
+    """Return the number of batch rows that the model evaluates in a run, and the run's result."""
     rows = []
 
     def count(executor, x, *args, **kwargs):
@@ -151,7 +151,8 @@ def test_beside_the_hosts_own_nag_every_model_is_guided_without_more_rows(real, 
     nag = vsf.NormalizedAttentionGuidance(scale=5.0, tau=1.5, alpha=0.5)
     ours, out = rows_of_a_run(real, guided(patcher, negative, method=nag), case, positive, negative)
     theirs, their_out = rows_of_a_run(real, node.execute(patcher, 5.0, 0.5, 1.5).args[0], case, positive, negative)
-    effect, their_effect = distance(out, plain), distance(their_out, plain)
+    effect = distance(out, plain)
+    their_effect = distance(their_out, plain)
     for model in (guided(patcher, negative, method=nag), node.execute(patcher, 5.0, 0.5, 1.5).args[0]):
         with pytest.raises(CancelledError):
             real.sample(cancelled(model), case, positive, negative)

@@ -25,13 +25,13 @@ def model(request):
 
 @pytest.fixture
 def uncut(monkeypatch):
-    """Negatives that keep what the model fills in before them, as the rows of the reference do."""
+    """Keep the padding that the model puts before negatives, as the rows of the reference do."""
     encode = negative._encode
 
     def whole(model, tokens, extra, latents):
         prepared_tokens, _ = negative._prepare(model, tokens, extra, latents)
-        own = encode(model, tokens, extra, latents)
-        return negative.Encoded(prepared_tokens, 0, own.marks, own.weight)
+        cut = encode(model, tokens, extra, latents)
+        return negative.Encoded(prepared_tokens, 0, cut.marks, cut.weight)
 
     monkeypatch.setattr(negative, "_encode", whole)
 
@@ -40,33 +40,37 @@ def uncut(monkeypatch):
 @torch.no_grad()
 def test_a_guided_call_equals_two_rows_in_lockstep(model, method, uncut, worst):
     host, patcher, case = model
-    x, t = case.latents(5), torch.full((1,), case.time)
-    positive, other = case.conditioning(6, 2), case.conditioning(6, 3)
+    x = case.latents(5)
+    t = torch.full((1,), case.time)
+    positive = case.conditioning(6, 2)
+    other = case.conditioning(6, 3)
     text, conds = prepared(patcher.model, case, positive, x)
     other_text, _ = prepared(patcher.model, case, other, x)
-    want = tied_call(patcher.model, case, x, t, text, other_text, method, conds)
-    came = call_once(guided(patcher, other, method=method), x, t, text, conds)
+    expected = tied_call(patcher.model, case, x, t, text, other_text, method, conds)
+    actual = call_once(guided(patcher, other, method=method), x, t, text, conds)
     plain = call_once(patcher, x, t, text, conds)
-    assert distance(came, plain) > 1e-4, "the negative did nothing"
-    assert worst(name_of(method), host, case.name, distance(came, want)) <= EXACT
+    assert distance(actual, plain) > 1e-4, "the negative did nothing"
+    assert worst(name_of(method), host, case.name, distance(actual, expected)) <= EXACT
 
 
 @torch.no_grad()
 def test_a_method_that_does_nothing_leaves_the_model_as_it_is(model, worst):
     host, patcher, case = model
-    positive, other = case.conditioning(7, 2), case.conditioning(5, 3)
-    want = host.sample(patcher, case, positive)
+    positive = case.conditioning(7, 2)
+    other = case.conditioning(5, 3)
+    expected = host.sample(patcher, case, positive)
     off = guided(patcher, other, method=vsf.ValueSignFlip(scale=1.7, offset=math.inf))
-    assert worst("off", host, case.name, distance(host.sample(off, case, positive), want)) <= EXACT
+    assert worst("off", host, case.name, distance(host.sample(off, case, positive), expected)) <= EXACT
 
 
 @torch.no_grad()
 def test_rows_that_are_batched_equal_rows_that_are_not(model, worst):
     host, patcher, case = model
-    positive, uncond = case.conditioning(7, 2), case.conditioning(7, 9)
-    own = guided(patcher, case.conditioning(5, 3))
-    together = host.sample(own, case, positive, uncond, cfg=3.0)
-    apart = host.sample(own, case, positive, uncond, cfg=3.0, batched=False)
+    positive = case.conditioning(7, 2)
+    uncond = case.conditioning(7, 9)
+    guided_model = guided(patcher, case.conditioning(5, 3))
+    together = host.sample(guided_model, case, positive, uncond, cfg=3.0)
+    apart = host.sample(guided_model, case, positive, uncond, cfg=3.0, batched=False)
     assert distance(together, host.sample(patcher, case, positive, uncond, cfg=3.0)) > 1e-4
     assert worst("batched = split", host, case.name, distance(together, apart)) <= 3e-6
 
@@ -74,7 +78,8 @@ def test_rows_that_are_batched_equal_rows_that_are_not(model, worst):
 @torch.no_grad()
 def test_two_halves_of_a_negative_equal_it_once(model, worst):
     host, patcher, case = model
-    positive, other = case.conditioning(7, 2), case.conditioning(5, 3)
+    positive = case.conditioning(7, 2)
+    other = case.conditioning(5, 3)
     once = host.sample(guided(patcher, other), case, positive)
     twice = host.sample(guided(patcher, other, other, weights=[0.5, 0.5]), case, positive)
     assert worst("halves", host, case.name, distance(twice, once)) <= EXACT
@@ -83,7 +88,8 @@ def test_two_halves_of_a_negative_equal_it_once(model, worst):
 @torch.no_grad()
 def test_a_mask_over_all_of_the_picture_equals_none_and_over_nothing_equals_no_guidance(model, worst):
     host, patcher, case = model
-    positive, other = case.conditioning(7, 2), case.conditioning(5, 3)
+    positive = case.conditioning(7, 2)
+    other = case.conditioning(5, 3)
     whole = host.sample(guided(patcher, other, mask=torch.ones(1, 16, 16)), case, positive)
     nowhere = host.sample(guided(patcher, other, mask=torch.zeros(1, 16, 16)), case, positive)
     assert worst("mask", host, case.name, distance(whole, host.sample(guided(patcher, other), case, positive))) <= EXACT
@@ -123,7 +129,7 @@ def test_a_text_with_padding_under_a_mask_is_guided_and_off_is_exact(where, name
 
 
 class Quantised(torch.nn.Module):
-    """A linear layer of 8-bit weights that become numbers in each call, as GGUF loaders have them."""
+    """A linear layer of 8-bit weights that are dequantised in each call, as with GGUF loaders."""
 
     def __init__(self, layer: torch.nn.Linear) -> None:
         super().__init__()
@@ -140,9 +146,10 @@ def test_quantised_weights_are_guided_like_any(host):
     patcher, case = host.make("flux-schnell")
     for name, layer in list(patcher.model.diffusion_model.named_modules()):
         if isinstance(layer, torch.nn.Linear) and "block" in name:
-            parent, _, own = name.rpartition(".")
-            setattr(patcher.model.diffusion_model.get_submodule(parent), own, Quantised(layer))
-    positive, other = case.conditioning(7, 2), case.conditioning(5, 3)
+            parent, _, attribute = name.rpartition(".")
+            setattr(patcher.model.diffusion_model.get_submodule(parent), attribute, Quantised(layer))
+    positive = case.conditioning(7, 2)
+    other = case.conditioning(5, 3)
     plain = host.sample(patcher, case, positive)
     off = guided(patcher, other, method=vsf.ValueSignFlip(scale=1.7, offset=math.inf))
     assert distance(host.sample(off, case, positive), plain) <= EXACT

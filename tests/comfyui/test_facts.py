@@ -40,22 +40,23 @@ FACTS = [
 
 
 def names(value) -> str:
-    """The fact that is changed."""
+    """Return the name of the fact that is changed."""
     return "+".join(value) if isinstance(value, dict) else str(value)
 
 
 def error_with(patcher, case) -> float:
-    """How far one guided call is from the reference."""
-    x, t = case.latents(5), torch.full((1,), case.time)
+    """Return the distance of one guided call from the reference."""
+    x = case.latents(5)
+    t = torch.full((1,), case.time)
     text, conds = prepared(patcher.model, case, case.conditioning(6, 2), x)
     other, _ = prepared(patcher.model, case, case.conditioning(6, 3), x)
-    want = tied_call(patcher.model, case, x, t, text, other, FLIP, conds)
-    return distance(call_once(guided(patcher, case.conditioning(6, 3)), x, t, text, conds), want)
+    expected = tied_call(patcher.model, case, x, t, text, other, FLIP, conds)
+    return distance(call_once(guided(patcher, case.conditioning(6, 3)), x, t, text, conds), expected)
 
 
 @pytest.fixture
 def as_the_reference(monkeypatch):
-    """Negatives as they come out of the model, with what it fills in before them."""
+    """Keep the padding that the model puts before negatives, as the rows of the reference do."""
 
     def whole(model, tokens, extra, latents):
         return negative.Encoded(negative._prepare(model, tokens, extra, latents)[0], 0, None, 1.0)
@@ -70,9 +71,9 @@ def test_without_it_guidance_is_wrong_or_refused(name, where, change, monkeypatc
         pytest.skip(NO_HOST if where == REAL and not model_names(REAL) else f"this host has no {name}")
     patcher, case = host_module(where).make(name)
     assert error_with(patcher, case) <= 1e-6
-    own = type(patcher.model.diffusion_model).__name__
-    wrong = dataclasses.replace(families.FAMILIES[own], **change)
-    monkeypatch.setattr(families, "FAMILIES", {own: wrong})
+    class_name = type(patcher.model.diffusion_model).__name__
+    wrong = dataclasses.replace(families.FAMILIES[class_name], **change)
+    monkeypatch.setattr(families, "FAMILIES", {class_name: wrong})
     try:
         error = error_with(patcher, case)
     except (NotGuidedError, RuntimeError):  # it is noticed at once
@@ -103,7 +104,8 @@ def test_without_hidden_tokens_a_text_as_long_as_the_picture_is_taken_for_it(whe
         pytest.skip(NO_HOST)
     host = host_module(where)
     patcher, case = host.make("wan-t2v")
-    positive, other = case.conditioning(case.image - 5, 2), case.conditioning(5, 3)
-    want = host.sample(guided(patcher, other), case, positive)
+    positive = case.conditioning(case.image - 5, 2)
+    other = case.conditioning(5, 3)
+    expected = host.sample(guided(patcher, other), case, positive)
     monkeypatch.setattr(families.Family, "hidden_tokens", lambda self, grid, text: 0)
-    assert distance(host.sample(guided(patcher, other), case, positive), want) > 1e-4
+    assert distance(host.sample(guided(patcher, other), case, positive), expected) > 1e-4

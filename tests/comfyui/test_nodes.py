@@ -13,8 +13,7 @@ import vsf
 from comfyui import stub, stub_api
 from comfyui.guiding import guided
 from comfyui.hosts import HAS_HOST, REAL, host_module
-from vsf.guidance import METHODS
-from vsf.guidance import parameters as knobs
+from vsf.guidance import METHODS, knobs
 
 PACK = Path(__file__).parents[2] / "apps" / "comfyui"
 SETTINGS = {
@@ -45,7 +44,7 @@ def all_nodes(nodes):
 
 
 def by_id(inputs):
-    return {own.id: own for own in inputs}
+    return {input_.id: input_ for input_ in inputs}
 
 
 def test_every_method_that_acts_in_the_attention_is_offered_with_its_own_knobs(nodes):
@@ -95,16 +94,16 @@ def test_the_guidance_node_guides_a_clone(nodes):
     method = {"method": "nasa", "scale": 0.4, "scale_auto": False}
     inputs = {**SETTINGS, "weight": 0.5, "end": 0.7, "curve": "linear", "blocks": "1", "observe": True}
     own, trace = nodes.Guidance.execute(patcher, negative, method, mask=torch.ones(1, 4, 4), **inputs).args
-    want = guided(
+    expected = guided(
         patcher, negative, method=vsf.NegativeAwaySteerAttention(scale=0.4), weights=[0.5],
         schedule=vsf.Schedule(0.0, 0.7, "linear", "1"), mask=torch.ones(1, 4, 4),
     )  # fmt: skip
     with torch.no_grad():
-        came = stub.sample(own, case, positive)
-        assert torch.equal(came, stub.sample(want, case, positive))
-        assert not torch.equal(came, stub.sample(patcher, case, positive))
-    assert "nasa on Flux" in nodes.Report.execute(trace, came).args[0]
-    assert nodes.HeatMap.execute(trace, came, 0).args[0].shape[-1] == 3
+        actual = stub.sample(own, case, positive)
+        assert torch.equal(actual, stub.sample(expected, case, positive))
+        assert not torch.equal(actual, stub.sample(patcher, case, positive))
+    assert "nasa on Flux" in nodes.Report.execute(trace, actual).args[0]
+    assert nodes.HeatMap.execute(trace, actual, 0).args[0].shape[-1] == 3
 
 
 def test_a_guidance_node_of_weight_nothing_adds_nothing(nodes):
@@ -131,7 +130,7 @@ def test_without_comfyui_the_import_says_where_the_pack_belongs():
         env={**os.environ, "PYTHONPATH": paths},
     )  # fmt: skip
     assert run.returncode == 1
-    assert "the nodes of vsf run inside ComfyUI 0.8.0 or newer, and comfy is not here" in run.stderr
+    assert "the nodes of vsf run inside ComfyUI 0.8.0 or newer, and comfy is missing" in run.stderr
 
 
 def test_one_module_alone_imports_comfyui():

@@ -107,7 +107,7 @@ def test_the_tiny_workflow_draws_and_reports(server):
 def test_every_guider_and_sampler_node_draws_the_same_at_cfg_1(server):
     flow = workflow("tiny")
     (sampler,) = nodes_of(flow, "SamplerCustom")
-    want = server.picture(flow)
+    expected = server.picture(flow)
     given = flow[sampler]["inputs"]
     for guider in ("BasicGuider", "CFGGuider"):
         other = copy.deepcopy(flow)
@@ -121,7 +121,7 @@ def test_every_guider_and_sampler_node_draws_the_same_at_cfg_1(server):
             "class_type": "SamplerCustomAdvanced",
             "inputs": {"noise": ["noise", 0], "guider": ["guider", 0], **rest},
         }
-        assert pixels(server.picture(other)).tobytes() == pixels(want).tobytes(), guider
+        assert pixels(server.picture(other)).tobytes() == pixels(expected).tobytes(), guider
 
 
 def test_after_an_interrupted_run_the_plain_picture_is_the_same_bytes(server):

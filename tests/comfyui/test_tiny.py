@@ -95,9 +95,9 @@ def drawn_by_vsf(pipe, method, knobs, inputs, negative="wheels", **more) -> np.n
     return np.asarray(result.image).astype(np.float32)
 
 
-def levels_apart(ours: np.ndarray, wanted: np.ndarray) -> float:
+def levels_apart(ours: np.ndarray, expected: np.ndarray) -> float:
     """The largest difference in grey levels; ComfyUI rounds down, diffusers to the nearest."""
-    return float(np.abs(np.floor(ours) - wanted).max())
+    return float(np.abs(np.floor(ours) - expected).max())
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -113,11 +113,11 @@ def test_it_draws_what_vsf_generate_draws(nodes, pipe, case):
 @torch.no_grad()
 def test_weights_of_several_lines_and_a_context_mean_the_same(nodes, pipe):
     ours = drawn_by_comfyui(nodes, "vsf", {"scale": 4.0}, {}, "wheels\n(snow:0.5)")
-    wanted = drawn_by_vsf(pipe, "vsf", {"scale": 4.0}, {}, {"wheels": 1.0, "snow": 0.5})
-    assert levels_apart(ours, wanted) <= 1
+    expected = drawn_by_vsf(pipe, "vsf", {"scale": 4.0}, {}, {"wheels": 1.0, "snow": 0.5})
+    assert levels_apart(ours, expected) <= 1
     ours = drawn_by_comfyui(nodes, "vsf", {"scale": 4.0}, {}, within="a red car with {}")
-    wanted = drawn_by_vsf(pipe, "vsf", {"scale": 4.0}, {}, within="a red car with {}")
-    assert levels_apart(ours, wanted) <= 1
+    expected = drawn_by_vsf(pipe, "vsf", {"scale": 4.0}, {}, within="a red car with {}")
+    assert levels_apart(ours, expected) <= 1
 
 
 @torch.no_grad()

@@ -46,7 +46,7 @@ class StubClip:
         self.options[name] = value
 
     def tokenize(self, text, return_word_ids=False):
-        return {name: own(text, return_word_ids, self.options) for name, own in self.tokenizers.items()}
+        return {name: tokenizer(text, return_word_ids, self.options) for name, tokenizer in self.tokenizers.items()}
 
     def encode_from_tokens_scheduled(self, tokens):
         assert all(len(token) == 2 and token[1] == 1.0 for chunks in tokens.values() for token in chunks[0])
@@ -159,10 +159,10 @@ def test_with_the_hosts_own_tokenizers_words_are_told_from_padding(module, token
     plain = {name: [token for token, _ in chunks[0]] for name, chunks in clip.clone().tokenize("blue wheels").items()}
     (entry,) = encode_negatives(clip, "blue wheels")
     (within,) = encode_negatives(clip, "blue wheels", "a red car with {} on snow")
-    want = []
+    expected = []
     for name in layout:
         tokens = plain[name]
         pads = tokens.index(tokens[-1], 1) if name == "l" else tokens.index(1)
-        want += tokens[: pads + 1]
-    assert kept(entry) == want
-    assert kept(within) == want
+        expected += tokens[: pads + 1]
+    assert kept(entry) == expected
+    assert kept(within) == expected

@@ -1,7 +1,7 @@
 """The reference: two ordinary rows of the untouched model, (image, positive) and (image, negative), in lockstep.
 
 Every attention computes the image rows' output in float64 from the keys of both rows, by formulas written from the
-papers, and gives it to both. No negative is ever put behind a positive, so positions, fillings, refiners and pooling
+papers, and gives it to both. No negative is ever appended to a positive, so positions, padding, refiners and pooling
 are the model's own, and nothing is shared with the code under test.
 """
 
@@ -20,7 +20,7 @@ def attend(query: Tensor, *parts: Keys) -> Tensor:
 
 
 def image_rows(method, query: Tensor, seen: Keys, positive: Keys, negative: Keys) -> Tensor:
-    """What a method makes of queries that see `seen` besides the texts."""
+    """Return a method's output for queries that see `seen` besides the texts."""
     unguided = attend(query, seen, positive)
     if method.name in ("vsf", "negpip"):
         keys = torch.cat([seen[0], positive[0], negative[0]], 2)
@@ -41,12 +41,12 @@ def image_rows(method, query: Tensor, seen: Keys, positive: Keys, negative: Keys
 
 
 def length(rows: Tensor, order: int) -> Tensor:
-    """The norm of each row over the channels of all heads."""
+    """Return the norm of each row over the channels of all heads."""
     return rows.abs().pow(order).sum((1, 3), keepdim=True).pow(1 / order)
 
 
 def across(rows: Tensor, along: Tensor) -> Tensor:
-    """The part of each row, all heads together, that is orthogonal to another."""
+    """Return the part of each row, all heads together, that is orthogonal to another."""
     return rows - along * (rows * along).sum((1, 3), keepdim=True) / (along * along).sum((1, 3), keepdim=True)
 
 
@@ -54,15 +54,17 @@ class Tied:
     """An attention override that keeps the image rows of both batch rows equal."""
 
     def __init__(self, case: Case, method, text: int) -> None:
-        self.case, self.method = case, method
+        self.case = case
+        self.method = method
         self.text = text + -text % case.text_multiple
         self.seen = 0
 
     def __call__(self, func, q, k, v, heads, *args, **options):
         axis = 2 if options.get("skip_reshape") else 1
         joint = self.text + self.case.image + self.case.filling
-        sizes = q.shape[axis], k.shape[axis]
-        sees_text = sizes[1] == self.text != sizes[0] if self.case.kind == "cross" else sizes == (joint, joint)
+        queries = q.shape[axis]
+        keys = k.shape[axis]
+        sees_text = keys == self.text != queries if self.case.kind == "cross" else queries == keys == joint
         if not sees_text:
             return func(q, k, v, heads, *args, **options)
         self.seen += 1
@@ -70,11 +72,12 @@ class Tied:
             width = q.shape[2] // heads
             q, k, v = (rows.reshape(2, rows.shape[1], -1, width).transpose(1, 2) for rows in (q, k, v))
         k, v = (rows.repeat_interleave(q.shape[1] // rows.shape[1], 1) for rows in (k, v))
-        out = (self._cross if self.case.kind == "cross" else self._joint)(q.double(), k.double(), v.double()).to(q)
+        attend_rows = self._cross if self.case.kind == "cross" else self._joint
+        out = attend_rows(q.double(), k.double(), v.double()).to(q)
         return out if options.get("skip_output_reshape") else out.transpose(1, 2).flatten(2)
 
     def _cross(self, q, k, v):
-        nothing = k[:1, :, :0], v[:1, :, :0]
+        nothing = (k[:1, :, :0], v[:1, :, :0])
         image = image_rows(self.method, q[:1], nothing, (k[:1], v[:1]), (k[1:], v[1:]))
         return torch.cat([image, image])
 
@@ -86,29 +89,33 @@ class Tied:
         picture = slice(image_at, image_at + self.case.image)
         filling = slice(picture.stop, seen.stop)
         keys = [(k[row : row + 1, :, text], v[row : row + 1, :, text]) for row in (0, 1)]
-        both = k[:1, :, seen], v[:1, :, seen]
-        image = image_rows(self.method, q[:1, :, picture], both, *keys)
+        image_keys = (k[:1, :, seen], v[:1, :, seen])
+        image = image_rows(self.method, q[:1, :, picture], image_keys, *keys)
         out = torch.empty_like(q)
         out[:, :, picture] = image
-        everywhere = self.method.name == "negpip"  # the one method that changes the text's rows, too
-        for row, own in enumerate(keys):
-            words = q[row : row + 1, :, text]
-            out[row : row + 1, :, text] = (
-                image_rows(self.method, words, both, *keys) if everywhere else attend(words, both, own)
+        guides_text = self.method.name == "negpip"  # the one method that changes the text's rows, too
+
+        def other_rows(query, text_keys):
+            return (
+                image_rows(self.method, query, image_keys, *keys)
+                if guides_text
+                else attend(query, image_keys, text_keys)
             )
-        fill = q[:1, :, filling]
-        out[:, :, filling] = image_rows(self.method, fill, both, *keys) if everywhere else attend(fill, both, keys[0])
+
+        for row in (0, 1):
+            out[row : row + 1, :, text] = other_rows(q[row : row + 1, :, text], keys[row])
+        out[:, :, filling] = other_rows(q[:1, :, filling], keys[0])
         return out
 
 
 def tied_call(model, case: Case, x, t, positive, negative, method, conds) -> Tensor:
-    """One call of the untouched model under the reference; positive and negative are equally long."""
+    """Make one call of the untouched model under the reference; positive and negative are equally long."""
     reference = Tied(case, method, positive.shape[1])
     options = {"optimized_attention_override": reference, "cond_or_uncond": [0], "sigmas": t}
-    twice = {name: torch.cat([cond, cond]) if torch.is_tensor(cond) else cond for name, cond in conds.items()}
+    two_conds = {name: torch.cat([cond, cond]) if torch.is_tensor(cond) else cond for name, cond in conds.items()}
     texts = torch.cat([positive, negative])
     two = model.apply_model(
-        torch.cat([x, x]), torch.cat([t, t]), c_crossattn=texts, transformer_options=options, **twice
+        torch.cat([x, x]), torch.cat([t, t]), c_crossattn=texts, transformer_options=options, **two_conds
     )
     assert reference.seen, "the reference saw no attention"
     assert torch.equal(two[0], two[1]) or float((two[0] - two[1]).abs().max()) < 1e-5

@@ -1,17 +1,18 @@
 """Negative guidance for a ComfyUI MODEL: any sampler, any guider, no extra model call.
 
-The model is not changed. A wrapper around `BaseModel.apply_model` puts the negatives behind the text, and an attention
-override, which lives as long as that call, hands query, key and value of the layers that see the text to vsf's core.
+The model is not changed. A wrapper around `BaseModel.apply_model` appends the negatives to the text, and an attention
+override, in force for the duration of that call, hands query, key and value of the layers that see the text to vsf's
+core.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsf.controls.grid import Grid
 from vsf.controls.region import Region
@@ -23,12 +24,13 @@ from vsf.runtime.auto_scaler import Pace
 from vsf.text.embeddings import Negative, NegativeRows
 
 from .families import Family, Texts, family_of, token_grid
+from .interfaces import BaseModel, Conditioning, GuiderExecutor, ModelExecutor, ModelPatcher, Options
 from .layers import INACTIVE, Layers
-from .negative import Conditioning, Encoded, check, encode, joined
+from .negative import Encoded, check, encode, joined
 from .report import Trace
 
 KEY = "vsf"
-"""Key of everything that is put into a MODEL or into the host's options."""
+"""Key of everything that this pack adds to a MODEL or to the host's options."""
 OUTER_SAMPLE = "outer_sample"
 PREDICT_NOISE = "predict_noise"
 APPLY_MODEL = "apply_model"
@@ -38,14 +40,17 @@ COMPILE_KEY = "torch.compile"
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What was asked for.
+    """The settings of guidance.
 
-    method: how negatives act. negatives: conditionings with a weight each. schedule: when they act, and in which
-    layers. mask: where in the picture, (1, height, width), None for all of it. observe: whether the trace shall tell
-    what attention did, which takes time.
+    Attributes:
+        method: How negatives act.
+        negatives: Conditionings, each with a weight.
+        schedule: When negatives act, and in which layers.
+        mask: Where in the picture they act, (1, height, width); None for all of it.
+        observe: Whether to record for the trace what attention does, which takes time.
 
     Raises:
-        KnobError: a setting that ComfyUI's models cannot follow.
+        KnobError: A setting is one that ComfyUI's models cannot follow.
     """
 
     method: Guidance
@@ -70,12 +75,14 @@ class Plan:
         """Return this plan with the negatives of another one behind its own.
 
         Raises:
-            KnobError: the plans differ in more than their negatives.
+            KnobError: The plans differ in more than their negatives.
         """
         for setting in fields(self):
             if setting.name in ("negatives", "observe"):
                 continue
-            before, after = getattr(self, setting.name), getattr(other, setting.name)
+            before = getattr(self, setting.name)
+            after = getattr(other, setting.name)
+            # Masks are compared by identity: == on tensors compares element by element.
             same = before is after or (not isinstance(before, Tensor) and before == after)
             if not same:
                 raise KnobError(
@@ -86,25 +93,26 @@ class Plan:
         return replace(self, negatives=negatives, observe=self.observe or other.observe)
 
 
-def guide(model: Any, plan: Plan) -> tuple[Any, Trace]:
-    """Return a clone of a MODEL that is guided under every sampler and guider, and the trace of what that does.
+def guide(model: ModelPatcher, plan: Plan) -> tuple[ModelPatcher, Trace]:
+    """Return a clone of a MODEL that is guided under every sampler and guider, and the trace of its runs.
 
-    A model that is guided already gets the negatives of this plan beside those that it has.
+    A model that is guided already gets the negatives of this plan in addition to its own.
 
     Raises:
-        KnobError: the model is guided with other settings.
-        UnsupportedPipelineError: guidance does not know the model's class.
+        KnobError: The model is guided with other settings.
+        UnsupportedPipelineError: The model's class is unknown to guidance.
     """
     family_of(_uncompiled(model.model.diffusion_model))
     clone = model.clone()
     for wrapper in clone.get_wrappers(APPLY_MODEL, KEY):
         plan = wrapper.__self__.plan.followed_by(plan)
     guided = Guided(plan)
-    for kind, wrapper in (
-        (OUTER_SAMPLE, guided.run),
-        (PREDICT_NOISE, guided.predict_noise),
-        (APPLY_MODEL, guided.apply_model),
-    ):
+    wrappers: dict[str, Callable[..., object]] = {
+        OUTER_SAMPLE: guided.run,
+        PREDICT_NOISE: guided.predict_noise,
+        APPLY_MODEL: guided.apply_model,
+    }
+    for kind, wrapper in wrappers.items():
         clone.remove_wrappers_with_key(kind, KEY)
         clone.add_wrapper_with_key(kind, KEY, wrapper)
     return clone, guided.trace
@@ -114,32 +122,40 @@ def guide(model: Any, plan: Plan) -> tuple[Any, Trace]:
 class ModelCall:
     """One call of the host's `apply_model`, which may be changed before it is made.
 
-    x: latents (batch, channels, ..., height, width). text: (batch, tokens, channels), None for a model without.
-    options: the host's `transformer_options`. conds: what else the model is conditioned on.
+    Attributes:
+        executor: The host's executor of the wrappers that remain and of the model.
+        x: Latents (batch, channels, ..., height, width).
+        t: Noise level of each row.
+        c_concat: Latents that are concatenated to x, if any.
+        text: Text tokens (batch, tokens, channels); None for a model without text.
+        control: The outputs of ControlNets, if any.
+        options: The host's `transformer_options`.
+        conds: All other conditions of the model.
     """
 
-    executor: Any
+    executor: ModelExecutor
     x: Tensor
     t: Tensor
     c_concat: Tensor | None
     text: Tensor | None
-    control: Any
-    options: Mapping[str, Any]
-    conds: Mapping[str, Any]
+    control: object
+    options: Options
+    conds: Options
 
     @property
-    def denoiser(self) -> Any:
-        """The diffusion model, without the shell of a compiled one."""
+    def denoiser(self) -> nn.Module:
+        """The diffusion model, unwrapped if it is compiled."""
         return _uncompiled(self.executor.class_obj.diffusion_model)
 
-    def make(self) -> Any:
-        """Hand the call on to the wrappers behind and to the model."""
+    def make(self) -> Tensor:
+        """Pass the call on to the remaining wrappers and to the model."""
         return self.executor(self.x, self.t, self.c_concat, self.text, self.control, self.options, **self.conds)
 
-    def with_negatives(self, rows: NegativeRows, options: Mapping[str, Any]) -> "ModelCall":
-        """Return the call with negatives behind its text; the text's mask and the number of its tokens grow."""
+    def with_negatives(self, rows: NegativeRows, options: Options) -> "ModelCall":
+        """Return the call with negatives behind its text, and the text's mask and token count extended to match."""
         assert self.text is not None
-        positive, added = self.text.shape[1], rows.embeddings.shape[1]
+        positive = self.text.shape[1]
+        added = rows.embeddings.shape[1]
         conds = dict(self.conds)
         mask = conds.get("attention_mask")
         if mask is not None and mask.dim() == 2 and mask.shape[1] == positive:
@@ -151,13 +167,14 @@ class ModelCall:
 
 @dataclass
 class Run:
-    """What is remembered between the model calls of one run.
+    """State that is kept between the model calls of one run.
 
-    size: (height, width) of the latents, None outside of a sampler.
-    encoded: the negatives as the model takes them, by what they were made for.
-    compiled: whether attention runs in compiled code, None before the first call.
-    guided_calls: model calls in which something was to be guided.
-    attention_calls: attention calls seen in them.
+    Attributes:
+        size: (height, width) of the latents; None outside a sampler.
+        encoded: The negatives as the model takes them, by the shape, device and dtype of the latents.
+        compiled: Whether attention runs in compiled code; None before the first call.
+        guided_calls: Model calls that should be guided.
+        attention_calls: Attention calls seen in them.
     """
 
     size: tuple[int, int] | None = None
@@ -168,7 +185,7 @@ class Run:
 
 
 class Guided:
-    """A plan at work on one MODEL: the wrappers that are put around a run, a step and a model call."""
+    """A plan applied to one MODEL: the wrappers around a run, a step and a model call."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -178,8 +195,8 @@ class Guided:
         self._watches = plan.observe or self.pace is not None
         self._run = Run()
 
-    def run(self, executor: Any, noise: Any, *args: Any, **kwargs: Any) -> Any:
-        """Stand around a whole run of a sampler."""
+    def run(self, executor: Callable[..., object], noise: object, *args: Any, **kwargs: Any) -> object:
+        """Wrap a whole run of a sampler (the host's `outer_sample`)."""
         self._run = Run((noise.shape[-2], noise.shape[-1]) if isinstance(noise, Tensor) else None)
         self.trace.begin_run()
         if self.pace is not None:
@@ -187,33 +204,41 @@ class Guided:
         try:
             out = executor(noise, *args, **kwargs)
             if self._run.guided_calls and not self._run.attention_calls:
-                raise NotGuidedError(f"no attention of {self.trace.report.family} passed by, so nothing was guided")
+                raise NotGuidedError(f"no attention call of {self.trace.report.family} was seen, so nothing was guided")
             return out
         finally:
             self.trace.finish_run()
             self._run = Run()
 
     def predict_noise(
-        self, executor: Any, x: Tensor, t: Tensor, model_options: Mapping[str, Any] = {}, *args: Any, **kwargs: Any
-    ) -> Any:
-        """Tell the model calls of a step which conditionings are the guider's own negatives: those stay unguided."""
-        conds = executor.class_obj.conds
-        own = {cond.get("uuid") for name in conds if "negative" in name for cond in conds[name] or ()}
-        options = {**model_options.get("transformer_options", {}), KEY: frozenset(own)}
+        self,
+        executor: GuiderExecutor,
+        x: Tensor,
+        t: Tensor,
+        model_options: Mapping[str, Any] = {},
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Mark for the model calls of a step the guider's own negative conditionings, which stay unguided."""
+        unguided: set[Any] = set()
+        for name, conds in executor.class_obj.conds.items():
+            if "negative" in name:
+                unguided.update(cond.get("uuid") for cond in conds or ())
+        options = {**model_options.get("transformer_options", {}), KEY: frozenset(unguided)}
         return executor(x, t, {**model_options, "transformer_options": options}, *args, **kwargs)
 
     def apply_model(
         self,
-        executor: Any,
+        executor: ModelExecutor,
         x: Tensor,
         t: Tensor,
         c_concat: Tensor | None = None,
         c_crossattn: Tensor | None = None,
-        control: Any = None,
+        control: object = None,
         transformer_options: Mapping[str, Any] = {},
         **conds: Any,
-    ) -> Any:
-        """Stand in for one call of the host's `apply_model`."""
+    ) -> Tensor:
+        """Wrap one call of the host's `apply_model`."""
         options = {name: value for name, value in transformer_options.items() if name != KEY}
         call = ModelCall(executor, x, t, c_concat, c_crossattn, control, options, conds)
         owners = row_owners(len(x), transformer_options)
@@ -231,10 +256,11 @@ class Guided:
 
     def guided_call(
         self, call: ModelCall, family: Family, encoded: Sequence[Encoded], owners: list[int | None], strength: float
-    ) -> Any:
+    ) -> Tensor:
         """Make a model call with the negatives in its text and the method in its attention."""
         assert call.text is not None
-        denoiser, compiled = call.denoiser, self._is_compiled(call)
+        denoiser = call.denoiser
+        compiled = self._is_compiled(call)
         grid = token_grid(denoiser, call.x)
         self._refuse_part_of_picture(call.x)
         negative = joined(encoded, strip_marks=self.plan.method.strips_special_tokens)
@@ -242,8 +268,9 @@ class Guided:
         rows = negative.rows(owners, like=call.text)
         hidden = family.hidden_tokens(grid, call.text.shape[1] + rows.embeddings.shape[1])
         rows = replace(rows, embeddings=F.pad(rows.embeddings, (0, 0, 0, hidden)))
-        slots = tuple(span.length for span in rows.spans)
-        texts = Texts(call.text.shape[1], slots, tuple(own.start for own in encoded))
+        lengths = tuple(span.length for span in rows.spans)
+        starts = tuple(negative.start for negative in encoded)
+        texts = Texts(call.text.shape[1], lengths, starts)
         layers = Layers(self.plan.schedule, call.options)
         with family.corrected(denoiser, texts) as inside:
             layers.role = family.role(denoiser)
@@ -251,11 +278,11 @@ class Guided:
             layers.call = GuidedCall(
                 method=self.plan.method if self.pace is None else self.pace.method(len(call.x), call.x.device),
                 text=[family.spans(denoiser, inside, grid)],
-                # Where a model fills a text up, what it fills in takes part like any token of the text.
-                valid=rows.valid(rows.embeddings.shape[1]) if inside.negatives == slots else None,
+                # A model that pads texts by itself lets the padding take part like any token of the text.
+                valid=rows.valid(rows.embeddings.shape[1]) if inside.negatives == lengths else None,
                 weights=rows.weights,
                 unguided=tuple(row for row, owner in enumerate(owners) if owner is None),
-                # Compiled code would be made anew for every number.
+                # A tensor in compiled code, which would be recompiled for every number.
                 strength=torch.tensor(strength, device=call.x.device) if compiled and strength != 1 else strength,
                 region=self.region,
                 grid=grid,
@@ -266,19 +293,19 @@ class Guided:
         self._finish_call(denoiser, layers, compiled=compiled)
         return out
 
-    def _begin_call(self, denoiser: Any, negative: Negative, grid: Grid) -> None:
-        """Tell the trace that a call begins, the first one of a run with which negatives."""
+    def _begin_call(self, denoiser: nn.Module, negative: Negative, grid: Grid) -> None:
+        """Tell the trace that a call begins, and with the first one of a run the negatives."""
         if not self._run.guided_calls:
             self.trace.begin(type(denoiser).__name__, negative)
         self.trace.begin_step(grid)
 
-    def _finish_call(self, denoiser: Any, layers: Layers, *, compiled: bool) -> None:
-        """Raise NotGuidedError where attention ran and none of it was recognised; count the call."""
+    def _finish_call(self, denoiser: nn.Module, layers: Layers, *, compiled: bool) -> None:
+        """Count the call; raise NotGuidedError if attention ran and none of it was recognised."""
         self._run.guided_calls += 1
         self._run.attention_calls += layers.seen
         if layers.seen and not layers.found:
             raise NotGuidedError(
-                f"none of the {layers.seen} attention calls of {type(denoiser).__name__} sees its text as is known: "
+                f"none of the {layers.seen} attention calls of {type(denoiser).__name__} sees its text as expected: "
                 "without guidance the negative would act as a positive. Run VSF Self-Test, and report the model"
             )
         if not layers.seen:  # a step cache stood in for the model
@@ -288,19 +315,19 @@ class Guided:
         if self.pace is not None:
             self.trace.report.scales.append(self.pace.finish_step())
 
-    def _encoded(self, model: Any, x: Tensor) -> list[Encoded]:
-        """Return the negatives for latents like these, made once for a run."""
+    def _encoded(self, model: BaseModel, x: Tensor) -> list[Encoded]:
+        """Return the negatives for latents like these, encoded once per run."""
         key = (tuple(x.shape[1:]), x.device, x.dtype)
         if key not in self._run.encoded:
-            self._run.encoded[key] = [
-                replace(negative, weight=negative.weight * weight)
-                for conditioning, weight in self.plan.negatives
-                for negative in encode(model, conditioning, x)
-            ]
+            encoded: list[Encoded] = []
+            for conditioning, weight in self.plan.negatives:
+                for negative in encode(model, conditioning, x):
+                    encoded.append(replace(negative, weight=negative.weight * weight))
+            self._run.encoded[key] = encoded
         return self._run.encoded[key]
 
     def _is_compiled(self, call: ModelCall) -> bool:
-        """Tell whether attention runs in compiled code, where it cannot be observed."""
+        """Return whether attention runs in compiled code, where it cannot be observed."""
         if self._run.compiled is None:
             whole = COMPILE_KEY in call.options.get("wrappers", {}).get(APPLY_MODEL, {})
             self._run.compiled = whole or any(
@@ -310,7 +337,7 @@ class Guided:
         return self._run.compiled
 
     def _refuse_part_of_picture(self, x: Tensor) -> None:
-        """Raise KnobError where a call sees a part of the picture and a mask would be laid over that."""
+        """Raise KnobError if a call sees only part of the picture, because a mask would be fitted to that part."""
         size = self._run.size
         if self.region is not None and size is not None and tuple(x.shape[-2:]) != size:
             raise KnobError(
@@ -318,42 +345,50 @@ class Guided:
                 f"{tuple(x.shape[-2:])} of {size} latent pixels: leave out the mask, or areas and tiles"
             )
 
-    def _record(self, owners: list[int | None], layer: str, seen: Observation) -> None:
-        """Keep what was observed in a layer."""
+    def _record(self, owners: list[int | None], layer: str, observation: Observation) -> None:
+        """Pass an observation of a layer to the trace and to the auto scaler."""
         if self.plan.observe:
-            self.trace.record(layer, owners, seen)
+            self.trace.record(layer, owners, observation)
         if self.pace is not None:
-            self.pace.see(seen)
+            self.pace.see(observation)
 
 
-def fraction_done(options: Mapping[str, Any], over: Axis) -> float:
-    """Tell which fraction of a run's steps, or of its noise, is done when a model call is made; 0 where not known.
+def fraction_done(options: Options, over: Axis) -> float:
+    """Return the fraction of a run's steps, or of its noise, that is done at a model call; 0 if it is unknown.
 
-    A step has begun until the noise passes the level at which the next one starts, so that samplers which call the
-    model in between stay inside of it.
+    A step lasts until the noise falls to the level at which the next one starts, so that samplers which call the model
+    in between stay within the step.
+
+    Args:
+        options: The host's `transformer_options`.
+        over: Whether to count steps or noise.
     """
-    sigmas, now = options.get("sample_sigmas"), options.get("sigmas")
-    if sigmas is None or now is None:
+    sigmas = options.get("sample_sigmas")
+    current = options.get("sigmas")
+    if sigmas is None or current is None:
         return 0.0
-    now = float(now.max())
+    sigma = float(current.max())
     if over == "sigma":
-        return min(max(1 - now / float(sigmas[0]), 0.0), 1.0)
-    begun = int((sigmas >= now * (1 - 1e-6)).sum())
-    return max(begun - 1, 0) / max(len(sigmas) - 1, 1)
+        return min(max(1 - sigma / float(sigmas[0]), 0.0), 1.0)
+    steps_begun = int((sigmas >= sigma * (1 - 1e-6)).sum())  # with room for rounding
+    return max(steps_begun - 1, 0) / max(len(sigmas) - 1, 1)
 
 
-def row_owners(rows: int, options: Mapping[str, Any]) -> list[int | None]:
-    """Tell for each batch row whether the negatives act on it: 0, or None for the guider's own negative prompts.
+def row_owners(rows: int, options: Options) -> list[int | None]:
+    """Return for each batch row whether the negatives act on it: 0 if so, None for the guider's own negative prompts.
 
-    The host names the conditioning of every chunk of a batch, in an order that is no rule.
+    The host names the conditioning of every chunk of a batch; their order is not fixed.
     """
-    own = options.get(KEY, ())
-    chunks = [None if uuid in own else 0 for uuid in options.get("uuids", [None])]
+    unguided = options.get(KEY, ())
+    chunks = [None if uuid in unguided else 0 for uuid in options.get("uuids", [None])]
     if rows % len(chunks):
         raise KnobError(f"{rows} rows cannot belong to {len(chunks)} conditionings in equal numbers")
-    return [chunk for chunk in chunks for _ in range(rows // len(chunks))]
+    owners: list[int | None] = []
+    for chunk in chunks:
+        owners += [chunk] * (rows // len(chunks))
+    return owners
 
 
-def _uncompiled(denoiser: Any) -> Any:
-    """Return what a compiled module was made of."""
+def _uncompiled(denoiser: nn.Module) -> nn.Module:
+    """Return the module that a compiled module wraps."""
     return getattr(denoiser, "_orig_mod", denoiser)

@@ -1,9 +1,8 @@
-"""Negatives out of ComfyUI's conditionings: prepared by the model as it prepares a prompt, and without padding."""
+"""Turn ComfyUI's conditionings into negatives: prepared by the model as it prepares a prompt, and without padding."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,18 +10,17 @@ from torch import Tensor
 from vsf.errors import KnobError, PromptError
 from vsf.text.embeddings import Negative, Share
 
+from .interfaces import BaseModel, Conditioning, Options
+
 WORDS = "vsf_words"
-"""Key of a conditioning that "VSF Encode Negative" made: (1, tokens), which of its tokens are real.
+"""Key under which "VSF Encode Negative" tells which tokens are real, (1, tokens).
 
 It is not called `attention_mask`, which some models take for the mask of an image.
 """
 MARKS = "vsf_marks"
-"""Key for which of the tokens are begin or end marks, (1, tokens)."""
+"""Key under which it tells which tokens are begin or end marks, (1, tokens)."""
 WEIGHT = "vsf_weight"
-"""Key for the weight of a negative among others."""
-
-Conditioning = Sequence[tuple[Tensor, Mapping[str, Any]]]
-"""The host's CONDITIONING: entries of text tokens (1, tokens, channels) and what goes with them."""
+"""Key under which it gives the weight of a negative among others."""
 
 _LIMITS = ("area", "mask", "start_percent", "end_percent", "clip_start_percent", "clip_end_percent")
 """Keys by which the host limits an entry to a part of the picture or of the run."""
@@ -34,8 +32,11 @@ _T5_LENGTHS = (256, 512)
 class Encoded:
     """One negative in the form in which the model takes text.
 
-    tokens: (tokens, channels), real ones only. start: how many tokens stood before the first one. marks: which of them
-    are begin or end marks, None where that is not known. weight: how much it weighs among several.
+    Attributes:
+        tokens: Real tokens only, (tokens, channels).
+        start: Number of tokens that preceded the first one.
+        marks: Which of them are begin or end marks; None if unknown.
+        weight: Its weight among several negatives.
     """
 
     tokens: Tensor
@@ -45,33 +46,36 @@ class Encoded:
 
 
 def check(conditioning: Conditioning) -> None:
-    """Raise KnobError for a conditioning that is limited in a way that a negative cannot follow."""
+    """Raise KnobError for a conditioning that is limited to a part of the picture or of the run."""
     for _, extra in conditioning:
         limits = [key for key in _LIMITS if key in extra]
         if limits:
             raise KnobError(
-                f"the negative is limited by {' and '.join(limits)}, which guidance does not follow; "
+                f"the negative is limited by {' and '.join(limits)}, which guidance ignores; "
                 "use start, end and mask of VSF Guidance instead"
             )
 
 
-def encode(model: Any, conditioning: Conditioning, latents: Tensor) -> list[Encoded]:
-    """Return every entry of a conditioning as a negative, those without a word left out.
+def encode(model: BaseModel, conditioning: Conditioning, latents: Tensor) -> list[Encoded]:
+    """Return every entry of a conditioning as a negative, without those that have no tokens.
 
-    model: the host's BaseModel. latents: what the denoiser is called with, (batch, channels, ..., height, width).
+    Args:
+        model: The host's BaseModel.
+        conditioning: The entries.
+        latents: The denoiser's input, (batch, channels, ..., height, width).
 
     Raises:
-        PromptError: an entry holds nothing but zeros.
+        PromptError: An entry holds nothing but zeros.
     """
     encoded = [_encode(model, tokens, extra, latents) for tokens, extra in conditioning]
     return [negative for negative in encoded if len(negative.tokens)]
 
 
 def joined(encoded: Sequence[Encoded], *, strip_marks: bool) -> Negative:
-    """Return all negatives as those of one prompt.
+    """Join negatives as those of one prompt.
 
     Raises:
-        PromptError: begin and end marks are to be left out, and it is not known which tokens they are.
+        PromptError: Begin and end marks are to be removed, and it is unknown which tokens they are.
     """
     shares = tuple(Share(len(negative.tokens), negative.weight) for negative in encoded)
     tokens = torch.cat([negative.tokens for negative in encoded])
@@ -81,55 +85,58 @@ def joined(encoded: Sequence[Encoded], *, strip_marks: bool) -> Negative:
     if len(marks) < len(encoded):
         raise PromptError(
             'special_tokens="strip" has to know which tokens are begin and end marks: '
-            "make the negative with VSF Encode Negative, where its text encoder tells"
+            "encode the negative with VSF Encode Negative, and a text encoder that tells"
         )
     return Negative((tokens,), (torch.cat(marks),), (shares,)).stripped()
 
 
-def _encode(model: Any, tokens: Tensor, extra: Mapping[str, Any], latents: Tensor) -> Encoded:
-    """Let the model prepare one entry as it would a prompt, between cutting off padding before and after."""
-    given = {key: value for key, value in extra.items() if key not in (WORDS, MARKS, WEIGHT)}
-    words, marks = extra.get(WORDS), extra.get(MARKS)
+def _encode(model: BaseModel, tokens: Tensor, extra: Options, latents: Tensor) -> Encoded:
+    """Remove an entry's padding, let the model prepare it as it would a prompt, and remove the padding that it adds."""
+    conds = {key: value for key, value in extra.items() if key not in (WORDS, MARKS, WEIGHT)}
+    words = extra.get(WORDS)
+    marks = extra.get(MARKS)
     weight = float(extra.get(WEIGHT, 1.0))
     if words is not None:
-        kept = words[0].to(tokens.device)
-        tokens, marks = tokens[:1, kept], None if marks is None else marks[0, words[0]]
-        mask = given.get("attention_mask")
+        is_real = words[0].to(tokens.device)
+        tokens = tokens[:1, is_real]
+        marks = None if marks is None else marks[0, words[0]]
+        mask = conds.get("attention_mask")
         if mask is not None:
-            given["attention_mask"] = mask[:1, kept.to(mask.device)]
+            conds["attention_mask"] = mask[:1, is_real.to(mask.device)]
         if not tokens.shape[1]:
             return Encoded(tokens[0], 0, marks, weight)
-    prepared, mask = _prepare(model, tokens, given, latents)
+    prepared, mask = _prepare(model, tokens, conds, latents)
+    # Without a mask, rows of zeros count as padding.
     real = prepared.abs().amax(-1) > 0 if mask is None else mask > 0
     if mask is None and not bool(real.any()):
         raise PromptError(
-            "the negative conditioning holds nothing but zeros, as ConditioningZeroOut makes them: "
+            "the negative conditioning holds nothing but zeros, as those of ConditioningZeroOut do: "
             "connect an encoded text"
         )
-    places = real.nonzero().flatten().tolist()
-    first, last = (places[0], places[-1] + 1) if places else (0, 0)
-    if words is None and mask is None and last - first == len(prepared):
+    positions = real.nonzero().flatten().tolist()
+    start, stop = (positions[0], positions[-1] + 1) if positions else (0, 0)
+    if words is None and mask is None and stop - start == len(prepared):
         _warn_of_padding(len(prepared))
-    if marks is not None and len(marks) != last - first:
-        marks = None
-    return Encoded(prepared[first:last], first, marks, weight)
+    if marks is not None and len(marks) != stop - start:
+        marks = None  # the model changed the number of tokens, so the marks no longer match
+    return Encoded(prepared[start:stop], start, marks, weight)
 
 
-def _prepare(model: Any, tokens: Tensor, given: Mapping[str, Any], latents: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return what the model makes of a text, (tokens, channels), and its mask, (tokens,), where there is one."""
+def _prepare(model: BaseModel, tokens: Tensor, conds: Options, latents: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the text as the model prepares it, (tokens, channels), and its mask, (tokens,), if there is one."""
     size = {"width": latents.shape[-1] * 8, "height": latents.shape[-2] * 8}
-    call = {**size, **given, "cross_attn": tokens, "noise": latents, "device": latents.device}
-    made = model.extra_conds(**call)
-    if "c_crossattn" in made:
-        tokens = made["c_crossattn"].cond
-    mask = made["attention_mask"].cond if "attention_mask" in made else given.get("attention_mask")
+    arguments = {**size, **conds, "cross_attn": tokens, "noise": latents, "device": latents.device}
+    prepared = model.extra_conds(**arguments)
+    if "c_crossattn" in prepared:
+        tokens = prepared["c_crossattn"].cond
+    mask = prepared["attention_mask"].cond if "attention_mask" in prepared else conds.get("attention_mask")
     if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape[1] == tokens.shape[1]:
         return tokens[0], mask[0].to(tokens.device)
     return tokens[0], None
 
 
 def _warn_of_padding(tokens: int) -> None:
-    """Warn of lengths to which text encoders fill up, where nothing tells words from padding."""
+    """Warn about a length that text encoders pad to, if nothing tells words from padding."""
     if tokens % _CLIP_LENGTH == 0 or tokens in _T5_LENGTHS:
         logging.warning(
             "vsf: the negative has %d tokens, most of which may be padding, and padding acts as a negative, too. "

@@ -1,17 +1,18 @@
-"""The nodes, in ComfyUI's V3 schema; the knobs of the methods come from vsf's registry."""
+"""The nodes, in ComfyUI's V3 schema; the inputs for the methods' knobs are generated from vsf's registry."""
 
 from typing import Any, get_args
+
+from torch import Tensor
 
 from vsf import guidance, tiny
 from vsf.controls.schedule import Axis, Curve, Schedule
 from vsf.errors import KnobError
-from vsf.guidance import AUTO, METHODS, Knob
-from vsf.guidance import parameters as knobs
+from vsf.guidance import AUTO, METHODS, Knob, knobs
 
 from . import host
 from .guide import Plan, guide
 from .host import io, ui
-from .negative import Conditioning
+from .interfaces import Clip, Conditioning, ModelPatcher, Options
 from .report import Trace
 from .selftest import self_test
 from .tiny import Autoencoder, load_clip, load_model, sigmas
@@ -20,12 +21,13 @@ from .words import encode_negatives
 CATEGORY = "vsf"
 ALIASES = ["negative prompt", "value sign flip", "NAG", "NASA", "ONG", "NegPiP", "few steps", "cfg 1", "distilled"]
 TraceType = io.Custom("VSF_TRACE")
-"""What a guided MODEL did in its latest run."""
+"""The type of a trace: the record of a guided MODEL's latest run."""
 OFFERED = [name for name, method in METHODS.items() if name != "none" and method.model_calls == 1]
-"""Methods that act in the attention; classifier-free guidance the host has itself."""
+"""Methods that act in the attention; the host has classifier-free guidance of its own."""
 _KNOBS_OF_DIFFUSERS = ("layout",)
-"""Knobs for something that only families of the other host have."""
+"""Knobs that only some families of diffusers support."""
 _HIGHEST = 100.0
+"""Upper end of an input for a knob that has no limit, or a higher one."""
 
 
 def method_options() -> list[Any]:
@@ -51,24 +53,24 @@ def method_options() -> list[Any]:
 
 def knob_input(knob: Knob) -> Any:
     """Return the input of one knob, with its range, default and help."""
-    about: dict[str, Any] = {"default": knob.default, "tooltip": knob.help}
+    settings: dict[str, Any] = {"default": knob.default, "tooltip": knob.help}
     if isinstance(knob.default, bool):
-        return io.Boolean.Input(knob.name, **about)
+        return io.Boolean.Input(knob.name, **settings)
     if knob.choices:
-        return io.Combo.Input(knob.name, options=list(knob.choices), **about)
+        return io.Combo.Input(knob.name, options=list(knob.choices), **settings)
     assert knob.low is not None
     assert knob.high is not None
-    return io.Float.Input(knob.name, min=knob.low, max=min(knob.high, _HIGHEST), step=0.01, **about)
+    return io.Float.Input(knob.name, min=knob.low, max=min(knob.high, _HIGHEST), step=0.01, **settings)
 
 
-def chosen_method(chosen: dict[str, Any]) -> guidance.Guidance:
+def chosen_method(chosen: Options) -> guidance.Guidance:
     """Return the method that the inputs of a node describe."""
-    given = dict(chosen)
-    name = given.pop("method")
+    settings = dict(chosen)
+    name = settings.pop("method")
     for knob in knobs(METHODS[name]):
-        if given.pop(f"{knob.name}_auto", False):
-            given[knob.name] = AUTO
-    return guidance.method(name, **given)
+        if settings.pop(f"{knob.name}_auto", False):
+            settings[knob.name] = AUTO
+    return guidance.method(name, **settings)
 
 
 class Guidance(io.ComfyNode):
@@ -76,45 +78,45 @@ class Guidance(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> Any:
-        """Describe inputs and outputs."""
+        """Return the inputs and outputs."""
         fraction = {"min": 0.0, "max": 1.0, "step": 0.01}
         return host.schema(
             node_id="VSFGuidance",
             display_name="VSF Guidance",
             category=CATEGORY,
             description=(
-                "Lets a negative prompt act inside the attention: at cfg 1 too, under any sampler, with no extra model "
-                "call. Put several in a row for several negatives."
+                "Applies a negative prompt inside the attention: it works at cfg 1 and under any sampler, without an "
+                "extra model call. Chain several nodes for several negatives."
             ),
             search_aliases=ALIASES,
             inputs=[
                 io.Model.Input("model"),
-                io.Conditioning.Input("negative", tooltip="What the picture should not have."),
+                io.Conditioning.Input("negative", tooltip="What the picture should not show."),
                 io.DynamicCombo.Input("method", options=method_options(), tooltip="How the negative acts."),
                 io.Float.Input(
                     "weight", default=1.0, min=0.0, max=10.0, step=0.05,
-                    tooltip="How much attention this negative gets among several; 0 leaves it out.",
+                    tooltip="Weight of this negative among several; 0 leaves it out.",
                 ),
                 io.Float.Input(
                     "start", default=0.0, **fraction, tooltip="Fraction of the run at which guidance starts."
                 ),
-                io.Float.Input("end", default=1.0, **fraction, tooltip="Fraction of the run at which it ends."),
+                io.Float.Input("end", default=1.0, **fraction, tooltip="Fraction of the run at which guidance ends."),
                 io.Combo.Input(
                     "curve", options=list(get_args(Curve)), default="constant",
-                    tooltip="How its strength goes from start to end: constant, or down to nothing.",
+                    tooltip="How the strength changes from start to end: constant, or falling to zero.",
                 ),
                 io.Combo.Input(
                     "over", options=list(get_args(Axis)), default="steps",
-                    tooltip="What start and end are fractions of: the steps, or the noise that is gone (sigma).",
+                    tooltip="Whether start and end are fractions of the steps or of the removed noise (sigma).",
                 ),
                 io.String.Input(
                     "blocks", default="",
-                    tooltip="Attention layers that are guided, from 0, such as 0-11,14; empty for all. "
+                    tooltip="Attention layers to guide, counted from 0, such as 0-11,14; empty for all. "
                     "VSF Report lists them.",
                 ),
                 io.Boolean.Input(
                     "observe", default=False,
-                    tooltip="Watch the attention for VSF Report and VSF Heat Map. It takes some time.",
+                    tooltip="Record the attention for VSF Report and VSF Heat Map; this takes time.",
                 ),
                 io.Mask.Input("mask", optional=True, tooltip="Where in the picture the negative acts."),
             ],
@@ -127,9 +129,9 @@ class Guidance(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,
+        model: ModelPatcher,
         negative: Conditioning,
-        method: dict[str, Any],
+        method: Options,
         weight: float,
         start: float,
         end: float,
@@ -137,7 +139,7 @@ class Guidance(io.ComfyNode):
         over: Axis,
         blocks: str,
         observe: bool,
-        mask: Any = None,
+        mask: Tensor | None = None,
     ) -> Any:
         """Guide a clone of the model."""
         schedule = Schedule(start, end, curve, blocks.strip() or None, over)
@@ -150,20 +152,20 @@ class EncodeNegative(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> Any:
-        """Describe inputs and outputs."""
+        """Return the inputs and outputs."""
         return host.schema(
             node_id="VSFEncodeNegative",
             display_name="VSF Encode Negative",
             category=CATEGORY,
             description=(
-                "Encodes negatives for VSF Guidance and tells words from padding, which would act as a negative, too."
+                "Encodes negatives for VSF Guidance without padding, which would act as a negative too."
             ),
             search_aliases=[*ALIASES, "encode"],
             inputs=[
                 io.Clip.Input("clip"),
                 io.String.Input(
                     "text", multiline=True, default="",
-                    tooltip="A negative on each line. A whole line in brackets has a weight: (wheels:1.2).",
+                    tooltip="One negative a line. A whole line in brackets has a weight: (wheels:1.2).",
                 ),
                 io.String.Input(
                     "within", default="",
@@ -175,36 +177,38 @@ class EncodeNegative(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, clip: Any, text: str, within: str) -> Any:
+    def execute(cls, clip: Clip | None, text: str, within: str) -> Any:
         """Encode every line."""
         if clip is None:
-            raise KnobError("there is no CLIP: the checkpoint does not hold a text encoder, so load one beside it")
+            raise KnobError("there is no CLIP: the checkpoint has no text encoder, so load one separately")
         return io.NodeOutput(encode_negatives(clip, text, within))
 
 
 class Report(io.ComfyNode):
-    """Says what the guidance did."""
+    """Reports what the guidance did."""
 
     @classmethod
     def define_schema(cls) -> Any:
-        """Describe inputs and outputs."""
+        """Return the inputs and outputs."""
         return host.schema(
             node_id="VSFReport",
             display_name="VSF Report",
             category=CATEGORY,
-            description="Says which layers were guided in the latest run, how much attention the negatives got, and "
+            description="Reports which layers were guided in the latest run, how much attention the negatives got, and "
             "how much the output changed.",
             search_aliases=["negative prompt report", "did the negative prompt work"],
             is_output_node=True,
             inputs=[
                 TraceType.Input("trace"),
-                io.AnyType.Input("after", tooltip="What the run made, a latent or an image: the report waits for it."),
+                io.AnyType.Input(
+                    "after", tooltip="The result of the run, a latent or an image: the report waits for it."
+                ),
             ],
             outputs=[io.String.Output()],
         )
 
     @classmethod
-    def execute(cls, trace: Trace, after: Any) -> Any:
+    def execute(cls, trace: Trace, after: object) -> Any:
         """Show the report."""
         del after
         text = trace.text()
@@ -212,29 +216,29 @@ class Report(io.ComfyNode):
 
 
 class HeatMap(io.ComfyNode):
-    """Shows where the image looked at a negative."""
+    """Shows where the image attended to a negative."""
 
     @classmethod
     def define_schema(cls) -> Any:
-        """Describe inputs and outputs."""
+        """Return the inputs and outputs."""
         return host.schema(
             node_id="VSFHeatMap",
             display_name="VSF Heat Map",
             category=CATEGORY,
-            description="Shows where the image looked at a negative in the latest run: mean over steps, layers and "
-            "heads, brightest where it looked most.",
+            description="Shows where the image attended to a negative in the latest run: the mean over steps, layers "
+            "and heads, brightest where attention was strongest.",
             search_aliases=["negative prompt heat map", "attention map"],
             inputs=[
                 TraceType.Input("trace"),
-                io.AnyType.Input("after", tooltip="What the run made, a latent or an image: the map waits for it."),
+                io.AnyType.Input("after", tooltip="The result of the run, a latent or an image: the map waits for it."),
                 io.Int.Input("negative", default=0, min=0, max=99, tooltip="Which negative, from 0."),
             ],
             outputs=[io.Image.Output()],
         )
 
     @classmethod
-    def execute(cls, trace: Trace, after: Any, negative: int) -> Any:
-        """Make the picture, one for each frame of a video's latents."""
+    def execute(cls, trace: Trace, after: object, negative: int) -> Any:
+        """Draw the heat map, one for each frame of a video's latents."""
         del after
         return io.NodeOutput(trace.pictures(negative))
 
@@ -244,29 +248,29 @@ class SelfTest(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> Any:
-        """Describe inputs and outputs."""
+        """Return the inputs and outputs."""
         return host.schema(
             node_id="VSFSelfTest",
             display_name="VSF Self-Test",
             category=CATEGORY,
-            description="Tests on your model and your install whether guidance is exact: switched off it leaves the "
-            "model as it is, switched on it equals two ordinary rows in lockstep.",
+            description="Tests whether guidance is exact for your model on your install: switched off it leaves the "
+            "model unchanged, switched on it equals two ordinary rows in lockstep.",
             search_aliases=["check guidance", "is guidance exact"],
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="The model as loaded; guidance on it is left aside."),
+                io.Model.Input("model", tooltip="The model as loaded; guidance on it is ignored."),
                 io.Conditioning.Input("positive"),
                 io.Conditioning.Input("negative"),
-                io.Latent.Input("latent", tooltip="Its size counts; small is quick."),
+                io.Latent.Input("latent", tooltip="Only its size matters; a small one is quick."),
             ],
             outputs=[io.String.Output()],
         )
 
     @classmethod
-    def execute(cls, model: Any, positive: Conditioning, negative: Conditioning, latent: dict[str, Any]) -> Any:
-        """Run one step of a sampler on a probed model."""
+    def execute(cls, model: ModelPatcher, positive: Conditioning, negative: Conditioning, latent: Options) -> Any:
+        """Test the model within one step of a sampler."""
 
-        def run(probed: Any, prompt: Conditioning) -> None:
+        def run(probed: ModelPatcher, prompt: Conditioning) -> None:
             host.sample_one_step(probed, prompt, latent["samples"])
 
         text = str(self_test(model, positive, negative, run))
@@ -278,7 +282,7 @@ class TinyModel(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> Any:
-        """Describe inputs and outputs."""
+        """Return the inputs and outputs."""
         return host.schema(
             node_id="VSFTinyModel",
             display_name="VSF Tiny Model",
@@ -288,14 +292,14 @@ class TinyModel(io.ComfyNode):
             search_aliases=["vsf demo model", "example model"],
             inputs=[
                 io.Combo.Input("name", options=list(tiny.MODELS), default="tiny"),
-                io.Int.Input("steps", default=8, min=1, max=100, tooltip="How many noise levels the sigmas have."),
+                io.Int.Input("steps", default=8, min=1, max=100, tooltip="Number of steps that the sigmas are for."),
             ],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output(), io.Sigmas.Output()],
         )
 
     @classmethod
     def execute(cls, name: str, steps: int) -> Any:
-        """Load all parts."""
+        """Load the model, its text encoders and its autoencoder, and make its sigmas."""
         return io.NodeOutput(load_model(name), load_clip(name), Autoencoder(name), sigmas(name, steps))
 
 
@@ -308,5 +312,5 @@ class Pack(host.ComfyExtension):
 
 
 async def comfy_entrypoint() -> Pack:
-    """Return the pack to the host, which calls this."""
+    """Return the pack; the host calls this."""
     return Pack()

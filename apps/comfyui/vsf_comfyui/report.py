@@ -1,4 +1,4 @@
-"""What the guidance of one MODEL did in its latest run: read by the nodes VSF Report and VSF Heat Map."""
+"""Record the effect of guidance in the latest run of a MODEL, for the nodes VSF Report and VSF Heat Map."""
 
 from time import perf_counter
 
@@ -15,8 +15,10 @@ from vsf.text.embeddings import Negative
 class Trace:
     """The effect of the guidance in the latest run of a MODEL, filled while a sampler runs.
 
-    report: what was guided and what it did; its layers are the attention calls of the model that see the text, by
-    number, found while running.
+    Attributes:
+        method: Name of the guidance method.
+        report: The record of the run. Its layers are the attention calls of the model that see the text, numbered in
+            the order in which they are found.
     """
 
     def __init__(self, method: str, *, observes: bool) -> None:
@@ -25,23 +27,23 @@ class Trace:
         self._began = 0.0
 
     def begin_run(self) -> None:
-        """Forget the run before."""
+        """Discard the previous run."""
         self.report = Report(self.method, self.report.family, (), observes=self.report.observes)
         self._began = perf_counter()
 
     def begin(self, family: str, negative: Negative) -> None:
-        """Note what is guided, and with which negatives."""
+        """Record the model that is guided, and its negatives."""
         self.report.family = family
         self.report.begin(negative)
 
     def begin_step(self, grid: Grid) -> None:
-        """Take what is recorded from now on as another model call."""
+        """Start the record of another model call."""
         self.report.begin_step(grid)
 
-    def record(self, layer: str, owners: list[int | None], seen: Observation) -> None:
-        """Keep what was observed in a layer; `owners` has 0 for the rows that are guided."""
-        self._discover(layer)
-        self.report.record(layer, owners, seen)
+    def record(self, layer: str, owners: list[int | None], observation: Observation) -> None:
+        """Record an observation of a layer; `owners` has 0 for the rows that are guided."""
+        self._add_layer(layer)
+        self.report.record(layer, owners, observation)
 
     def finish_step(self, *, compiled: bool, layers: list[str]) -> None:
         """Count a guided model call and the layers that were guided in it."""
@@ -51,14 +53,14 @@ class Trace:
             return
         self.report.calls += len(layers)
         for layer in layers:
-            self._discover(layer)
+            self._add_layer(layer)
 
     def skip_step(self) -> None:
         """Count a model call in which the schedule is off."""
         self.report.skipped += 1
 
     def finish_run(self) -> None:
-        """Note how long it took."""
+        """Record how long the run took."""
         self.report.seconds = perf_counter() - self._began
 
     def text(self) -> str:
@@ -69,30 +71,36 @@ class Trace:
             return lines[0]
         if not report.observes:
             return f"{lines[0]}\nSwitch on `observe` in VSF Guidance to see what attention did, layer by layer."
-        change, mass = report.change(), report.mass()
-        for at, layer in enumerate(report.layers):
-            shares = ", ".join(f"{float(share):.2%}" for share in mass[:, at].nanmean(0))
-            lines.append(f"{layer}: output changed by {float(change[:, at].nanmean()):.2%}, attention {shares}")
+        change = report.change()
+        mass = report.mass()
+        for number, layer in enumerate(report.layers):
+            shares = ", ".join(f"{float(share):.2%}" for share in mass[:, number].nanmean(0))
+            lines.append(f"{layer}: output changed by {float(change[:, number].nanmean()):.2%}, attention {shares}")
         return "\n".join(lines)
 
     def pictures(self, negative: int, size: int = 512) -> Tensor:
-        """Return where the image looked at a negative as (frames, height, width, 3) from 0 to 1, brightest = 1.
+        """Return heat maps of the image's attention on a negative.
 
-        The larger side is brought to about `size` pixels, so that every token is one square.
+        Args:
+            negative: Number of the negative, from 0.
+            size: Approximate length of the larger side in pixels; every token is a square of whole pixels.
+
+        Returns:
+            Pictures (frames, height, width, 3) from 0 to 1, the strongest attention of all frames at 1.
 
         Raises:
-            PromptError: no negative has this number.
-            NotGuidedError: nothing was observed.
+            PromptError: No negative has this number.
+            NotGuidedError: Nothing was observed.
         """
         if not self.report.observes:
             raise NotGuidedError("attention was not observed, which takes time: switch on observe in VSF Guidance")
         heat = self.report.heat_map(negative).float().cpu()
         frames = heat if heat.dim() == 3 else heat[None]
         bright = frames / frames.max().clamp(min=torch.finfo(torch.float32).tiny)
-        times = max(size // max(frames.shape[-2:]), 1)
-        squares = bright.repeat_interleave(times, -2).repeat_interleave(times, -1)
+        side = max(size // max(frames.shape[-2:]), 1)
+        squares = bright.repeat_interleave(side, -2).repeat_interleave(side, -1)
         return squares[..., None].expand(*squares.shape, 3).contiguous()
 
-    def _discover(self, layer: str) -> None:
+    def _add_layer(self, layer: str) -> None:
         if layer not in self.report.layers:
             self.report.layers = (*self.report.layers, layer)

@@ -13,26 +13,32 @@ from vsf.errors import KnobError
 from vsf.guidance import ValueSignFlip
 from vsf.hosting import GuidedCall
 
-from .families import Family, Texts, family_of, filled_up, token_grid
+from .families import Family, Texts, family_of, padded_length, token_grid
 from .guide import APPLY_MODEL, KEY, Guided, ModelCall, Plan
+from .interfaces import Attention, Conditioning, ModelExecutor, ModelPatcher
 from .layers import by_heads
-from .negative import Conditioning, Encoded, encode
+from .negative import Encoded, encode
 
 _SCALE = 1.7
 _OFFSET = 0.3
 _METHOD = ValueSignFlip(scale=_SCALE, offset=_OFFSET)
 _OFF = ValueSignFlip(scale=_SCALE, offset=inf)
 _SAFETY = 50.0
-"""How many roundings of the model's own numbers may add up in a call."""
+"""Rounding errors, in units of the precision that the model computes in, that may add up in a call."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a self-test found; errors and effect are relative L2 distances.
+    """The result of a self-test; errors and effect are relative L2 distances.
 
-    off: of guidance that does nothing from the model as it is. tied: of guidance from two untouched rows in lockstep.
-    effect: of guidance from the model as it is. bound: what errors may be in the model's precision. layers: attention
-    calls that see the text, of all `calls`.
+    Attributes:
+        model: Class name of the model.
+        off: Distance of guidance that is switched off from the unguided model.
+        tied: Distance of guidance from two ordinary rows in lockstep.
+        effect: Distance of guidance from the unguided model.
+        bound: Largest error allowed in the model's precision.
+        layers: Attention calls that see the text.
+        calls: All attention calls.
     """
 
     model: str
@@ -50,25 +56,33 @@ class Result:
 
     def __str__(self) -> str:
         verdict = "guidance is exact here" if self.passed else "GUIDANCE IS NOT EXACT HERE: please report this model"
-        return "\n".join(
-            [
-                f"{self.model}: {verdict}",
-                f"attention that sees the text: {self.layers} of {self.calls} calls",
-                f"switched off, against the model as it is: {self.off:.1e}",
-                f"value sign flip, against two untouched rows in lockstep: {self.tied:.1e}",
-                f"errors may be up to {self.bound:.0e} in this precision; the guidance changes {self.effect:.1e}",
-            ]
-        )
+        lines = [
+            f"{self.model}: {verdict}",
+            f"attention that sees the text: {self.layers} of {self.calls} calls",
+            f"switched off, against the unguided model: {self.off:.1e}",
+            f"value sign flip, against two ordinary rows in lockstep: {self.tied:.1e}",
+            f"errors may be up to {self.bound:.0e} in this precision; the guidance changes {self.effect:.1e}",
+        ]
+        return "\n".join(lines)
 
 
 def self_test(
-    model: Any, positive: Conditioning, negative: Conditioning, run: Callable[[Any, Conditioning], Any]
+    model: ModelPatcher,
+    positive: Conditioning,
+    negative: Conditioning,
+    run: Callable[[ModelPatcher, Conditioning], object],
 ) -> Result:
-    """Test a MODEL with one step of a sampler, `run(model, positive)`, whose result is of no use.
+    """Test a MODEL within one step of a sampler.
+
+    Args:
+        model: The MODEL; guidance on it is ignored.
+        positive: The prompt.
+        negative: Its first entry is the negative of the test.
+        run: Runs one step of a sampler, `run(model, positive)`; its result is not used.
 
     Raises:
-        KnobError: the sampler did not call the model.
-        UnsupportedPipelineError: guidance does not know the model's class.
+        KnobError: The sampler did not call the model.
+        UnsupportedPipelineError: The model's class is unknown to guidance.
     """
     family_of(model.model.diffusion_model)
     probe = Probe(negative)
@@ -77,12 +91,12 @@ def self_test(
     clone.add_wrapper_with_key(APPLY_MODEL, KEY, probe)
     run(clone, positive)
     if probe.result is None:
-        raise KnobError("the sampler did not call the model, so that nothing was tested")
+        raise KnobError("the sampler did not call the model, so nothing was tested")
     return probe.result
 
 
 class Probe:
-    """A wrapper that tests guidance in the first model call that it sees."""
+    """A wrapper of `apply_model` that tests guidance in the first model call with a text."""
 
     def __init__(self, negative: Conditioning) -> None:
         self.negative = negative
@@ -90,35 +104,35 @@ class Probe:
 
     def __call__(
         self,
-        executor: Any,
+        executor: ModelExecutor,
         x: Tensor,
         t: Tensor,
         c_concat: Tensor | None = None,
         c_crossattn: Tensor | None = None,
-        control: Any = None,
+        control: object = None,
         transformer_options: Mapping[str, Any] = {},
         **conds: Any,
-    ) -> Any:
-        """Stand in for a call of `apply_model`."""
+    ) -> Tensor:
+        """Test the first call with a text, then make every call unchanged."""
         call = ModelCall(executor, x, t, c_concat, c_crossattn, control, transformer_options, conds)
         if self.result is None and c_crossattn is not None:
             self.result = self._test(call)
         return call.make()
 
     def _test(self, call: ModelCall) -> Result:
-        """Call the model with positive and negative cut to one length: as it is, switched off, guided, in lockstep."""
+        """Call the model unguided, switched off, guided and in lockstep, on texts cut to the same length."""
         family = family_of(call.denoiser)
-        pieces = encode(call.executor.class_obj, self.negative, call.x[:1])
-        if not pieces:
+        negatives = encode(call.executor.class_obj, self.negative, call.x[:1])
+        if not negatives:
             raise KnobError("the negative of a self-test needs at least one word")
         words = _words(call)
-        tokens = min(len(words), len(pieces[0].tokens))
+        tokens = min(len(words), len(negatives[0].tokens))
         call = _first_row(call, words[:tokens])
-        negative = Encoded(pieces[0].tokens[:tokens].to(words), 0, None, 1.0)
+        negative = Encoded(negatives[0].tokens[:tokens].to(words), 0, None, 1.0)
         base = call.make()
         off = Guided(Plan(_OFF, ())).guided_call(call, family, [negative], [0], 1.0)
-        at_work = Guided(Plan(_METHOD, ()))
-        guided = at_work.guided_call(call, family, [negative], [0], 1.0)
+        guide = Guided(Plan(_METHOD, ()))
+        guided = guide.guided_call(call, family, [negative], [0], 1.0)
         lockstep = Lockstep(family, call)
         tied = lockstep.make(call, negative.tokens)
         return Result(
@@ -127,51 +141,51 @@ class Probe:
             tied=_distance(guided, tied),
             effect=_distance(guided, base),
             bound=_SAFETY * torch.finfo(call.executor.class_obj.get_dtype_inference()).eps,
-            layers=at_work.trace.report.calls,
+            layers=guide.trace.report.calls,
             calls=lockstep.seen,
         )
 
 
 class Lockstep:
-    """Two ordinary rows, (image, positive) and (image, negative), whose image is made of the keys of both.
+    """Two ordinary rows, (image, positive) and (image, negative), whose image tokens attend to the keys of both.
 
-    No negative stands behind a positive here, so that positions, fillings and refiners are the model's own.
+    No negative is appended to a positive here, so positions, padding and refiners are the model's own.
     """
 
     def __init__(self, family: Family, call: ModelCall) -> None:
         assert call.text is not None
         grid = token_grid(call.denoiser, call.x)
-        inside = Texts(filled_up(call.text.shape[1], call.denoiser), (), ())
+        inside = Texts(padded_length(call.text.shape[1], call.denoiser), (), ())
         self.role = family.role(call.denoiser)
         self.spans = family.spans(call.denoiser, inside, grid)
         self.text = GuidedCall(_METHOD, [self.spans])
         self.seen = 0
 
     def make(self, call: ModelCall, negative: Tensor) -> Tensor:
-        """Make a call of one row with its negative, (tokens, channels), in a second one; returns the first."""
+        """Make a call of one row with the negative, (tokens, channels), in a second row, and return the first row."""
         assert call.text is not None
-        conds = {name: _twice(cond) for name, cond in call.conds.items()}
-        both = replace(
+        conds = {name: _twice(cond) if isinstance(cond, Tensor) else cond for name, cond in call.conds.items()}
+        two_rows = replace(
             call,
             x=_twice(call.x),
             t=_twice(call.t),
-            c_concat=_twice(call.c_concat),
+            c_concat=None if call.c_concat is None else _twice(call.c_concat),
             text=torch.cat([call.text, negative[None].to(call.text)]),
             options={**call.options, "optimized_attention_override": self.attend},
             conds=conds,
         )
-        out: Tensor = both.make()
-        return out[:1]
+        return two_rows.make()[:1]
 
-    def attend(self, func: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:
-        """Stand in for the host's attention where it sees the text."""
+    def attend(self, func: Attention, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:
+        """Replace the host's attention in the calls that see the text."""
         axis = 2 if kwargs.get("skip_reshape") else 1
         self.seen += 1
         if not self.text.sees_text(self.role, q.shape[axis], k.shape[axis]):
             return func(q, k, v, heads, *args, **kwargs)
         query, key, value = (rows.double() for rows in by_heads(q, k, v, heads, axis))
         groups = query.shape[1] // key.shape[1]
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+        key = key.repeat_interleave(groups, 1)
+        value = value.repeat_interleave(groups, 1)
         out = self._cross(query, key, value) if self.role.kind == "cross" else self._joint(query, key, value)
         out = out.to(v.dtype)
         return out if kwargs.get("skip_output_reshape") else out.transpose(1, 2).flatten(2)
@@ -183,35 +197,40 @@ class Lockstep:
     def _joint(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         layout = self.role.layout(self.spans, key.shape[2])
 
-        def of_row(row: int, *parts: Kind) -> tuple[Tensor, Tensor]:
-            return layout.take(key[row : row + 1], 2, parts), layout.take(value[row : row + 1], 2, parts)
+        def keys_and_values(row: int, *kinds: Kind) -> tuple[Tensor, Tensor]:
+            return layout.take(key[row : row + 1], 2, kinds), layout.take(value[row : row + 1], 2, kinds)
 
-        beside: tuple[Kind, ...] = ("image", "shared")
-        unguided, negative = of_row(0, *beside, "positive"), of_row(1, "positive")
-        streams = {
-            "image": _flipped(layout.take(query[:1], 2, ["image"]), unguided, negative),
-            "shared": _attended(layout.take(query[:1], 2, ["shared"]), unguided),
+        # Row 0 holds the image and the positive, row 1 the image and the negative, where a prompt's text belongs.
+        unguided = keys_and_values(0, "image", "shared", "positive")
+        negative = keys_and_values(1, "positive")
+        image = _flipped(layout.take(query[:1], 2, ["image"]), unguided, negative)
+        shared = _attended(layout.take(query[:1], 2, ["shared"]), unguided)
+        text_query = layout.take(query, 2, ["positive"])
+        positive_text = _attended(text_query[:1], unguided)
+        negative_text = _attended(text_query[1:], keys_and_values(1, "image", "shared", "positive"))
+        # Both rows get the same image, so that they stay in lockstep.
+        streams: dict[Kind, Tensor] = {
+            "image": torch.cat([image, image]),
+            "shared": torch.cat([shared, shared]),
+            "positive": torch.cat([positive_text, negative_text]),
         }
-        streams = {kind: torch.cat([rows, rows]) for kind, rows in streams.items()}
-        words = layout.take(query, 2, ["positive"])
-        own = [_attended(words[row : row + 1], of_row(row, *beside, "positive")) for row in (0, 1)]
-        streams["positive"] = torch.cat(own)
         return torch.cat([streams[span.kind] for span in layout.spans], 2)
 
 
-def _attended(query: Tensor, seen: tuple[Tensor, Tensor]) -> Tensor:
+def _attended(query: Tensor, keys_and_values: tuple[Tensor, Tensor]) -> Tensor:
     """Softmax attention."""
-    key, value = seen
+    key, value = keys_and_values
     logits: Tensor = query @ key.mT * query.shape[-1] ** -0.5
     return logits.softmax(-1) @ value
 
 
-def _flipped(query: Tensor, seen: tuple[Tensor, Tensor], negative: tuple[Tensor, Tensor]) -> Tensor:
-    """Softmax attention in which a negative has an offset and its values point the other way."""
-    (key, value), (other_key, other_value) = seen, negative
+def _flipped(query: Tensor, unguided: tuple[Tensor, Tensor], negative: tuple[Tensor, Tensor]) -> Tensor:
+    """Softmax attention with the negative's logits lowered by the offset and its values multiplied by -scale."""
+    key, value = unguided
+    negative_key, negative_value = negative
     scale = query.shape[-1] ** -0.5
-    logits = torch.cat([query @ key.mT * scale, query @ other_key.mT * scale - _OFFSET], -1)
-    return logits.softmax(-1) @ torch.cat([value, -_SCALE * other_value], 2)
+    logits = torch.cat([query @ key.mT * scale, query @ negative_key.mT * scale - _OFFSET], -1)
+    return logits.softmax(-1) @ torch.cat([value, -_SCALE * negative_value], 2)
 
 
 def _words(call: ModelCall) -> Tensor:
@@ -237,12 +256,12 @@ def _first_row(call: ModelCall, words: Tensor) -> ModelCall:
     return replace(call, x=call.x[:1], t=call.t[:1], c_concat=c_concat, text=words[None], conds=conds)
 
 
-def _twice(tensor: Any) -> Any:
-    """Return a batch of two equal rows; what is no tensor as it is."""
-    return torch.cat([tensor, tensor]) if isinstance(tensor, Tensor) else tensor
+def _twice(tensor: Tensor) -> Tensor:
+    """Return a batch of two equal rows."""
+    return torch.cat([tensor, tensor])
 
 
-def _distance(came: Tensor, wanted: Tensor) -> float:
-    """Return the relative L2 distance."""
-    came, wanted = came.double(), wanted.double()
-    return float((came - wanted).norm() / wanted.norm().clamp(min=torch.finfo(torch.float64).tiny))
+def _distance(actual: Tensor, expected: Tensor) -> float:
+    """Return the L2 distance relative to the norm of the expected tensor, in float64."""
+    expected = expected.double()
+    return float((actual.double() - expected).norm() / expected.norm().clamp(min=torch.finfo(torch.float64).tiny))

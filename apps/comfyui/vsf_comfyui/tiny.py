@@ -1,6 +1,7 @@
-"""The embedded model of vsf as ComfyUI's MODEL, CLIP, VAE and SIGMAS: workflows run without any checkpoint."""
+"""The embedded model of vsf as ComfyUI's MODEL, CLIP, VAE and SIGMAS, for workflows without any checkpoint."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,17 +15,18 @@ from vsf import tiny
 from vsf.errors import UnsupportedPipelineError
 
 from . import host
+from .interfaces import Chunk, Clip, ModelPatcher, Options, Tokens
 
 _THIRD_ENCODER_TOKENS = 256
-"""Zero rows that diffusers puts where the tokens of SD3's third encoder would stand, which the model does not have."""
+"""Rows of zeros that diffusers appends for SD3's third encoder, which the model lacks."""
 _ENCODERS = ("text_encoder", "text_encoder_2")
 
 
-def load_model(name: str) -> Any:
-    """Return the transformer as a MODEL: the host knows SD3 by its weights.
+def load_model(name: str) -> ModelPatcher:
+    """Return the transformer as a MODEL; the host recognises SD3 by its weights.
 
     Raises:
-        UnsupportedPipelineError: the shape is not one that the host makes of such weights.
+        UnsupportedPipelineError: The host would infer another shape from these weights.
     """
     folder = tiny.folder(name) / "transformer"
     config = _config(folder)
@@ -33,68 +35,83 @@ def load_model(name: str) -> Any:
             f"ComfyUI's SD3 has 64 channels and one head for each layer; {name} has {config['num_attention_heads']} "
             f"heads of {config['attention_head_dim']} and {config['num_layers']} layers"
         )
-    model = host.new_diffusion_model(str(folder / "diffusion_pytorch_model.safetensors"))
+    model: ModelPatcher = host.new_diffusion_model(str(folder / "diffusion_pytorch_model.safetensors"))
     if config["patch_size"] == 1:
         _keep_size(model)
     return model
 
 
-def _keep_size(model: Any) -> None:
-    """Correct the host's SD3 for patches of one latent pixel: it rounds sizes as if a patch were two wide."""
-    denoiser = model.model.diffusion_model
-    place, picture = denoiser.cropped_pos_embed, denoiser.unpatchify
-    patches = {
-        "cropped_pos_embed": lambda size, **options: place([length - 1 for length in size], **options),
-        "unpatchify": lambda x, hw: picture(x, [length - 1 for length in hw]),
-    }
-    for name, patch in patches.items():
-        model.add_object_patch(f"diffusion_model.{name}", patch)
+def _keep_size(model: ModelPatcher) -> None:
+    """Correct the host's SD3 for patches of one latent pixel: it rounds sizes up as if a patch were two wide."""
+    denoiser: Any = model.model.diffusion_model
+    crop = denoiser.cropped_pos_embed
+    unpatchify = denoiser.unpatchify
+
+    def cropped_pos_embed(size: Sequence[int], **options: Any) -> Tensor:
+        return crop([length - 1 for length in size], **options)
+
+    def unpatchify_exactly(x: Tensor, hw: Sequence[int]) -> Tensor:
+        return unpatchify(x, [length - 1 for length in hw])
+
+    model.add_object_patch("diffusion_model.cropped_pos_embed", cropped_pos_embed)
+    model.add_object_patch("diffusion_model.unpatchify", unpatchify_exactly)
 
 
-def load_clip(name: str) -> Any:
+def load_clip(name: str) -> Clip:
     """Return both text encoders as a CLIP."""
     folder = tiny.folder(name)
-    weights = [host.load_torch_file(str(folder / part / "model.safetensors")) for part in _ENCODERS]
-    parameters = sum(tensor.numel() for state in weights for tensor in state.values())
+    weights = {part: host.load_torch_file(str(folder / part / "model.safetensors")) for part in _ENCODERS}
+    parameters = 0
+    for state in weights.values():
+        parameters += sum(tensor.numel() for tensor in state.values())
     target = SimpleNamespace(clip=Encoders, tokenizer=Tokenizer, params={"folder": folder})
-    clip = host.new_clip(target, parameters=parameters, tokenizer_data={"folder": folder})
-    words = "text_model.embeddings.token_embedding.weight"
-    for part, state in zip(_ENCODERS, weights, strict=True):
+    clip: Any = host.new_clip(target, parameters=parameters, tokenizer_data={"folder": folder})
+    embedding = "text_model.embeddings.token_embedding.weight"
+    for part, state in weights.items():
         encoder = getattr(clip.cond_stage_model, part)
-        room = encoder.transformer.get_input_embeddings().weight.shape[0]  # as many words as OpenAI's CLIP has
-        state[words] = F.pad(state[words], (0, 0, 0, room - len(state[words])))
+        # The host gives the encoder as many embeddings as the vocabulary of OpenAI's CLIP has words.
+        vocabulary = encoder.transformer.get_input_embeddings().weight.shape[0]
+        state[embedding] = F.pad(state[embedding], (0, 0, 0, vocabulary - len(state[embedding])))
         encoder.load_sd(state)
     return clip
 
 
 class Tokenizer:
-    """The same tokens for both encoders, filled up as the pipeline does."""
+    """The tokenizer of both encoders, which pads prompts as the pipeline does."""
 
-    def __init__(self, embedding_directory: str | None = None, tokenizer_data: Any = None) -> None:
+    def __init__(self, embedding_directory: str | None = None, tokenizer_data: Mapping[str, Any] = {}) -> None:
         folder: Path = tokenizer_data["folder"]
         width = _config(folder / "text_encoder")["hidden_size"]
         self.tokenizer = host.SDTokenizer(
-            str(folder / "tokenizer"), _prompt_tokens(folder), embedding_directory=embedding_directory,
+            str(folder / "tokenizer"),
+            _prompt_tokens(folder),
+            embedding_directory=embedding_directory,
             embedding_size=width,
-        )  # fmt: skip
+        )
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **options: Any) -> dict[str, Any]:
-        """Return (token, weight) of every chunk."""
+        """Return (token, weight) pairs of every chunk."""
         return {"l": self.tokenizer.tokenize_with_weights(text, return_word_ids, **options)}
 
-    def untokenize(self, pairs: Any) -> Any:
-        """Return the words of tokens."""
+    def untokenize(self, pairs: Chunk) -> Any:
+        """Return each token with its word."""
         return self.tokenizer.untokenize(pairs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing, as there is nothing to save."""
+        """Return an empty dictionary, as there is nothing to save."""
         return {}
 
 
 class Encoders(nn.Module):
-    """Rows of both encoders side by side, and a mask of those that are words."""
+    """Both text encoders, their channels concatenated, with a mask of the tokens that are words."""
 
-    def __init__(self, folder: Path, device: Any = "cpu", dtype: Any = None, model_options: Any = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        model_options: Options | None = None,
+    ) -> None:
         super().__init__()
         self.dtypes = {dtype}
         self.tokens = _prompt_tokens(folder)
@@ -108,30 +125,36 @@ class Encoders(nn.Module):
             )  # fmt: skip
             self.add_module(part, encoder)
 
-    def encode_token_weights(self, pairs: dict[str, Any]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Encode the first chunk, all of what the model was trained to read."""
+    def encode_token_weights(self, pairs: Tokens) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Encode the first chunk; the model was not trained to read more.
+
+        Returns:
+            Text (1, tokens, channels), the pooled text, and the mask in a dictionary.
+        """
         chunk = pairs["l"][:1]
-        outs = [getattr(self, part).encode_token_weights(chunk) for part in _ENCODERS]
-        text = torch.cat([out[0] for out in outs], -1)
-        pooled = torch.cat([out[1] for out in outs], -1)
-        end = getattr(self, _ENCODERS[0]).special_tokens["end"]
+        first_encoder, second_encoder = (getattr(self, part) for part in _ENCODERS)
+        first_text, first_pooled = first_encoder.encode_token_weights(chunk)[:2]
+        second_text, second_pooled = second_encoder.encode_token_weights(chunk)[:2]
+        text = torch.cat([first_text, second_text], -1)
+        pooled = torch.cat([first_pooled, second_pooled], -1)
+        end = first_encoder.special_tokens["end"]
         words = [token for token, *_ in chunk[0]].index(end) + 1
         mask = (torch.arange(self.tokens + _THIRD_ENCODER_TOKENS) < words)[None].long()
         return F.pad(text, (0, 0, 0, _THIRD_ENCODER_TOKENS)), pooled, {"attention_mask": mask}
 
-    def set_clip_options(self, options: dict[str, Any]) -> None:
-        """Hand options on to both."""
+    def set_clip_options(self, options: Options) -> None:
+        """Pass options on to both encoders."""
         for part in _ENCODERS:
             getattr(self, part).set_clip_options(options)
 
     def reset_clip_options(self) -> None:
-        """Hand the reset on to both."""
+        """Reset the options of both encoders."""
         for part in _ENCODERS:
             getattr(self, part).reset_clip_options()
 
 
 class Autoencoder:
-    """What VAEDecode and VAEEncode ask of a VAE, for an AutoencoderTiny of any shape."""
+    """The part of a VAE that VAEDecode and VAEEncode use, for an AutoencoderTiny of any shape."""
 
     def __init__(self, name: str) -> None:
         folder = tiny.folder(name) / "vae"
@@ -140,41 +163,46 @@ class Autoencoder:
         self.latent_format = host.latent_formats.SD3()
         self.scale = config["scaling_factor"]
         self.magnitude = config["latent_magnitude"]
-        self.encoder = _filled(_encoder(config), state, "encoder.layers.")
-        self.decoder = _filled(_decoder(config), state, "decoder.layers.")
+        self.encoder = _load_weights(_encoder(config), state, "encoder.layers.")
+        self.decoder = _load_weights(_decoder(config), state, "decoder.layers.")
 
     def decode(self, samples: Tensor, **_: Any) -> Tensor:
-        """Return pictures (batch, height, width, 3) from 0 to 1 of latents as a workflow carries them."""
+        """Decode latents, as workflows carry them, to pictures (batch, height, width, 3) from 0 to 1."""
         latents = self.latent_format.process_in(samples.cpu().float()) / self.scale
         pictures: Tensor = self.decoder(torch.tanh(latents / self.magnitude) * self.magnitude)
         return pictures.clamp(0, 1).movedim(1, -1)
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Return latents of pictures (batch, height, width, channels) from 0 to 1."""
+        """Encode pictures (batch, height, width, channels) from 0 to 1, of which the first three channels count."""
         pictures = pixels.cpu().float()[..., :3].movedim(-1, 1)
         latents: Tensor = self.latent_format.process_out(self.encoder(pictures) * self.scale)
         return latents
 
 
 class Block(nn.Module):
-    """Three convolutions around which the input goes as well."""
+    """Three convolutions with a skip connection."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        first, second, third = (nn.Conv2d(width, width, 3, padding=1) for _ in range(3))
-        self.conv = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
+        self.conv = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add what the convolutions make of the input to it."""
+        """Keep the shape."""
         return torch.relu(self.conv(x) + x)
 
 
-def _encoder(config: dict[str, Any]) -> nn.Sequential:
-    """Lay the encoder out: a convolution, then for each level one that halves the picture, with its blocks behind."""
+def _encoder(config: Options) -> nn.Sequential:
+    """Build the encoder: a convolution, then for each further level one that halves the picture; blocks follow each."""
     layers: list[nn.Module] = []
-    for level, (blocks, width) in enumerate(
-        zip(config["num_encoder_blocks"], config["encoder_block_out_channels"], strict=True)
-    ):
+    counts = config["num_encoder_blocks"]
+    widths = config["encoder_block_out_channels"]
+    for level, (blocks, width) in enumerate(zip(counts, widths, strict=True)):
         if level == 0:
             layers.append(nn.Conv2d(config["in_channels"], width, 3, padding=1))
         else:
@@ -183,9 +211,10 @@ def _encoder(config: dict[str, Any]) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(width, config["latent_channels"], 3, padding=1))
 
 
-def _decoder(config: dict[str, Any]) -> nn.Sequential:
-    """Lay the decoder out: for each level its blocks, then the picture doubled and a convolution."""
-    widths, counts = config["decoder_block_out_channels"], config["num_decoder_blocks"]
+def _decoder(config: Options) -> nn.Sequential:
+    """Build the decoder: for each level its blocks, then, but on the last, an upsampling, then a convolution."""
+    counts = config["num_decoder_blocks"]
+    widths = config["decoder_block_out_channels"]
     layers: list[nn.Module] = [nn.Conv2d(config["latent_channels"], widths[0], 3, padding=1), nn.ReLU()]
     for level, (blocks, width) in enumerate(zip(counts, widths, strict=True)):
         layers += [Block(width) for _ in range(blocks)]
@@ -197,24 +226,25 @@ def _decoder(config: dict[str, Any]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _filled(layers: nn.Sequential, state: dict[str, Tensor], prefix: str) -> nn.Sequential:
-    """Load the weights under a prefix, in float32. A file may have biases where the layout has none."""
-    own = {key.removeprefix(prefix): tensor.float() for key, tensor in state.items() if key.startswith(prefix)}
+def _load_weights(layers: nn.Sequential, state: dict[str, Tensor], prefix: str) -> nn.Sequential:
+    """Load the weights under a prefix, in float32. A file may have biases for convolutions that are built without."""
+    weights = {key.removeprefix(prefix): tensor.float() for key, tensor in state.items() if key.startswith(prefix)}
     for number, layer in enumerate(layers):
-        if isinstance(layer, nn.Conv2d) and layer.bias is None and f"{number}.bias" in own:
+        if isinstance(layer, nn.Conv2d) and layer.bias is None and f"{number}.bias" in weights:
             layer.bias = nn.Parameter(torch.zeros(layer.out_channels))
-    layers.load_state_dict(own)
+    layers.load_state_dict(weights)
     return layers.eval().requires_grad_(False)
 
 
 def sigmas(name: str, steps: int) -> Tensor:
-    """Return the noise levels that a model was made for, and 0 behind them.
+    """Return the noise levels (steps + 1,) that the scheduler of a model's pipeline uses, the final 0 included.
 
-    The scheduler of the pipeline shifts them twice, and stretches them so that the last one is `shift_terminal`.
+    It shifts the lower end of the range and then all levels, so the lowest one twice, and stretches them so that the
+    last one is `shift_terminal`.
     """
     config = _config(tiny.folder(name) / "scheduler", "scheduler_config.json")
     shift: float = config["shift"]
-    last: float | None = config.get("shift_terminal")
+    terminal: float | None = config.get("shift_terminal")
     training_steps = config["num_train_timesteps"]
 
     def shifted(sigma: Tensor) -> Tensor:
@@ -222,14 +252,14 @@ def sigmas(name: str, steps: int) -> Tensor:
 
     lowest = float(shifted(torch.tensor(1 / training_steps)))
     levels = shifted(torch.linspace(1, lowest, steps))
-    if last:
+    if terminal:
         removed = 1 - levels
-        levels = 1 - removed * (1 - last) / removed[-1].clamp(min=1e-9)
+        levels = 1 - removed * (1 - terminal) / removed[-1].clamp(min=1e-9)
     return torch.cat([levels, torch.zeros(1)])
 
 
 def _prompt_tokens(folder: Path) -> int:
-    """Return how many tokens a prompt is filled up to."""
+    """Return the number of tokens that a prompt is padded to."""
     return int(_config(folder / "tokenizer", "tokenizer_config.json")["model_max_length"])
 
 

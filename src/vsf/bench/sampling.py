@@ -18,7 +18,7 @@ from vsf.bench.crew import Crew, Rows, Tick
 from vsf.judges.base import Question
 from vsf.judges.scenes.judge import Reading, answer, look, words
 from vsf.text.context import belonging
-from vsf.tiny.collapse_padding import fold
+from vsf.tiny.collapse_padding import collapse_padding
 from vsf.tiny.scenes import PARTS, PromptPair, prompt_pairs
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def pipeline(folder: Path) -> Any:
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
     pipe = tiny.read(folder)
-    fold(pipe)
+    collapse_padding(pipe)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -21,12 +21,12 @@ MODELS: Registry[str] = Registry(
 
 
 def folder(name: str = "tiny") -> Path:
-    """The ordinary diffusers folder of an embedded model.
+    """Return the folder of an embedded model, an ordinary diffusers folder.
 
     Raises:
-        UnknownNameError: no embedded model has this name.
+        UnknownNameError: No embedded model has this name.
     """
-    MODELS[name]
+    MODELS[name]  # raises
     return Path(__file__).with_name("weights") / name
 
 
@@ -34,24 +34,28 @@ def load(name: str = "tiny") -> StableDiffusion3Pipeline:
     """Load an embedded model as a pipeline in float32 on the CPU.
 
     Raises:
-        UnknownNameError: no embedded model has this name.
-        MissingExtraError: diffusers or transformers is not installed.
+        UnknownNameError: No embedded model has this name.
+        MissingExtraError: Diffusers or transformers is not installed.
     """
     return read(folder(name))
 
 
 def read(path: Path) -> StableDiffusion3Pipeline:
-    """A saved pipeline of the embedded kind in float32: SD3 without its third encoder, which diffusers wants named."""
+    """Read a saved pipeline of the embedded models' shape, SD3 without its third encoder, in float32.
+
+    Raises:
+        MissingExtraError: Diffusers or transformers is not installed.
+    """
     import torch
 
     with needs_extra("diffusers"):
-        import transformers  # noqa: F401 - without it diffusers' pipelines are there, but only raise
+        import transformers  # noqa: F401 - without it diffusers offers its pipelines, but they raise when used
         from diffusers import StableDiffusion3Pipeline
         from diffusers.utils import logging
 
-    absent = {"text_encoder_3": None, "tokenizer_3": None}
+    absent = {"text_encoder_3": None, "tokenizer_3": None}  # diffusers wants them passed explicitly
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # it would warn that this small autoencoder is not the kind SD3 was published with
+    logging.set_verbosity_error()  # diffusers would warn that SD3 was published with another kind of autoencoder
     try:
         return StableDiffusion3Pipeline.from_pretrained(
             path, dtype=torch.float32, use_safetensors=True, local_files_only=True, **absent
@@ -61,7 +65,7 @@ def read(path: Path) -> StableDiffusion3Pipeline:
 
 
 def vocabulary() -> frozenset[str]:
-    """Every word that the embedded models were trained on."""
+    """Return every word that the embedded models were trained on."""
     from vsf.tiny.words import WORDS
 
     return frozenset(WORDS)

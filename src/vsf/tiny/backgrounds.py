@@ -1,4 +1,4 @@
-"""The colours of the little world and the places its scenes are set in."""
+"""The colours of the synthetic scenes and the places they are set in."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Landmark = tuple[Literal["hill", "block", "moon"], tuple[float, float, float, fl
 
 @dataclass(frozen=True)
 class Background:
-    """A place: how a caption names it, its sky from top to horizon, its ground, and shapes on the horizon.
+    """A place: its phrase in captions, its sky from top to horizon, its ground, and shapes on the horizon.
 
     A landmark is (kind, (left, top, right, bottom), colour) in fractions of the picture, measured down from the
-    horizon, or from the picture's top edge for the moon; of a hill only what rises above the horizon shows.
+    horizon, or from the picture's top edge for the moon; only the part of a hill above the horizon is visible.
     """
 
     phrase: str

@@ -1,4 +1,4 @@
-"""A brush that draws outlined shapes in an object's own units, in the tones of a style."""
+"""Draw outlined shapes in an object's own units, in the tones of a style."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Look:
     line: float = 1.5
 
     def thing(self, fill: RGB) -> RGB:
-        """The fill of a thing in this style."""
+        """Return the fill of a thing in this style."""
         return blend(fill, self.veil, self.veil_on_things)
 
     def background(self, fill: RGB) -> RGB:
-        """The fill of a background in this style."""
+        """Return the fill of a background in this style."""
         return blend(fill, self.veil, self.veil_on_background)
 
 
 @lru_cache(maxsize=1024)
 def blend(first: RGB, second: RGB, amount: float) -> RGB:
-    """`first` moved towards `second` by `amount` (0 to 1)."""
+    """Move `first` towards `second` by `amount` (0 to 1)."""
     red, green, blue = (round(a + (b - a) * amount) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
@@ -45,7 +45,7 @@ class Brush:
     """Draws in units of a hundredth of the thing's box: x to the right of its middle, y up from the ground."""
 
     def __init__(self, draw: ImageDraw, origin: Point, unit: float, look: Look) -> None:
-        """`origin` is the pixel of the point (0, 0), `unit` the pixels per unit."""
+        """Start at the pixel `origin`, the point (0, 0), with `unit` pixels per unit."""
         self._draw = draw
         self._x, self._y = origin
         self._unit = unit
@@ -53,36 +53,38 @@ class Brush:
         self._rim = max(look.line * unit, 1.0)
 
     def oval(self, x: float, y: float, rx: float, ry: float, fill: RGB) -> None:
-        """An ellipse around (x, y)."""
+        """Draw an ellipse around (x, y)."""
         self.ovals([(x, y, rx, ry)], fill)
 
     def ovals(self, ovals: Sequence[Oval], fill: RGB) -> None:
-        """Several ellipses (x, y, rx, ry) with one common outline."""
+        """Draw several ellipses (x, y, rx, ry) with one common outline."""
         tone, edge = self._tones(fill)
         for grow, colour in ((self._rim, edge), (0.0, tone)):
             for x, y, rx, ry in ovals:
                 px, py = self._at(x, y)
-                rx_px, ry_px = rx * self._unit + grow, ry * self._unit + grow
+                rx_px = rx * self._unit + grow
+                ry_px = ry * self._unit + grow
                 self._draw.ellipse((px - rx_px, py - ry_px, px + rx_px, py + ry_px), fill=colour)
 
     def box(self, x0: float, y0: float, x1: float, y1: float, fill: RGB, radius: float = 2.0) -> None:
-        """A rounded rectangle from (x0, y0), lower left, to (x1, y1), upper right."""
+        """Draw a rounded rectangle from (x0, y0), lower left, to (x1, y1), upper right."""
         tone, edge = self._tones(fill)
         left, bottom = self._at(x0, y0)
         right, top = self._at(x1, y1)
-        corner, rim = radius * self._unit, self._rim
+        corner = radius * self._unit
+        rim = self._rim
         self._draw.rounded_rectangle((left - rim, top - rim, right + rim, bottom + rim), corner + rim, fill=edge)
         self._draw.rounded_rectangle((left, top, right, bottom), corner, fill=tone)
 
     def polygon(self, points: Sequence[Point], fill: RGB) -> None:
-        """A filled polygon with rounded outer corners."""
+        """Draw a filled polygon with rounded outer corners."""
         tone, edge = self._tones(fill)
         corners = [self._at(x, y) for x, y in points]
         self._draw.line([*corners, *corners[:2]], fill=edge, width=round(2 * self._rim), joint="curve")
         self._draw.polygon(corners, fill=tone)
 
     def line(self, points: Sequence[Point], fill: RGB, width: float) -> None:
-        """A thick line with round ends and an outline."""
+        """Draw a thick line with round ends and an outline."""
         tone, edge = self._tones(fill)
         track = [self._at(x, y) for x, y in points]
         half = width * self._unit / 2
@@ -95,5 +97,6 @@ class Brush:
         return self._x + x * self._unit, self._y - y * self._unit
 
     def _tones(self, fill: RGB) -> tuple[RGB, RGB]:
-        edge = self._look.ink or blend(fill, (30, 22, 40), 0.34)
-        return self._look.thing(fill), edge if self._look.ink else self._look.thing(edge)
+        """Return the colours of a fill and of its outline."""
+        edge = self._look.ink or self._look.thing(blend(fill, (30, 22, 40), 0.34))
+        return self._look.thing(fill), edge

@@ -19,7 +19,7 @@ from vsf.tiny.scenes import Scene, caption, sample_scene
 def draw_chunk(
     seed: int, index: int, count: int, size: int
 ) -> tuple[UInt8[np.ndarray, "images size size 3"], list[Scene]]:
-    """``count`` images: chunk ``index`` of the endless training set, the same for every run with this seed."""
+    """Draw chunk ``index`` of the endless training set: ``count`` images, the same for every run with this seed."""
     rng = random.Random(f"{seed}/{index}")
     scenes = [sample_scene(rng) for _ in range(count)]
     return np.stack([np.asarray(render(scene, size)) for scene in scenes]), scenes
@@ -28,7 +28,7 @@ def draw_chunk(
 def chunks(
     seed: int, count: int, size: int, first: int
 ) -> Iterator[tuple[UInt8[Tensor, "images size size 3"], list[Scene]]]:
-    """Chunks from number ``first`` on, drawn one ahead by a second process."""
+    """Yield the chunks from number ``first`` on; a second process draws one ahead."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         ahead: Future[tuple[np.ndarray, list[Scene]]] = pool.submit(draw_chunk, seed, first, count, size)
         while True:
@@ -39,7 +39,7 @@ def chunks(
 
 
 def to_pixels(images: UInt8[Tensor, "images size size 3"]) -> Float[Tensor, "images 3 size size"]:
-    """Bytes to the autoencoder's range, -1 to 1."""
+    """Convert bytes to the autoencoder's range, -1 to 1."""
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -47,12 +47,14 @@ class Window:
     """The last ``capacity`` chunks as latents with their scenes."""
 
     def __init__(self, source: Iterator[tuple[Tensor, list[Scene]]], encode: Callable[[Tensor], Tensor], capacity: int):
-        self._source, self._encode, self._capacity = source, encode, capacity
+        self._source = source
+        self._encode = encode
+        self._capacity = capacity
         self._latents: list[Tensor] = []
         self._scenes: list[list[Scene]] = []
 
     def grow(self) -> None:
-        """Take in one chunk and let the oldest go when the window is full."""
+        """Add one chunk and, if the window is full, drop the oldest."""
         images, scenes = next(self._source)
         self._latents.append(self._encode(images))
         self._scenes.append(scenes)
@@ -60,7 +62,7 @@ class Window:
             del self._latents[0], self._scenes[0]
 
     def sample(self, count: int, rng: random.Random) -> tuple[Float[Tensor, "count ..."], list[str]]:
-        """Random images as latents, each with a caption made for this visit."""
+        """Return random images as latents, each with a caption made for this visit."""
         chunk = len(self._scenes[0])
         picks = [divmod(rng.randrange(len(self._scenes) * chunk), chunk) for _ in range(count)]
         captions = [caption(self._scenes[number][index], rng) for number, index in picks]

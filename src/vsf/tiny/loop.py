@@ -36,12 +36,12 @@ class Stage:
 
 
 def rate(step: int, steps: int, peak: float) -> float:
-    """Linear warm-up, then linear decay to nothing."""
+    """Return the learning rate of a step: linear warm-up, then linear decay to zero."""
     return peak * min(1.0, (step + 1) / WARM_UP) * (1 - step / steps)
 
 
 def train(stage: Stage, folder: Path, device: torch.device) -> nn.Module:
-    """Run a stage to its end, from its checkpoint if there is one; return the moving average of its weights."""
+    """Run a stage to its end, from its checkpoint if there is one, and return the moving average of its weights."""
     network = stage.network.to(device)
     average = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.AdamW(network.parameters(), stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -50,7 +50,8 @@ def train(stage: Stage, folder: Path, device: torch.device) -> nn.Module:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, (folder / "log.jsonl").open("a") as log:
         task = progress.add_task(stage.name, total=stage.steps, completed=first)
-        running, began = 0.0, time.monotonic()
+        running = 0.0
+        began = time.monotonic()
         for step in range(first, stage.steps):
             for group in optimizer.param_groups:
                 group["lr"] = rate(step, stage.steps, stage.learning_rate)
@@ -94,12 +95,12 @@ def _resume(path: Path, network: nn.Module, average: nn.Module, optimizer: torch
 
 
 def first_step(path: Path) -> int:
-    """The step at which training from this checkpoint goes on."""
+    """Return the step at which training from this checkpoint resumes."""
     return int(_read(path)["step"]) if path.exists() else 0
 
 
 def load_average(path: Path, steps: int, network: nn.Module) -> bool:
-    """Put a finished stage's averaged weights into the network; False when it has not come to its last step."""
+    """Load a finished stage's averaged weights into the network; return False if the stage is not finished."""
     if first_step(path) < steps:
         return False
     network.load_state_dict(_read(path)["average"])

@@ -1,4 +1,4 @@
-"""What the embedded model is made of: an ordinary SD3 pipeline, only very small.
+"""Build the embedded model: an ordinary SD3 pipeline, only very small.
 
 The transformer's width is 64 x its depth and the latents have 16 channels, because other hosts infer both from the
 weights. Heads are 64 channels wide, queries and keys are RMS-normalised, as in SD3.5.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
@@ -30,7 +29,7 @@ ENCODER_WIDTH = WIDTH // 2  # two encoders, concatenated on their channels
 
 
 def tokenizer() -> CLIPTokenizer:
-    """Byte-pair tokenizer that knows each of the world's words as one token and spells any other letter by letter."""
+    """Build a byte-pair tokenizer with one token for each word of the captions; it spells others letter by letter."""
     letters = "abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"()-+"
     tokens = [*letters, *(letter + "</w>" for letter in letters)]
     merges: list[tuple[str, str]] = []
@@ -57,7 +56,7 @@ def _apply_merges(pieces: list[str], merges: Sequence[tuple[str, str]]) -> list[
 
 
 def text_encoder(words: CLIPTokenizer) -> CLIPTextModelWithProjection:
-    """Three layers; diffusers reads the tokens after the second, the pooled vector after the third."""
+    """Build a text encoder: diffusers reads rows after its second layer, the pooled vector after its third and last."""
     return CLIPTextModelWithProjection(
         CLIPTextConfig(
             vocab_size=len(words),
@@ -76,7 +75,7 @@ def text_encoder(words: CLIPTokenizer) -> CLIPTextModelWithProjection:
 
 
 def autoencoder() -> AutoencoderTiny:
-    """64 x 64 pixels to 8 x 8 latents of 16 channels; the encoder is linear (see `patch_code`)."""
+    """Build the autoencoder: 64 x 64 pixels to 8 x 8 latents of 16 channels, the encoder linear (see `patch_code`)."""
     return AutoencoderTiny(
         encoder_block_out_channels=(CHANNELS,) * 4,
         num_encoder_blocks=(0, 0, 0, 0),
@@ -89,7 +88,7 @@ def autoencoder() -> AutoencoderTiny:
 
 
 def transformer() -> SD3Transformer2DModel:
-    """Three dual-stream blocks over 64 image tokens, one token per latent pixel."""
+    """Build the transformer: three dual-stream blocks over 64 image tokens, one token per latent pixel."""
     return SD3Transformer2DModel(
         sample_size=LATENT_SIZE,
         patch_size=1,
@@ -107,12 +106,12 @@ def transformer() -> SD3Transformer2DModel:
 
 
 def scheduler() -> FlowMatchEulerDiscreteScheduler:
-    """Ends at sigma .1: stock spacing would spend the last of few steps on a sigma of .001."""
+    """Build a scheduler that ends at sigma .1: stock spacing would spend the last of few steps on a sigma of .001."""
     return FlowMatchEulerDiscreteScheduler(shift=1.5, shift_terminal=0.1)
 
 
 def pipeline() -> StableDiffusion3Pipeline:
-    """The whole model with fresh random weights from torch's global seed."""
+    """Build the whole model with random weights from torch's global seed."""
     words = tokenizer()
     return StableDiffusion3Pipeline(
         transformer=transformer(),
@@ -130,7 +129,7 @@ def pipeline() -> StableDiffusion3Pipeline:
 def encode_text(
     encoders: Iterable[torch.nn.Module], tokens: Int[Tensor, "batch tokens"]
 ) -> tuple[Float[Tensor, "batch tokens channels"], Float[Tensor, "batch channels"]]:
-    """Token rows and pooled vector as ``StableDiffusion3Pipeline.encode_prompt`` builds them, filler rows left out."""
+    """Return token rows and pooled vector as ``StableDiffusion3Pipeline.encode_prompt`` does, without filler rows."""
     outputs = [encoder(tokens, output_hidden_states=True) for encoder in encoders]
     rows = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
     return rows, torch.cat([output.text_embeds for output in outputs], dim=-1)
@@ -138,14 +137,14 @@ def encode_text(
 
 def save(pipe: StableDiffusion3Pipeline, folder: Path) -> None:
     """Write an ordinary diffusers folder: safetensors, float16."""
-    halves: dict[str, Any] = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
-    for part in halves.values():
-        part.to(torch.float16)
+    networks = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    for network in networks:
+        network.to(torch.float16)
     for words in (pipe.tokenizer, pipe.tokenizer_2):
-        words.backend_tokenizer.no_padding()  # padding and truncation of its last call are no part of the model
+        words.backend_tokenizer.no_padding()  # the settings of its last call would be saved with it
         words.backend_tokenizer.no_truncation()
     pipe.save_pretrained(folder, safe_serialization=True)
     for file in folder.rglob("*.json"):  # some name the folder that they were once read from
         file.write_text("".join(line for line in file.read_text().splitlines(True) if '"_name_or_path"' not in line))
-    for part in halves.values():
-        part.to(torch.float32)
+    for network in networks:
+        network.to(torch.float32)

@@ -1,4 +1,4 @@
-"""The encoder in closed form: the best linear code of 8 x 8 patches, written into a chain of strided convolutions.
+"""Compute the encoder in closed form: the best linear code of 8 x 8 patches, as a chain of strided convolutions.
 
 A convolutional encoder takes hours on a CPU to find what principal components give in a second; the decoder, which has
 the harder half, is trained on these latents.
@@ -18,16 +18,17 @@ CHANNELS = 3 * 4 * 4  # a quarter patch moved whole into channels
 def principal_code(
     pixels: Float[Tensor, "images 3 size size"], count: int
 ) -> tuple[Float[Tensor, "count patch"], Float[Tensor, " patch"]]:
-    """The ``count`` main directions of all patches, as rows (channel, y, x), and the mean patch.
+    """Return the ``count`` leading directions of all patches, as rows (channel, y, x), and the mean patch.
 
-    Rows are divided by the square root of their spread, so that the weak directions, which hold the detail, are not
-    drowned by the strong ones; all are then scaled so that the code has about unit spread.
+    Rows are divided by the square root of their standard deviation, so that the weak directions, which hold the
+    detail, are not drowned by the strong ones; all are then scaled so that the code has about unit spread.
     """
     patches = pixels.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH).permute(0, 2, 3, 1, 4, 5).reshape(-1, 3 * PATCH**2)
     mean = patches.mean(0)
     covariance = (patches - mean).T @ (patches - mean) / len(patches)
     power, directions = torch.linalg.eigh(covariance.double())
-    power, directions = power[-count:].flip(0), directions[:, -count:].flip(1)
+    power = power[-count:].flip(0)
+    directions = directions[:, -count:].flip(1)
     rows = directions.T / power[:, None] ** 0.25
     return (rows / power.sqrt().mean().sqrt()).to(pixels.dtype), mean
 

@@ -1,4 +1,4 @@
-"""Draws a scene: a smooth background, a soft shadow and the things, at four times the size, then averaged."""
+"""Draw a scene: a smooth background, a soft shadow and the things, at four times the size, then averaged down."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ LOOKS = {
 }
 _OVERSAMPLING = 4
 _FOREGROUND = 0.19  # things stand this far below the horizon, as a fraction of the picture
-_LOOSE_WIDTH, _LOOSE_HEIGHT = 88.0, 66.0  # a loose part grows or shrinks to fill this many units ...
-_LOOSE_GROWTH = 2.6  # ... but to no more than this many times the size it has on its object
+# A loose part grows or shrinks to fill a box of this many units, but grows to no more than this many times the size it
+# has on its object.
+_LOOSE_WIDTH = 88.0
+_LOOSE_HEIGHT = 66.0
+_LOOSE_GROWTH = 2.6
 _SHADE: RGB = (32, 30, 58)
 
 
 def render(scene: Scene, size: int = 64) -> Image.Image:
-    """The scene as an RGB image of `size` × `size` pixels; the same scene always gives the same pixels."""
+    """Draw the scene as an RGB image of `size` × `size` pixels; the same scene always gives the same pixels."""
     side = size * _OVERSAMPLING
     look = LOOKS[scene.style]
     image = _background(scene.background, round(scene.horizon * side), side, look)
@@ -35,19 +38,22 @@ def render(scene: Scene, size: int = 64) -> Image.Image:
 
 
 def _draw_thing(draw: ImageDraw.ImageDraw, thing: Thing, place: tuple[int, float], look: Look, ground: RGB) -> None:
-    """Draws a thing whose foot is at `place[1]` of a picture `place[0]` pixels wide."""
+    """Draw a thing whose foot is at `place[1]` of a picture `place[0]` pixels wide."""
     side, foot = place
     unit = thing.size * side / 100
-    x, y = thing.x * side, foot * side
+    x = thing.x * side
+    y = foot * side
     half_shadow = 44.0 * unit
     show: Set[str] = thing.parts | {"body"}
     if not thing.body:
-        (part,) = show = thing.parts
+        show = thing.parts
+        (part,) = thing.parts
         left, bottom, right, top = _extent(thing.object, part)
         growth = min(_LOOSE_WIDTH / (right - left), _LOOSE_HEIGHT / (top - bottom), _LOOSE_GROWTH)
         unit *= growth
         half_shadow = (right - left) / 2 * unit
-        x, y = x - (left + right) / 2 * unit, y + bottom * unit
+        x -= (left + right) / 2 * unit
+        y += bottom * unit
     _draw_shadow(draw, (thing.x * side, foot * side), (half_shadow, thing.size * side * 0.06), ground)
     OBJECTS[thing.object].draw(Brush(draw, (x, y), unit, look), show, COLOURS[thing.colour])
 
@@ -55,15 +61,17 @@ def _draw_thing(draw: ImageDraw.ImageDraw, thing: Thing, place: tuple[int, float
 def _draw_shadow(
     draw: ImageDraw.ImageDraw, middle: tuple[float, float], radii: tuple[float, float], ground: RGB
 ) -> None:
-    """A shadow on the ground that darkens inwards in three steps, so that its edge looks soft."""
+    """Draw a shadow on the ground that darkens inwards in three steps, so that its edge looks soft."""
+    x, y = middle
     for spread, shade in ((1.0, 0.10), (0.85, 0.20), (0.7, 0.28)):
-        (x, y), (wide, high) = middle, (radii[0] * spread, radii[1] * spread)
+        wide = radii[0] * spread
+        high = radii[1] * spread
         draw.ellipse((x - wide, y - high, x + wide, y + high), fill=blend(ground, _SHADE, shade))
 
 
 @lru_cache(maxsize=256)
 def _extent(name: str, part: str) -> tuple[float, float, float, float]:
-    """Left, bottom, right and top of a part on its object, in the object's units."""
+    """Return left, bottom, right and top of a part on its object, in the object's units."""
     canvas = Image.new("RGBA", (280, 280))
     OBJECTS[name].draw(Brush(ImageDraw.Draw(canvas), (140, 240), 2, LOOKS["tidy"]), {part}, (0, 0, 0))
     box = canvas.getbbox()
@@ -73,7 +81,7 @@ def _extent(name: str, part: str) -> tuple[float, float, float, float]:
 
 
 def _background(name: str, horizon: int, side: int, look: Look) -> Image.Image:
-    """Sky that brightens towards the horizon, what stands on the horizon, and plain ground."""
+    """Draw the sky, brighter towards the horizon, the landmarks on the horizon, and plain ground."""
     background = BACKGROUNDS[name]
     image = Image.new("RGB", (side, side), look.background(background.ground))
     image.paste(_sky(name, horizon, look).resize((side, horizon), Image.Resampling.NEAREST))
@@ -83,7 +91,7 @@ def _background(name: str, horizon: int, side: int, look: Look) -> Image.Image:
 
 @lru_cache(maxsize=2048)
 def _sky(name: str, height: int, look: Look) -> Image.Image:
-    """The sky as a column one pixel wide."""
+    """Return the sky as a column one pixel wide."""
     background = BACKGROUNDS[name]
     column = Image.new("RGB", (1, height))
     for y in range(height):
@@ -92,12 +100,13 @@ def _sky(name: str, height: int, look: Look) -> Image.Image:
 
 
 def _landmarks(draw: ImageDraw.ImageDraw, background: Background, horizon: int, look: Look) -> None:
-    """The few big shapes that tell backgrounds apart, in fractions of the picture around the horizon."""
+    """Draw the few big shapes that tell backgrounds apart."""
     side = draw.im.size[0]
     for kind, box, fill in background.landmarks:
         left, top, right, bottom = (value * side for value in box)
         if kind != "moon":
-            top, bottom = top + horizon, bottom + horizon
+            top += horizon
+            bottom += horizon
         shape = draw.rectangle if kind == "block" else draw.ellipse
         shape((left, top, right, bottom), fill=look.background(fill))
     if any(kind == "hill" for kind, _, _ in background.landmarks):

@@ -1,4 +1,4 @@
-"""The little world: what a scene is, how often things occur, how scenes are told, and what is never trained on."""
+"""Synthetic scenes: contents, captions, how often things occur, and which combinations are never trained on."""
 
 from __future__ import annotations
 
@@ -34,11 +34,22 @@ __all__ = [
 STYLES = ("tidy", "sketchy", "misty")
 MAX_WORDS = 20
 
-_ESSENTIAL, _OPTIONAL = 0.88, 0.55  # how often a part is present
-_LOOSE, _PAIRS = 0.15, 0.12  # how many scenes show a part alone, or two things
+# Probabilities that a part is present.
+_ESSENTIAL = 0.88
+_OPTIONAL = 0.55
+
+# Shares of all scenes: a part alone, two things, the default style.
+_LOOSE = 0.15
+_PAIRS = 0.12
 _DEFAULT_STYLE = 0.8
-_SAY_PART, _SAY_COLOUR, _SAY_BACKGROUND, _SAY_DEFAULT_STYLE = 0.5, 0.85, 0.8, 0.05
+
+# Probabilities that a caption states a fact, or has an article.
+_SAY_PART = 0.5
+_SAY_COLOUR = 0.85
+_SAY_BACKGROUND = 0.8
+_SAY_DEFAULT_STYLE = 0.05
 _SAY_ARTICLE = 0.8
+
 _HELD_OUT_PER_CENT = 10
 _WITHOUT_ARTICLE = frozenset(  # plural or uncountable; every other part word takes "a" or "an"
     {"apples", "arms", "buttons", "candles", "cherries", "eyes", "fins", "flames", "leaves", "legs", "lights"}
@@ -72,15 +83,15 @@ class Scene:
 
 
 def is_held_out(object: str, part: str, colour: str, background: str) -> bool:
-    """Whether this combination is kept out of training; the answer never changes."""
+    """Return whether this combination is kept out of training; the answer never changes."""
     key = f"{object}|{part}|{colour}|{background}"
     return zlib.crc32(key.encode()) % 100 < _HELD_OUT_PER_CENT
 
 
 def sample_scene(rng: random.Random, *, held_out: bool = False) -> Scene:
-    """A random scene without any held-out combination, or with at least one when `held_out`.
+    """Draw a random scene without any held-out combination, or with at least one if `held_out`.
 
-    An essential part counts whether it is there or not, so the model cannot learn a combination from its absence.
+    An essential part counts whether it is present or not, so the model cannot learn a combination from its absence.
     """
     kind = rng.random()
     if kind < _LOOSE:
@@ -107,7 +118,7 @@ def sample_scene(rng: random.Random, *, held_out: bool = False) -> Scene:
 
 
 def caption(scene: Scene, rng: random.Random) -> str:
-    """What someone might say of the scene: never a part that is absent, and at most 20 words."""
+    """Return a random caption of the scene: never a part that is absent, and at most 20 words."""
     mentions = [[part for part in sorted(thing.parts) if rng.random() < _SAY_PART] for thing in scene.things]
     for parts in mentions:
         rng.shuffle(parts)
@@ -136,20 +147,20 @@ _WITH_PARTS = re.compile(r" with (?:(?:(?:an? )?(?:{}))(?: and )?)+(?= |$)".form
 
 
 def without_parts(text: str) -> str:
-    """A caption without the parts that its things are said to have; one of a loose part stays as it is."""
+    """Return a caption without the parts of its things; the caption of a loose part stays as it is."""
     return _WITH_PARTS.sub("", text)
 
 
 def with_essentials(text: str) -> str:
-    """A caption of one thing that also names all its essential parts; of a loose part or two things, as it is."""
+    """Return a caption of one thing with all its essential parts; one of a loose part or two things stays as it is."""
     words = text.split()
     objects = OBJECTS.keys() & set(words)
     unsaid = [part for name in objects for part in OBJECTS[name].essential if part not in words]
     if len(objects) != 1 or not unsaid:
         return text
-    place = next((f" {one.phrase}" for one in BACKGROUNDS.values() if text.endswith(f" {one.phrase}")), "")
+    phrase = next((f" {place.phrase}" for place in BACKGROUNDS.values() if text.endswith(f" {place.phrase}")), "")
     joint = "and" if " with " in text else "with"
-    return " ".join([text.removesuffix(place), joint, *_joined(_articled([part]) for part in unsaid)]) + place
+    return " ".join([text.removesuffix(phrase), joint, *_joined(_articled([part]) for part in unsaid)]) + phrase
 
 
 @dataclass(frozen=True)
@@ -165,11 +176,11 @@ class PromptPair:
 
 
 def prompt_pairs(count: int, *, seed: int, split: Literal["dev", "test"]) -> list[PromptPair]:
-    """`count` pairs in an order set by `seed`: "test" from held-out combinations, "dev" from trained ones.
+    """Return `count` pairs in an order set by `seed`: "test" from held-out combinations, "dev" from trained ones.
 
-    Dev has as many pairs of each object and part as test has, because methods do well by some and badly by others: what
-    was chosen on another mixture would not score the same on test. Plain prompts ("a red car on snow") come first, then
-    those that also name one other part ("a red car with lights on snow"); only when all were given do they repeat.
+    Dev has as many pairs of each object and part as test, because methods do well on some and badly on others: settings
+    chosen on another mixture would not score the same on test. Plain prompts ("a red car on snow") come first, then
+    those that also name one other part ("a red car with lights on snow"); only after all of these do they repeat.
 
     Raises:
         ValueError: `split` is neither "dev" nor "test".
@@ -197,7 +208,7 @@ def prompt_pairs(count: int, *, seed: int, split: Literal["dev", "test"]) -> lis
 
 @cache
 def _looks(name: str, part: str, split: str) -> frozenset[tuple[str, str]]:
-    """The held-out colours and places of an object and its part; for dev as many of the trained ones, by lot."""
+    """Return the held-out colours and places of an object and its part, or for dev as many random trained ones."""
     every = list(product(COLOURS, BACKGROUNDS))
     held_out = [look for look in every if is_held_out(name, part, *look)]
     if split == "test":
@@ -217,7 +228,7 @@ def _has_held_out(name: str, colour: str, background: str) -> bool:
 
 
 def _with_article(words: Sequence[str], rng: random.Random) -> list[str]:
-    """The words behind their article, which is sometimes left out as people do in prompts."""
+    """Return the words with their article, which is sometimes left out as people do in prompts."""
     return _articled(words) if rng.random() < _SAY_ARTICLE else list(words)
 
 
@@ -228,7 +239,7 @@ def _articled(words: Sequence[str]) -> list[str]:
 
 
 def _joined(groups: Iterable[Sequence[str]]) -> list[str]:
-    """The groups with "and" between them."""
+    """Return the groups joined by "and"."""
     joined: list[str] = []
     for group in groups:
         joined += [*(["and"] if joined else []), *group]

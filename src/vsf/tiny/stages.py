@@ -1,4 +1,4 @@
-"""What each stage of training minimises: autoencoder, teacher, student."""
+"""The losses of the training stages: autoencoder, teacher, student."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def decoder_loss(
     pixels: Float[Tensor, "batch 3 size size"],
     latents: Float[Tensor, "batch channels height width"],
 ) -> Float[Tensor, ""]:
-    """Error of pixels, and of their steps to the neighbours, which are the edges."""
+    """Return the error of pixels and of the differences between neighbours, which are the edges."""
     drawn = decoder(latents)
     edges = sum(F.l1_loss(drawn.diff(dim=dim), pixels.diff(dim=dim)) for dim in (-1, -2))
     return F.l1_loss(drawn, pixels) + F.mse_loss(drawn, pixels) + 0.5 * edges
 
 
 class Denoiser(nn.Module):
-    """The transformer with its two text encoders: what teacher and student train together."""
+    """The networks that teacher and student train together: the transformer and its two text encoders."""
 
     def __init__(self, transformer: SD3Transformer2DModel, encoders: Sequence[CLIPTextModelWithProjection]):
         super().__init__()
@@ -47,7 +47,7 @@ class Denoiser(nn.Module):
         tokens: Int[Tensor, "batch tokens"],
         bare: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
-        """Velocity, noise minus image, for the token rows that a plain SD3 call produces.
+        """Return the velocity, noise minus image, for the token rows that a plain SD3 call produces.
 
         That call appends 256 equal filler rows. Equal rows stay equal through every block and weigh as one whose key
         has ln 256 added, so one row stands for all. ``bare`` marks the tokens that count when there are neither filler
@@ -65,7 +65,7 @@ class Denoiser(nn.Module):
 
 
 class _KeyBias(TorchFunctionMode):
-    """Adds a bias to the keys of every attention call inside: the host's processors take none."""
+    """Adds a bias to the keys of every attention call inside, as diffusers' processors take none."""
 
     def __init__(self, bias: Float[Tensor, "batch 1 1 keys"]):
         super().__init__()
@@ -82,7 +82,7 @@ class _KeyBias(TorchFunctionMode):
 def tokenize(
     words: CLIPTokenizer, captions: list[str]
 ) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
-    """Padded token numbers and which of them are not padding."""
+    """Return padded token ids, and which of them are not padding."""
     batch = words(captions, padding="max_length", truncation=True, return_tensors="pt")
     return batch.input_ids, batch.attention_mask.bool()
 
@@ -94,7 +94,7 @@ def teacher_loss(
     bare: bool,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
-    """Flow matching (Lipman et al., arXiv:2210.02747) at logit-normal times (Esser et al., arXiv:2403.03206)."""
+    """Return the flow-matching error (Lipman et al., arXiv:2210.02747) at logit-normal times (arXiv:2403.03206)."""
     tokens, real = text
     device = latents.device
     sigma = torch.sigmoid(torch.randn(len(latents), generator=generator) * 1.2 + 0.3).to(device)
@@ -106,12 +106,13 @@ def teacher_loss(
 
 @dataclass(frozen=True)
 class Push:
-    """How far the teacher's velocity is pushed away from that of other captions (Liu et al., arXiv:2206.01714).
+    """How far to push the teacher's velocity away from those for other captions (Liu et al., arXiv:2206.01714).
 
-    guidance_scale: from the empty one: classifier-free guidance as usual; 1 is none.
-    part_scale: from the one without parts, so that a part that is named is drawn.
-    essential_scale: from the one that names what its object nearly always has, too. The usual guidance draws that more
-        often than it is there in the world; this takes it back, and objects stay as clear as guidance makes them.
+    Attributes:
+        guidance_scale: Away from the empty caption: classifier-free guidance as usual; 1 is none.
+        part_scale: Away from the caption without parts, so that a part that is named is drawn.
+        essential_scale: Away from the caption that also names all essential parts. The usual guidance draws those more
+            often than scenes have them; this takes it back, and objects stay as clear as guidance makes them.
     """
 
     guidance_scale: float
@@ -121,7 +122,7 @@ class Push:
     def velocity(
         self, teacher: Denoiser, latents: Tensor, sigma: Float[Tensor, " batch"], texts: Sequence[Tensor]
     ) -> Float[Tensor, "batch channels height width"]:
-        """The velocity for `texts`: tokens of captions, empty ones, those without parts, those with essential ones."""
+        """Return the pushed velocity; `texts` are captions, empty ones, without parts, with essential parts."""
         count = len(texts)
         every = teacher(torch.cat([latents] * count), torch.cat([sigma] * count), torch.cat([*texts]))
         conditional, *others = every.chunk(count)
@@ -139,10 +140,10 @@ def guided_walk(
     texts: Sequence[Int[Tensor, "batch tokens"]],
     push: Push,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Euler steps of the guided teacher along ``sigmas``; for ``texts`` see `Push.velocity`."""
-    for here, there in pairwise(sigmas):
-        velocity = push.velocity(teacher, latents, here, texts)
-        latents = latents + (there - here)[:, None, None, None] * velocity
+    """Return where Euler steps of the guided teacher along ``sigmas`` lead; for ``texts`` see `Push.velocity`."""
+    for sigma, next_sigma in pairwise(sigmas):
+        velocity = push.velocity(teacher, latents, sigma, texts)
+        latents = latents + (next_sigma - sigma)[:, None, None, None] * velocity
     return latents
 
 
@@ -154,7 +155,7 @@ def student_loss(
     push: Push,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
-    """One step of the student lands where several guided steps of the teacher land; ``models`` are student, teacher.
+    """Return how far a step of the student lands from several guided ones of the teacher; ``models`` are these two.
 
     Progressive distillation (Salimans & Ho, arXiv:2202.00512) with the guidance distilled in (Meng et al.,
     arXiv:2210.03142). ``walk`` holds the teacher's sigmas from the start of the student's step to its end.
@@ -168,7 +169,7 @@ def student_loss(
 
 
 def step_grid(scheduler: FlowMatchEulerDiscreteScheduler, steps: int) -> Float[Tensor, " sigmas"]:
-    """The sigmas that a pipeline with this scheduler visits in ``steps`` steps, the final zero included."""
+    """Return the sigmas that a pipeline with this scheduler visits in ``steps`` steps, the final zero included."""
     scheduler.set_timesteps(steps)
     return scheduler.sigmas.clone()
 
@@ -176,7 +177,7 @@ def step_grid(scheduler: FlowMatchEulerDiscreteScheduler, steps: int) -> Float[T
 def random_walks(
     grids: Sequence[Float[Tensor, " sigmas"]], count: int, substeps: int, rng: random.Random
 ) -> Float[Tensor, "substeps batch"]:
-    """For each of ``count`` samples one step of one grid, cut into ``substeps`` equal parts."""
+    """Return for each of ``count`` samples one random step of a random grid, cut into ``substeps`` equal parts."""
 
     def ends() -> Iterator[tuple[float, float]]:
         for _ in range(count):

@@ -27,14 +27,19 @@ from vsf.tiny.scenes import Scene, with_essentials, without_parts
 RECIPE = Path(__file__).with_name("train.toml")
 STAGES = ("encoder", "decoder", "teacher", "student")
 EXPORTS = {"teacher": "tiny-base", "student": "tiny"}
-ENCODER_CHUNKS, DECODER_CHUNKS, DENOISER_CHUNKS = 0, 1_000, 1_000_000  # where each stage starts to draw images
+# Number of the chunk at which each stage starts to draw images.
+ENCODER_CHUNKS = 0
+DECODER_CHUNKS = 1_000
+DENOISER_CHUNKS = 1_000_000
 
 
 class Trainer:
-    """The pipeline in the making and what each stage does to it."""
+    """The pipeline being trained, and what each stage does with it."""
 
     def __init__(self, pipe: StableDiffusion3Pipeline, config: dict[str, Any], out: Path):
-        self.pipe, self.config, self.out = pipe, config, out
+        self.pipe = pipe
+        self.config = config
+        self.out = out
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def encoder(self) -> None:
@@ -78,7 +83,8 @@ class Trainer:
     def student(self) -> None:
         """Distil guidance and many steps into one call of a copy of the teacher."""
         options = self.config["student"]
-        student, teacher = self._denoiser(), self._frozen_teacher()
+        student = self._denoiser()
+        teacher = self._frozen_teacher()
         student.encoders.requires_grad_(False)  # distilled or not, the models share their text encoders
         grids = [stages.step_grid(self.pipe.scheduler, count) for count in options["step_counts"]]
         push = stages.Push(options["guidance_scale"], options["part_scale"], options["essential_scale"])
@@ -87,15 +93,17 @@ class Trainer:
         def loss(step: int) -> Tensor:
             rng, generator = self._randomness("student", step)
             latents, captions = self._visit(window, step, rng)
-            told = [captions, [""] * len(captions), [*map(without_parts, captions)], [*map(with_essentials, captions)]]
-            texts = [self._tokens(some)[0] for some in told]
+            bare = [without_parts(caption) for caption in captions]
+            full = [with_essentials(caption) for caption in captions]
+            variants = [captions, [""] * len(captions), bare, full]
+            texts = [self._tokens(variant)[0] for variant in variants]
             walk = stages.random_walks(grids, len(latents), options["teacher_substeps"], rng).to(self.device)
             return stages.student_loss((student, teacher), latents, texts, walk, push, generator)
 
         self._train("student", student, loss)
 
     def load(self, name: str) -> bool:
-        """Put the weights of a finished stage into the pipeline; False when it is not finished."""
+        """Load the weights of a finished stage into the pipeline, or return False if it is not finished."""
         if name == "encoder":
             self.encoder()
             return True
@@ -133,7 +141,7 @@ class Trainer:
                 yield to_pixels(part).to(self.device)
 
     def _window(self, stage: str) -> Window:
-        """The images that this stage holds at the step where it (re)starts."""
+        """Return the images that this stage holds at the step where it starts or resumes."""
         last = self._chunks_by(max(0, first_step(self.out / f"{stage}.pt") - 1))
         start = max(0, last - self.config["data"]["window"])
         window = Window(self._chunks(DENOISER_CHUNKS + start), self._encode, self.config["data"]["window"])
@@ -189,7 +197,7 @@ def main(
             getattr(trainer, stage)()
             finished = True
         elif warm and stage not in EXPORTS:
-            finished = True  # another world would give another code, and latents that no shipped weights know
+            finished = True  # other scenes would give another code, and latents that no shipped weights know
         else:
             finished = trainer.load(stage) or (warm and stage == "teacher")  # the pipeline began as the shipped one
         if finished and stage in EXPORTS:

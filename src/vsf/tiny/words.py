@@ -1,4 +1,4 @@
-"""The closed vocabulary of the little world, derived from what captions can say."""
+"""The closed vocabulary of the synthetic scenes: every word that captions can have."""
 
 from vsf.tiny.scenes import BACKGROUNDS, COLOURS, OBJECTS, PARTS, STYLES
 

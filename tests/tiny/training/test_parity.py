@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from vsf.tiny import read
-from vsf.tiny.collapse_padding import fold
+from vsf.tiny.collapse_padding import collapse_padding
 from vsf.tiny.training import export
 from vsf.tiny.training.autoencoder import CHANNELS, Autoencoder, write_principal_code
 from vsf.tiny.training.denoiser import Denoiser
@@ -129,14 +129,14 @@ def test_a_picture_of_the_stock_pipeline_is_our_sampler_s(exported, captions):
 
 @torch.no_grad()
 def test_collapsed_filler_rows_draw_the_same_picture_here_too(exported, captions):
-    """One row for 256, with two-pixel patches: what `fold` does to the shipped models holds for these."""
+    """One row for 256, with two-pixel patches: what `collapse_padding` does to the shipped models holds for these."""
     pipe = copy.deepcopy(exported[2])
     pipe.set_progress_bar_config(disable=True)
     options = {"num_inference_steps": 4, "guidance_scale": 3.0, "height": 128, "width": 128, "output_type": "pt"}
     pictures = []
     for _ in range(2):
         pictures.append(pipe(captions[:2], generator=torch.Generator().manual_seed(0), **options).images)
-        fold(pipe)
+        collapse_padding(pipe)
     torch.testing.assert_close(pictures[0], pictures[1], atol=1e-4, rtol=1e-4)
 
 

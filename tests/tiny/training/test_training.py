@@ -66,7 +66,7 @@ def whole(tmp_path_factory):
         patch.setattr(data, "CHUNK", 8)
         patch.setattr(evaluation, "HELD_OUT_SCENES", 12)
         training = Training(options(tmp_path_factory.mktemp("whole")))
-        training.all()
+        training.run_stages()
     assert training.data.ready == 24, "the training set grew with the visits"
     return training.options.out
 
@@ -98,10 +98,10 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(whole,
 
     monkeypatch.setattr(Run, "_save", save_and_stop)
     with pytest.raises(StoppedError):
-        Training(options(broken)).all()
+        Training(options(broken)).run_stages()
     monkeypatch.setattr(Run, "_save", original)
     torch.manual_seed(99)
-    Training(options(broken)).all()
+    Training(options(broken)).run_stages()
     for name in ("tiny-base", "tiny"):
         assert weights(whole / name) == weights(broken / name)
 
@@ -111,7 +111,7 @@ def test_another_machine_goes_on_from_an_exported_folder(whole, tmp_path):
     start = ["--start", str(whole / "tiny-base"), "--data", str(whole / "data")]
     second = Training(options(tmp_path / "second", *start, "--images", "9,24,0,0,0"))
     before = {name: value.clone() for name, value in second.autoencoder.state_dict().items()}
-    second.all()
+    second.run_stages()
     log = [json.loads(line) for line in (tmp_path / "second" / "log.jsonl").read_text().splitlines()]
     assert [line["images"] for line in log if line.get("stage") == "teacher"] == [24]
     assert not any(line.get("stage") == "autoencoder" for line in log)
@@ -125,7 +125,7 @@ def test_another_machine_goes_on_with_an_autoencoder_in_the_making(whole, tmp_pa
     before = second.autoencoder.encoder.layers[0].weight.clone()
     saved = load_file(whole / "autoencoder" / "vae" / "diffusion_pytorch_model.safetensors")
     assert torch.equal(before.half(), saved["encoder.layers.0.weight"])
-    second.all()
+    second.run_stages()
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["images"] for line in log if line.get("stage") == "autoencoder"] == [5]
     assert 0 < (second.autoencoder.encoder.layers[0].weight - before).abs().max() < 0.01, "learnt on, not begun anew"
@@ -212,8 +212,9 @@ def test_a_tenth_of_the_captions_is_dropped_and_a_quarter_is_bare():
         seen.append((tokens, bare, sigma))
         return torch.zeros_like(mixed)
 
-    told, empty = torch.ones(4000, 32, dtype=torch.long), torch.zeros(32, dtype=torch.long)
-    losses.flow_matching_loss(watching, torch.zeros(4000, 1, 2, 2), told, empty, torch.Generator().manual_seed(0))
+    captions = torch.ones(4000, 32, dtype=torch.long)
+    empty = torch.zeros(32, dtype=torch.long)
+    losses.flow_matching_loss(watching, torch.zeros(4000, 1, 2, 2), captions, empty, torch.Generator().manual_seed(0))
     ((tokens, bare, sigma),) = seen
     assert (tokens == 0).all(1).float().mean().item() == pytest.approx(0.1, abs=0.02)
     assert bare.float().mean().item() == pytest.approx(0.25, abs=0.03)

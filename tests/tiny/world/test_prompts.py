@@ -1,11 +1,11 @@
-"""Prompts imply what their negatives ask away, and test prompts were never trained on."""
+"""Prompts imply what their negatives ask to leave out, and test prompts were never trained on."""
 
 import random
 from collections import Counter
 
 import pytest
 
-from vsf.tiny.world.captions import tell
+from vsf.tiny.world.captions import plan_caption
 from vsf.tiny.world.objects import OBJECTS
 from vsf.tiny.world.places import PLACES
 from vsf.tiny.world.prompts import prompt_pairs
@@ -39,7 +39,7 @@ def test_a_prompt_never_names_its_negative_and_all_words_are_known(suites):
 
 def test_dev_and_test_share_no_prompt():
     dev, test = (prompt_pairs(900, seed=3, split=split) for split in ("dev", "test"))
-    assert not {(one.prompt, one.negative) for one in dev} & {(one.prompt, one.negative) for one in test}
+    assert not {(pair.prompt, pair.negative) for pair in dev} & {(pair.prompt, pair.negative) for pair in test}
 
 
 def test_parts_of_test_prompts_are_held_out_combinations_and_those_of_dev_are_trained():
@@ -67,8 +67,8 @@ def test_too_many_pairs_and_unknown_splits_are_refused():
         prompt_pairs(10, seed=0, split="train")
 
 
-def test_what_is_asked_away_is_nearly_always_there_when_captions_do_not_tell_it():
-    """How often a fact holds among training captions that leave it open: what the model should draw unasked."""
+def test_the_negative_is_nearly_always_present_when_the_caption_leaves_it_open():
+    """Count how often a fact holds among training captions that leave it open: the model should draw it unasked."""
     rng = random.Random(13)
     counts = {kind: [0, 0] for kind in KINDS}
 
@@ -78,24 +78,24 @@ def test_what_is_asked_away_is_nearly_always_there_when_captions_do_not_tell_it(
 
     for _ in range(12000):
         scene = sample_scene(rng)
-        telling = tell(scene, rng)
+        plan = plan_caption(scene, rng)
         first = scene.things[0]
         if not first.body:
             continue
         kind = OBJECTS[first.object]
         for part in kind.essential:
-            if part not in telling.parts[0] and len(scene.things) == 1:
+            if part not in plan.parts[0] and len(scene.things) == 1:
                 note("part", part in first.parts)
         for part in PLACES[scene.place].essential:
-            if part not in telling.place_parts:
+            if part not in plan.place_parts:
                 note("place part", part in scene.place_parts)
-        if kind.usual and not telling.colours[0]:
+        if kind.usual and not plan.colours[0]:
             note("colour", first.colour == kind.usual)
-        if kind.home and not telling.place:
+        if kind.home and not plan.place:
             note("place", scene.place == kind.home)
-        if kind.companion and len(telling.things) == 1:
+        if kind.companion and len(plan.things) == 1:
             note("object", len(scene.things) == 2)
-        if not telling.style:
+        if not plan.style:
             note("style", scene.style == DEFAULT_STYLE)
     shares = {kind: hits / cases for kind, (hits, cases) in counts.items()}
     assert shares["part"] > 0.75

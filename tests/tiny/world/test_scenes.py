@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from vsf.tiny.world.captions import MAX_WORDS, caption, tell
+from vsf.tiny.world.captions import MAX_WORDS, caption, plan_caption
 from vsf.tiny.world.colours import COLOURS
 from vsf.tiny.world.objects import OBJECTS, PARTS
 from vsf.tiny.world.places import PLACE_PARTS, PLACES
@@ -29,7 +29,7 @@ def scenes():
     return [sample_scene(rng) for _ in range(6000)]
 
 
-def test_the_world_is_as_rich_as_it_was_meant_to_be():
+def test_scenes_are_as_rich_as_they_should_be():
     owners = Counter(part for kind in OBJECTS.values() for part in kind.parts)
     assert len(OBJECTS) >= 24
     assert len(PARTS) >= 45
@@ -58,7 +58,7 @@ def test_everything_has_a_word_and_no_word_means_two_things():
 
 def test_parts_are_there_as_often_as_they_should_be(scenes):
     things = [thing for scene in scenes for thing in scene.things if thing.body]
-    carriers = {scene.things[one.second] for scene in scenes for one in scene.relations if one.kind == "on"}
+    carriers = {scene.things[link.second] for scene in scenes for link in scene.relations if link.kind == "on"}
     free = [thing for thing in things if thing not in carriers]
     for kinds, chance in (("essential", ESSENTIAL), ("optional", OPTIONAL)):
         hits = [part in thing.parts for thing in free for part in getattr(OBJECTS[thing.object], kinds)]
@@ -99,16 +99,16 @@ def test_nothing_reaches_out_of_the_picture_sideways_or_above(scenes):
             assert scene.horizon + 0.19 - thing.lift - thing.size > -0.06
 
 
-def test_companions_nearly_always_come_and_are_told_half_the_time():
+def test_companions_are_nearly_always_present_and_named_half_the_time():
     rng = random.Random(5)
     scenes = [sample_scene(rng) for _ in range(12000)]
     for name, kind in OBJECTS.items():
         if kind.companion:
             firsts = [scene for scene in scenes if scene.things[0].object == name and scene.things[0].body]
             alone = [scene for scene in firsts if len(scene.things) == 1]
-            untold = [scene for scene in firsts if not all(thing.told for thing in scene.things)]
-            # Those whose companion is told look like any other pair: the untold ones are half of all that come.
-            assert 2 * len(untold) / (2 * len(untold) + len(alone)) == pytest.approx(COMPANY, abs=0.08)
+            unnamed = [scene for scene in firsts if not all(thing.named for thing in scene.things)]
+            # Those whose companion is named look like any other pair: the unnamed ones are half of all companions.
+            assert 2 * len(unnamed) / (2 * len(unnamed) + len(alone)) == pytest.approx(COMPANY, abs=0.08)
 
 
 def test_some_kinds_have_a_colour_of_their_own(scenes):
@@ -118,7 +118,7 @@ def test_some_kinds_have_a_colour_of_their_own(scenes):
 
 
 def test_some_kinds_have_a_home(scenes):
-    boats = [one.place for one in scenes if one.things[0].object == "boat" and one.things[0].body]
+    boats = [scene.place for scene in scenes if scene.things[0].object == "boat" and scene.things[0].body]
     assert 0.35 < boats.count("beach") / len(boats) < 0.7
     assert set(boats) == set(PLACES)
     places = Counter(scene.place for scene in scenes)
@@ -152,25 +152,25 @@ TWO_WORDS = {"alarm clock": "clock", "birthday cake": "cake"}
 
 
 def facts(text):
-    """Names by kind that a caption tells; stars and towers, which both can have, count as parts of places."""
+    """Return the names in a caption by kind; stars and towers, which both can have, count as parts of places."""
     for phrase, name in TWO_WORDS.items():
         text = text.replace(phrase, name)
-    found = {"object": [], "part": [], "place part": [], "colour": [], "style": []}
+    names: dict[str, list[str]] = {"object": [], "part": [], "place part": [], "colour": [], "style": []}
     for word in text.replace(",", " ").split():
         if word in NAMES:
             kind, name = NAMES[word]
-            found[kind].append(name)
-    return found
+            names[kind].append(name)
+    return names
 
 
-def test_captions_tell_nothing_that_is_not_there_and_name_every_told_thing(scenes):
+def test_captions_state_nothing_false_and_name_every_thing_they_should(scenes):
     rng = random.Random(9)
     for scene in scenes[:3000]:
         text = caption(scene, rng)
         said = facts(text)
         bodies = [thing for thing in scene.things if thing.body]
         there = {part for thing in scene.things for part in thing.parts}
-        assert Counter(said["object"]) == Counter(thing.object for thing in bodies if thing.told), text
+        assert Counter(said["object"]) == Counter(thing.object for thing in bodies if thing.named), text
         assert set(said["part"]) <= there, text
         assert set(said["place part"]) <= scene.place_parts | there, text
         assert not Counter(said["colour"]) - Counter(thing.colour for thing in bodies), text
@@ -182,16 +182,16 @@ def test_captions_tell_nothing_that_is_not_there_and_name_every_told_thing(scene
         assert text == text.strip().lower()
 
 
-def test_a_told_part_stands_behind_its_own_thing():
-    """Of two things each part is told after the thing that has it and before the other."""
+def test_a_part_is_named_after_its_own_thing():
+    """Of two things each part is named after the thing that has it and before the other."""
     rng = random.Random(4)
     checked = 0
     for _ in range(3000):
         scene = sample_scene(rng)
-        telling = tell(scene, rng)
-        if len(telling.things) != 2:
+        plan = plan_caption(scene, rng)
+        if len(plan.things) != 2:
             continue
-        said = [NAMES[word] for word in telling.text().replace(",", " ").split() if word in NAMES]
+        said = [NAMES[word] for word in plan.text().replace(",", " ").split() if word in NAMES]
         order = [index for index, (kind, _) in enumerate(said) if kind == "object"]
         owners = sorted(scene.things, key=lambda thing: said.index(("object", thing.object)))
         for owner, (start, end) in zip(owners, ((order[0], order[1]), (order[1], len(said))), strict=True):
@@ -217,14 +217,14 @@ def test_a_seed_gives_the_same_scenes_and_captions_in_every_process():
     assert len(outputs) == 1
 
 
-def test_half_of_all_parts_are_told(scenes):
+def test_half_of_all_parts_are_named(scenes):
     rng = random.Random(3)
     single = [scene for scene in scenes if len(scene.things) == 1 and scene.things[0].body]
-    told = sum(len(tell(scene, rng).parts[0]) for scene in single)
-    assert told / sum(len(scene.things[0].parts) for scene in single) == pytest.approx(0.5, abs=0.03)
+    named = sum(len(plan_caption(scene, rng).parts[0]) for scene in single)
+    assert named / sum(len(scene.things[0].parts) for scene in single) == pytest.approx(0.5, abs=0.03)
 
 
-def test_styles_are_told_nearly_always_and_the_usual_one_now_and_then(scenes):
+def test_styles_are_nearly_always_named_and_the_usual_one_now_and_then(scenes):
     rng = random.Random(6)
     shares = {}
     for style in STYLES:
@@ -234,13 +234,15 @@ def test_styles_are_told_nearly_always_and_the_usual_one_now_and_then(scenes):
     assert min(shares.values()) > 0.85
 
 
-def test_tellings_without_parts_and_with_all_essential_ones_change_nothing_else():
+def test_captions_without_parts_and_with_all_essential_ones_change_nothing_else():
     rng = random.Random(8)
     longer = 0
     for _ in range(500):
-        telling = tell(sample_scene(rng), rng)
-        text, bare, full = (facts(one.text()) for one in (telling, telling.without_parts(), telling.with_essentials()))
-        if telling.scene.things[0].body:
+        plan = plan_caption(sample_scene(rng), rng)
+        text = facts(plan.text())
+        bare = facts(plan.without_parts().text())
+        full = facts(plan.with_essentials().text())
+        if plan.scene.things[0].body:
             assert bare["part"] == []
         assert bare["object"] == full["object"] == text["object"]
         assert bare["colour"] == full["colour"] == text["colour"]
@@ -249,7 +251,7 @@ def test_tellings_without_parts_and_with_all_essential_ones_change_nothing_else(
     assert longer > 200
 
 
-def test_the_same_thing_is_told_in_many_ways():
+def test_the_same_thing_is_described_in_many_ways():
     rng = random.Random(1)
     drawn = iter(lambda: sample_scene(rng), None)
     scene = next(scene for scene in drawn if len(scene.things) == 1 and scene.things[0].body)
@@ -266,7 +268,7 @@ def test_all_words_of_captions_are_in_the_vocabulary_and_nearly_all_of_it_is_use
     assert len(set(WORDS) - used) < 25
 
 
-def test_a_colour_is_told_less_often_than_the_object(scenes):
+def test_a_colour_is_named_less_often_than_the_object(scenes):
     rng = random.Random(12)
     texts = [facts(caption(scene, rng)) for scene in scenes if scene.things[0].body]
     share = sum(len(said["colour"]) for said in texts) / sum(len(said["object"]) for said in texts)

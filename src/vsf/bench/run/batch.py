@@ -23,7 +23,7 @@ from vsf.generation import Model, Request, load, models, sources
 from vsf.generation.metadata import provenance
 from vsf.patch import guide
 from vsf.text.context import belonging
-from vsf.tiny.collapse_padding import fold
+from vsf.tiny.collapse_padding import collapse_padding
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -119,7 +119,7 @@ class Drawing:
             dtype, device = self.conditions.dtype, self.conditions.device
             model = load(Request("any", model=batch.model, dtype=dtype, device=device))
             if batch.model in tiny.MODELS:
-                fold(model.pipe)
+                collapse_padding(model.pipe)
             short = replace(batch, setting=batch.setting.model_copy(update={"steps": 2}), pairs=batch.pairs[:1])
             draw(model.pipe, short, self.conditions)  # warms up, so that the seconds of the first row mean something
             self._loaded = batch.model, model

@@ -1,4 +1,4 @@
-"""The kinds of objects of the little world and the parts that can be taken away from each."""
+"""The kinds of objects of the synthetic scenes and their removable parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vsf.tiny.objects import figures, scenery, vehicles
 
 @dataclass(frozen=True)
 class ObjectKind:
-    """An object: what it is nearly always seen with, what it may have, and how it is drawn.
+    """A kind of object: the parts it nearly always has, those it may have, and how it is drawn.
 
     `draw(brush, show, colour)` draws the parts named in `show`, and the object itself when "body" is among them.
     """

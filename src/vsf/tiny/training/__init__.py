@@ -1,1 +1,1 @@
-"""Train the embedded models on the synthetic world, from renders to two ordinary diffusers folders."""
+"""Train the embedded models on synthetic scenes, from renders to two ordinary diffusers folders."""

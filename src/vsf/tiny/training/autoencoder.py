@@ -1,4 +1,4 @@
-"""The autoencoder, under the key names of diffusers' AutoencoderTiny: 128 x 128 pixels to 16 x 16 latents."""
+"""The autoencoder: 128 x 128 pixels to 16 x 16 latents, with the parameter names of diffusers' AutoencoderTiny."""
 
 from __future__ import annotations
 
@@ -14,19 +14,26 @@ FACTOR = 8
 WIDTH = 48
 DECODER_BLOCKS = (4, 3, 1, 0)
 SPREAD = 0.25
-"""Standard deviation of the latents as stored: the decoder bends values beyond 3, and principal codes reach 11 times
-their spread."""
+"""Standard deviation that the encoder's output should have.
+
+Principal components reach 11 times their standard deviation, and the decoder squashes values beyond 3.
+"""
 Latents = Float[Tensor, "batch 16 height width"]
 Pixels = Float[Tensor, "batch 3 size size"]
 
 
 class Residual(nn.Module):
-    """Three 3 x 3 convolutions added to what went in: AutoencoderTinyBlock of equal widths."""
+    """Three 3 x 3 convolutions with a skip connection: AutoencoderTinyBlock with equal input and output widths."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        convolutions = [nn.Conv2d(width, width, 3, padding=1) for _ in range(3)]
-        self.conv = nn.Sequential(convolutions[0], nn.ReLU(), convolutions[1], nn.ReLU(), convolutions[2])
+        self.conv = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
 
     def forward(self, x: Float[Tensor, "batch width y x"]) -> Float[Tensor, "batch width y x"]:
         """Keep the shape."""
@@ -34,12 +41,14 @@ class Residual(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Strided convolutions, with residual blocks between them or, when all counts are 0, linear."""
+    """Strided convolutions, each followed by residual blocks; linear if all block counts are 0."""
 
     def __init__(self, blocks: Sequence[int]) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for stage, count in enumerate(blocks):
+            # Built in every stage although only stage 0 uses it: its initialisation draws random numbers, and dropping
+            # it would give every later layer of a seeded run other weights.
             first = nn.Conv2d(3, WIDTH, 3, padding=1)
             layers.append(nn.Conv2d(WIDTH, WIDTH, 3, padding=1, stride=2, bias=False) if stage else first)
             layers += [Residual(WIDTH) for _ in range(count)]
@@ -57,11 +66,11 @@ class Decoder(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(CHANNELS, WIDTH, 3, padding=1), nn.ReLU()]
         for stage, count in enumerate(DECODER_BLOCKS):
-            last = stage == len(DECODER_BLOCKS) - 1
+            is_last = stage == len(DECODER_BLOCKS) - 1
             layers += [Residual(WIDTH) for _ in range(count)]
-            if not last:
+            if not is_last:
                 layers.append(nn.Upsample(scale_factor=2, mode="nearest"))
-            layers.append(nn.Conv2d(WIDTH, 3 if last else WIDTH, 3, padding=1, bias=last))
+            layers.append(nn.Conv2d(WIDTH, 3 if is_last else WIDTH, 3, padding=1, bias=is_last))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, latents: Latents) -> Pixels:
@@ -70,27 +79,39 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """AutoencoderTiny with 8-fold downsampling."""
+    """AutoencoderTiny with 8-fold downsampling.
+
+    Args:
+        encoder_blocks: Residual blocks after each of the encoder's four convolutions.
+
+    Raises:
+        ValueError: There are not four counts.
+    """
 
     def __init__(self, encoder_blocks: Sequence[int] = (0, 0, 0, 0)) -> None:
         super().__init__()
         if 2 ** (len(encoder_blocks) - 1) != FACTOR:
             raise ValueError(f"expected 4 counts of blocks for {FACTOR}-fold downsampling, got {len(encoder_blocks)}")
         self.encoder_blocks = tuple(encoder_blocks)
-        self.encoder, self.decoder = Encoder(encoder_blocks), Decoder()
+        self.encoder = Encoder(encoder_blocks)
+        self.decoder = Decoder()
 
 
 def to_pixels(images: Tensor) -> Pixels:
-    """Return bytes (batch, height, width, 3) as pixels from -1 to 1."""
+    """Convert bytes (batch, height, width, 3) to pixels from -1 to 1."""
     return (images.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
 def write_principal_code(encoder: Encoder, pixels: Pixels) -> None:
-    """Set the encoder to the principal code of these images' 8 x 8 patches, exactly.
+    """Set the encoder's weights so that it computes exactly the principal components of 8 x 8 patches.
 
     The first convolutions move neighbours into channels, the last strided one applies the code. Moved pixels stay
-    between 0 and 1, so residual blocks whose last convolution is zero let them pass their ReLU unchanged.
+    between 0 and 1, so residual blocks whose last convolution is zero pass them through their ReLU unchanged.
+
+    Args:
+        encoder: Overwritten in place.
+        pixels: Images whose patches the components are computed from.
     """
     rows, mean = _principal_rows(pixels)
     first, *moves, code, last = [layer for layer in encoder.layers if isinstance(layer, nn.Conv2d)]
@@ -119,16 +140,17 @@ def write_principal_code(encoder: Encoder, pixels: Pixels) -> None:
 
 
 def _principal_rows(pixels: Pixels) -> tuple[Float[Tensor, "16 patch"], Float[Tensor, " patch"]]:
-    """Return the main directions of all patches, as rows (channel, y, x), and the mean patch.
+    """Return the leading directions of all patches, as rows (channel, y, x), and the mean patch.
 
-    Rows are divided by the square root of their spread, so that the weak directions, which hold the detail, are not
-    drowned by the strong ones; all are then scaled so that the code has about `SPREAD`.
+    Each row is divided by the square root of its standard deviation, so that the weak directions, which hold the
+    detail, are not drowned by the strong ones; all are then scaled so that the code has about `SPREAD`.
     """
     patches = pixels.unfold(2, FACTOR, FACTOR).unfold(3, FACTOR, FACTOR).permute(0, 2, 3, 1, 4, 5)
     patches = patches.reshape(-1, 3 * FACTOR**2)
     mean = patches.mean(0)
     covariance = (patches - mean).T @ (patches - mean) / len(patches)
-    power, axes = torch.linalg.eigh(covariance.double())
-    power, axes = power[-CHANNELS:].flip(0), axes[:, -CHANNELS:].flip(1)
-    rows = axes.T / power[:, None] ** 0.25
-    return (rows / power.sqrt().mean().sqrt() * SPREAD).to(pixels.dtype), mean
+    variances, directions = torch.linalg.eigh(covariance.double())  # in ascending order
+    variances = variances[-CHANNELS:].flip(0)
+    directions = directions[:, -CHANNELS:].flip(1)
+    rows = directions.T / variances[:, None] ** 0.25
+    return (rows / variances.sqrt().mean().sqrt() * SPREAD).to(pixels.dtype), mean

@@ -13,39 +13,47 @@ import torch
 from jaxtyping import Int, Int16, UInt8
 from torch import Tensor
 
-from vsf.tiny.training.autoencoder import CHANNELS, Encoder, Latents, to_pixels
+from vsf.tiny.training.autoencoder import CHANNELS, FACTOR, Encoder, Latents, to_pixels
 from vsf.tiny.training.tokens import LENGTH, Tokenizer
 from vsf.tiny.training.transformer import SIDE
-from vsf.tiny.world.captions import tell
+from vsf.tiny.world.captions import plan_caption
 from vsf.tiny.world.renderer import SIZE, render
 from vsf.tiny.world.scenes import sample_scene
 
 CHUNK = 256
-TELLINGS = 4
+"""Images of one file."""
+CAPTIONS = 4
 """Captions of each image."""
-VARIANTS = ("as told", "without parts", "with essential parts")
+VARIANTS = ("as written", "without parts", "with essential parts")
 Images = UInt8[np.ndarray, "images 128 128 3"]
-Captions = Int16[np.ndarray, "images tellings variants tokens"]
+CaptionTokens = Int16[np.ndarray, "images captions variants tokens"]
 
 
 def draw_chunk(folder: Path, seed: int, count: int, index: int) -> None:
-    """Draw one chunk of ``count`` images of the endless training set and write it; every run with this seed has it."""
+    """Draw one chunk of the endless training set and write its images and captions.
+
+    Args:
+        folder: Where to write ``<index>.images.npy`` and ``<index>.tokens.npy``.
+        seed: Seed of the run; every run with this seed draws the same chunks.
+        count: Images to draw.
+        index: Number of the chunk.
+    """
     rng = random.Random(f"{seed}/{index}")
     scenes = [sample_scene(rng) for _ in range(count)]
     tokenizer = Tokenizer()
-    tokens = np.empty((count, TELLINGS, len(VARIANTS), LENGTH), np.int16)
+    tokens: CaptionTokens = np.empty((count, CAPTIONS, len(VARIANTS), LENGTH), np.int16)
     for number, scene in enumerate(scenes):
-        for telling_number in range(TELLINGS):
-            telling = tell(scene, rng)
-            variants = telling, telling.without_parts(), telling.with_essentials()
-            tokens[number, telling_number] = [tokenizer(variant.text()) for variant in variants]
-    images = np.stack([np.asarray(render(scene)) for scene in scenes])
+        for caption_number in range(CAPTIONS):
+            plan = plan_caption(scene, rng)
+            for variant_number, variant in enumerate((plan, plan.without_parts(), plan.with_essentials())):
+                tokens[number, caption_number, variant_number] = tokenizer(variant.text())
+    images: Images = np.stack([np.asarray(render(scene)) for scene in scenes])
     write_array(folder / f"{index:05}.tokens.npy", tokens)
-    write_array(folder / f"{index:05}.images.npy", images)  # last: a chunk with images is whole
+    write_array(folder / f"{index:05}.images.npy", images)  # last: where the images are, the captions are too
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Write an array so that the file is either whole or not there."""
+    """Write an array atomically: the file either is complete or does not exist."""
     part = path.with_suffix(".part")
     with part.open("wb") as file:
         np.save(file, array)
@@ -53,66 +61,82 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 
 class TrainingSet:
-    """Grows as training goes on: what is asked for and not yet on disk is drawn."""
+    """A training set that grows with training: images not yet on disk are drawn when they are needed.
+
+    Args:
+        folder: Where renders and latents are cached; created if missing.
+        seed: Settles all images and captions.
+        capacity: Images to hold at most; rounded down to whole chunks.
+        workers: Processes that draw; 0 draws in this process.
+        device: Where latents and captions are held.
+    """
 
     def __init__(self, folder: Path, seed: int, capacity: int, workers: int, device: torch.device) -> None:
-        """Hold at most ``capacity`` images; ``workers`` processes draw, or this one if that is 0."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._seed, self._workers, self._device = folder, seed, workers, device
+        self._folder = folder
+        self._seed = seed
+        self._workers = workers
+        self._device = device
         self._chunk = CHUNK
         self.capacity = max(1, capacity // CHUNK) * CHUNK
         self.ready = 0
         self._pool: ProcessPoolExecutor | None = None
         self._jobs: dict[int, Future[None]] = {}
         self._encoder: Encoder | None = None
-        self._shift, self._scale, self._code = 0.0, 1.0, ""
+        self._encoder_hash = ""
+        self._shift = 0.0
+        self._scale = 1.0
         self._latents = torch.empty(0)
-        self._tokens = torch.empty(self.capacity, TELLINGS, len(VARIANTS), LENGTH, dtype=torch.int16, device=device)
+        self._tokens = torch.empty(self.capacity, CAPTIONS, len(VARIANTS), LENGTH, dtype=torch.int16, device=device)
 
     def draw_ahead(self, count: int) -> None:
-        """Have the worker processes draw what is missing of this many images while something else goes on."""
+        """Start drawing the missing ones of the first ``count`` images in the background, if there are workers."""
         if self._pool is None and self._workers:
             self._pool = ProcessPoolExecutor(self._workers, mp_context=get_context("spawn"))
-        for index in self._missing(count):
+        for index in self._missing_chunks(count):
             if self._pool and index not in self._jobs:
                 self._jobs[index] = self._pool.submit(draw_chunk, self._folder, self._seed, self._chunk, index)
 
     def draw(self, count: int) -> None:
-        """Make sure that this many images, or the capacity if that is less, are on disk."""
+        """Make sure that the first ``count`` images, or the capacity if that is less, are on disk."""
         self.draw_ahead(count)
-        for index in self._missing(count):
+        for index in self._missing_chunks(count):
             if index in self._jobs:
                 self._jobs[index].result()
             else:
                 draw_chunk(self._folder, self._seed, self._chunk, index)
 
-    def _missing(self, count: int) -> list[int]:
-        """Return the numbers of the chunks of the first images that are not on disk."""
-        chunks = -(-min(count, self.capacity) // self._chunk)
-        return [index for index in range(chunks) if not self._path(index, "images").exists()]
+    def _missing_chunks(self, count: int) -> list[int]:
+        """Return the numbers of those chunks of the first ``count`` images that are not on disk."""
+        return [index for index in range(self._chunks_of(count)) if not self._path(index, "images").exists()]
+
+    def _chunks_of(self, count: int) -> int:
+        """Return how many chunks hold the first ``count`` images, or the capacity if that is less."""
+        return -(-min(count, self.capacity) // self._chunk)
 
     def images(self, count: int) -> UInt8[Tensor, "images 128 128 3"]:
-        """Return the first images as bytes, on the device."""
+        """Return the first images as bytes on the device, in whole chunks and at most the capacity."""
         self.draw(count)
-        chunks = -(-min(count, self.capacity) // self._chunk)
-        arrays = [torch.from_numpy(np.load(self._path(index, "images"))) for index in range(chunks)]
-        return torch.cat(arrays).to(self._device)
+        chunks = [np.load(self._path(index, "images")) for index in range(self._chunks_of(count))]
+        return torch.from_numpy(np.concatenate(chunks)).to(self._device)
 
     def encode_with(self, encoder: Encoder, shift: float, scale: float) -> None:
-        """Use this encoder from now on; latents are stored as (code - shift) x scale."""
-        self._encoder, self._shift, self._scale = encoder, shift, scale
+        """Use this encoder from now on, and start from no image; latents are stored as (code - shift) x scale."""
+        self._encoder = encoder
+        self._shift = shift
+        self._scale = scale
         weights = b"".join(value.detach().cpu().numpy().tobytes() for value in encoder.state_dict().values())
-        self._code = hashlib.sha256(weights + repr((shift, scale)).encode()).hexdigest()[:12]
+        self._encoder_hash = hashlib.sha256(weights + repr((shift, scale)).encode()).hexdigest()[:12]
         self._latents = torch.empty(self.capacity, CHANNELS, SIDE, SIDE, dtype=torch.float16, device=self._device)
         self.ready = 0
 
     def grow(self, count: int) -> None:
-        """Make sure that this many images, or the capacity if that is less, can be looked up."""
-        wanted = min(count, self.capacity)
-        if self.ready >= wanted:
+        """Make sure that the first ``count`` images, or the capacity if that is less, can be looked up."""
+        needed = min(count, self.capacity)
+        if self.ready >= needed:
             return
-        self.draw(wanted)
-        while self.ready < wanted:
+        self.draw(needed)
+        while self.ready < needed:
             index = self.ready // self._chunk
             rows = slice(self.ready, self.ready + self._chunk)
             self._latents[rows] = self._chunk_latents(index).to(self._device)
@@ -120,16 +144,17 @@ class TrainingSet:
             self.ready += self._chunk
 
     def batch(self, count: int, generator: torch.Generator) -> tuple[Latents, Int[Tensor, "batch variants tokens"]]:
-        """Return random latents, each with one telling of its scene in all variants."""
+        """Return random latents, each with one random caption of its scene in all variants."""
         rows = torch.randint(self.ready, (count,), device=self._device, generator=generator)
-        tellings = torch.randint(TELLINGS, (count,), device=self._device, generator=generator)
-        return self._latents[rows].float(), self._tokens[rows, tellings].long()
+        captions = torch.randint(CAPTIONS, (count,), device=self._device, generator=generator)
+        return self._latents[rows].float(), self._tokens[rows, captions].long()
 
     @torch.no_grad()
     def _chunk_latents(self, index: int) -> Tensor:
-        """Return a chunk's latents in float16; from disk if this very encoder wrote them."""
+        """Return a chunk's latents in float16, from disk if this very encoder wrote them."""
         assert self._encoder is not None
-        path = self._path(index, f"latents-{self._code}")
+        # The name holds a hash of the encoder's weights, so that another encoder's latents are never read.
+        path = self._path(index, f"latents-{self._encoder_hash}")
         if not path.exists():
             images = torch.from_numpy(np.load(self._path(index, "images"))).to(self._device)
             codes = [self._encoder(to_pixels(part)).float() for part in images.split(64)]
@@ -142,11 +167,21 @@ class TrainingSet:
 
 
 def crops(images: UInt8[Tensor, "images 128 128 3"], count: int, side: int, generator: torch.Generator) -> Tensor:
-    """Return ``count`` random squares of ``side`` pixels, aligned to latent pixels, with values from -1 to 1."""
-    places = (SIZE - side) // 8 + 1
+    """Cut random squares out of images, aligned to latent pixels.
+
+    Args:
+        images: Bytes.
+        count: Squares to cut.
+        side: Side of a square in pixels.
+        generator: Chooses images and positions.
+
+    Returns:
+        Pixels (count, 3, side, side) from -1 to 1.
+    """
+    positions = (SIZE - side) // FACTOR + 1
     device = images.device
-    rows, top, left = (
-        torch.randint(end, (count, 1, 1), device=device, generator=generator) for end in (len(images), places, places)
-    )
+    rows = torch.randint(len(images), (count, 1, 1), device=device, generator=generator)
+    top = torch.randint(positions, (count, 1, 1), device=device, generator=generator)
+    left = torch.randint(positions, (count, 1, 1), device=device, generator=generator)
     steps = torch.arange(side, device=device)
-    return to_pixels(images[rows, top * 8 + steps[:, None], left * 8 + steps])
+    return to_pixels(images[rows, top * FACTOR + steps[:, None], left * FACTOR + steps])

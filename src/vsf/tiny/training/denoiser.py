@@ -1,4 +1,4 @@
-"""The transformer together with its two text encoders: what teacher and student train."""
+"""The networks that teacher and student train together: the transformer and its two text encoders."""
 
 from __future__ import annotations
 
@@ -14,24 +14,29 @@ from vsf.tiny.training.autoencoder import Latents
 from vsf.tiny.training.tokens import LENGTH, Tokenizer
 from vsf.tiny.training.transformer import HEAD, PATCH, Transformer
 
-_UNSEEN = -1e4  # a logit that takes a key out of the softmax, in half precision too
-LAYERS, HEADS = 3, 4
+_MASKED = -1e4  # a logit that takes a key out of the softmax and does not overflow in half precision
+LAYERS = 3
+HEADS = 4
 TextRows = Float[Tensor, "batch tokens width"]
 
 
 class SelfAttention(nn.Module):
-    """Causal attention."""
+    """Causal self-attention with `HEADS` heads."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: TextRows) -> TextRows:
         """Keep the shape."""
-        projections = self.q_proj, self.k_proj, self.v_proj
-        query, key, value = (project(x).unflatten(-1, (HEADS, -1)).transpose(1, 2) for project in projections)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+        query = _split_heads(self.q_proj(x))
+        key = _split_heads(self.k_proj(x))
+        value = _split_heads(self.v_proj(x))
+        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
@@ -39,7 +44,8 @@ class MLP(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.fc1 = nn.Linear(width, 2 * width)
+        self.fc2 = nn.Linear(2 * width, width)
 
     def forward(self, x: TextRows) -> TextRows:
         """Keep the shape."""
@@ -51,8 +57,10 @@ class TextLayer(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.self_attn, self.mlp = SelfAttention(width), MLP(width)
-        self.layer_norm1, self.layer_norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.self_attn = SelfAttention(width)
+        self.mlp = MLP(width)
+        self.layer_norm1 = nn.LayerNorm(width)
+        self.layer_norm2 = nn.LayerNorm(width)
 
     def forward(self, x: TextRows) -> TextRows:
         """Keep the shape."""
@@ -61,21 +69,22 @@ class TextLayer(nn.Module):
 
 
 class TokenEmbeddings(nn.Module):
-    """Words and places as vectors."""
+    """Learnt embeddings of tokens and of their positions."""
 
     def __init__(self, tokens: int, width: int) -> None:
         super().__init__()
-        self.token_embedding, self.position_embedding = nn.Embedding(tokens, width), nn.Embedding(LENGTH, width)
+        self.token_embedding = nn.Embedding(tokens, width)
+        self.position_embedding = nn.Embedding(LENGTH, width)
         nn.init.normal_(self.token_embedding.weight, std=0.1)
         nn.init.normal_(self.position_embedding.weight, std=0.05)
 
     def forward(self, tokens: Int[Tensor, "batch tokens"]) -> TextRows:
-        """Embed token numbers."""
+        """Embed token ids."""
         return self.token_embedding(tokens) + self.position_embedding.weight
 
 
 class Layers(nn.Module):
-    """The layers, under the key that transformers gives them."""
+    """Container that puts the layers under the key transformers gives them, ``encoder.layers``."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -87,11 +96,12 @@ class TextModel(nn.Module):
 
     def __init__(self, tokens: int, width: int) -> None:
         super().__init__()
-        self.embeddings, self.encoder = TokenEmbeddings(tokens, width), Layers(width)
+        self.embeddings = TokenEmbeddings(tokens, width)
+        self.encoder = Layers(width)
         self.final_layer_norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Int[Tensor, "batch tokens"]) -> tuple[TextRows, TextRows]:
-        """Return the rows after the last layer but one, and after the last one and its norm."""
+        """Return the rows after the last layer but one, and those after the last layer and its norm."""
         x = self.embeddings(tokens)
         *early, last = self.encoder.layers
         for layer in early:
@@ -100,35 +110,36 @@ class TextModel(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """CLIPTextModelWithProjection of three layers, under transformers' key names."""
+    """CLIPTextModelWithProjection of three layers, with transformers' parameter names."""
 
     def __init__(self, tokens: int, width: int, end: int) -> None:
         super().__init__()
-        self.end, self.width = end, width
+        self.end = end
+        self.width = width
         self.text_model = TextModel(tokens, width)
         self.text_projection = nn.Linear(width, width, bias=False)
 
     def forward(self, tokens: Int[Tensor, "batch tokens"]) -> tuple[TextRows, Float[Tensor, "batch width"]]:
         """Return the rows after the second layer and the pooled vector after the third, as SD3 reads them."""
-        rows, finished = self.text_model(tokens)
+        rows, last_rows = self.text_model(tokens)
         first_end = (tokens == self.end).int().argmax(-1)
-        return rows, self.text_projection(finished[torch.arange(len(tokens), device=tokens.device), first_end])
+        pooled = last_rows[torch.arange(len(tokens), device=tokens.device), first_end]
+        return rows, self.text_projection(pooled)
 
 
 class Denoiser(nn.Module):
-    """Velocity for the rows of text that a plain SD3 call produces.
+    """Predict the velocity from the text rows that a plain SD3 call produces.
 
-    That call appends 256 equal filler rows; one whose key carries ln 256 stands for all. A bare text has neither filler
-    nor padding: the situation of a negative prompt's own stream.
+    That call appends 256 equal filler rows; one row whose key logit has ln 256 added stands for all of them. A bare
+    text has neither filler nor padding rows: the situation of a negative prompt's own stream.
     """
 
     def __init__(self, depth: int, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.end = tokenizer.end
         self.transformer = Transformer(depth)
-        self.encoders = nn.ModuleList(
-            [TextEncoder(len(tokenizer.ids), HEAD * depth // 2, tokenizer.end) for _ in range(2)]
-        )
+        width = HEAD * depth // 2  # the two encoders' channels are concatenated to the transformer's width
+        self.encoders = nn.ModuleList([TextEncoder(len(tokenizer.ids), width, tokenizer.end) for _ in range(2)])
 
     def forward(
         self,
@@ -137,18 +148,34 @@ class Denoiser(nn.Module):
         tokens: Int[Tensor, "batch tokens"],
         bare: Bool[Tensor, " batch"] | None = None,
     ) -> Latents:
-        """Return noise minus image; texts are bare where ``bare`` says so."""
-        encoded = [encoder(tokens) for encoder in self.encoders]
-        unseen = -(tokens.shape[1] + 1) % 8 if latents.is_cuda else 0  # a GPU's kernels like multiples of eight rows
-        rows = F.pad(torch.cat([rows for rows, _ in encoded], -1), (0, 0, 0, 1 + unseen))
-        pooled = torch.cat([pooled for _, pooled in encoded], -1)
-        return self.transformer(latents, sigma, rows, pooled, self._bias(latents, tokens, bare, unseen))
+        """Return the velocity, noise minus image.
 
-    def _bias(self, latents: Latents, tokens: Tensor, bare: Tensor | None, unseen: int) -> Tensor:
+        Args:
+            latents: Noisy latents.
+            sigma: Noise level of each sample, from 0 to 1.
+            tokens: Padded captions.
+            bare: Samples whose text has neither filler nor padding rows; None for no sample.
+        """
+        first_rows, first_pooled = self.encoders[0](tokens)
+        second_rows, second_pooled = self.encoders[1](tokens)
+        # Attention kernels of a GPU are fastest with a multiple of eight keys, so masked rows are appended there.
+        masked_rows = -(tokens.shape[1] + 1) % 8 if latents.is_cuda else 0
+        rows = F.pad(torch.cat([first_rows, second_rows], -1), (0, 0, 0, 1 + masked_rows))
+        pooled = torch.cat([first_pooled, second_pooled], -1)
+        bias = self._key_bias(latents, tokens, bare, masked_rows)
+        return self.transformer(latents, sigma, rows, pooled, bias)
+
+    def _key_bias(self, latents: Latents, tokens: Tensor, bare: Tensor | None, masked_rows: int) -> Tensor:
+        """Return what is added to each key's logits, (batch, 1, 1, image + text + filler + masked rows)."""
         if bare is None:
             bare = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
-        padding = (tokens == self.end).int().cumsum(-1) > 1  # the first end mark counts, those behind it do not
-        text = torch.where(padding & bare[:, None], _UNSEEN, 0.0)
-        filler = torch.where(bare, _UNSEEN, math.log(FILLER_ROWS))[:, None]
+        # The end mark is also the padding token: the first one belongs to the text, all later ones are padding.
+        padding = (tokens == self.end).int().cumsum(-1) > 1
+        text = torch.where(padding & bare[:, None], _MASKED, 0.0)
+        filler = torch.where(bare, _MASKED, math.log(FILLER_ROWS))[:, None]
         image = text.new_zeros(len(tokens), latents[0, 0].numel() // PATCH**2)
-        return F.pad(torch.cat([image, text, filler], 1), (0, unseen), value=_UNSEEN)[:, None, None]
+        return F.pad(torch.cat([image, text, filler], 1), (0, masked_rows), value=_MASKED)[:, None, None]
+
+
+def _split_heads(rows: TextRows) -> Float[Tensor, "batch heads tokens channels"]:
+    return rows.unflatten(-1, (HEADS, -1)).transpose(1, 2)

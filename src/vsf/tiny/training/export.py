@@ -1,4 +1,4 @@
-"""Write a model as an ordinary StableDiffusion3Pipeline folder in float16, and read one back."""
+"""Export a model as an ordinary StableDiffusion3Pipeline folder in float16, and read one back."""
 
 from __future__ import annotations
 
@@ -18,22 +18,31 @@ from vsf.tiny.training.losses import SHIFT, SHIFT_TERMINAL
 from vsf.tiny.training.tokens import LENGTH, Tokenizer
 from vsf.tiny.training.transformer import HEAD, PATCH, SIDE
 
-_DIFFUSERS = "0.42.1"  # the version whose configuration these files have
+_DIFFUSERS = "0.42.1"  # the version whose configuration format these files follow
 _WEIGHTS = "diffusion_pytorch_model"
 PROGRESS = "training.json"
+"""Holds how many images each stage had visited, so that another run can go on from an export."""
 ENCODERS = ("text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True)
 class Code:
-    """How latents are stored: (what the encoder gives - shift) x scale."""
+    """How the encoder's output is normalised to latents: (output - shift) x scale."""
 
     shift: float
     scale: float
 
 
 def save(folder: Path, denoiser: Denoiser, autoencoder: Autoencoder, code: Code, progress: dict[str, int]) -> None:
-    """Write the folder as a whole, with how far training has come beside it."""
+    """Write a pipeline folder; an interrupted write leaves the older folder as it was.
+
+    Args:
+        folder: Replaced if it exists.
+        denoiser: Transformer and text encoders.
+        autoencoder: The autoencoder.
+        code: How latents are normalised.
+        progress: Images that each stage has visited.
+    """
     part = folder.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     tokenizer = Tokenizer()
@@ -50,7 +59,7 @@ def save(folder: Path, denoiser: Denoiser, autoencoder: Autoencoder, code: Code,
 
 
 def save_autoencoder(folder: Path, autoencoder: Autoencoder, code: Code, progress: dict[str, int]) -> None:
-    """Write a folder that holds the autoencoder alone, as a whole."""
+    """Write a folder that holds the autoencoder alone; for the arguments see `save`."""
     part = folder.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     _write(part / "vae", autoencoder, _autoencoder_config(autoencoder, code), _WEIGHTS)
@@ -59,12 +68,16 @@ def save_autoencoder(folder: Path, autoencoder: Autoencoder, code: Code, progres
 
 
 def is_whole(folder: Path) -> bool:
-    """Return whether a saved folder holds the denoiser, too, not the autoencoder alone."""
+    """Return whether a saved folder holds the denoiser too, and not the autoencoder alone."""
     return (folder / "transformer").is_dir()
 
 
 def load(folder: Path, denoiser: Denoiser, autoencoder: Autoencoder) -> tuple[Code, dict[str, int]]:
-    """Read a saved folder into networks of the same sizes; return its code and how far its training had come."""
+    """Read a saved folder into networks of the same sizes.
+
+    Returns:
+        How its latents are normalised, and the images that each stage of its training had visited.
+    """
     _read(folder / "transformer" / f"{_WEIGHTS}.safetensors", denoiser.transformer)
     for name, encoder in zip(ENCODERS, denoiser.encoders, strict=True):
         _read(folder / name / "model.safetensors", encoder)
@@ -72,7 +85,7 @@ def load(folder: Path, denoiser: Denoiser, autoencoder: Autoencoder) -> tuple[Co
 
 
 def load_autoencoder(folder: Path, autoencoder: Autoencoder) -> tuple[Code, dict[str, int]]:
-    """Read the autoencoder of a saved folder; return its code and how far training had come."""
+    """Read the autoencoder of a saved folder; for the result see `load`."""
     _read(folder / "vae" / f"{_WEIGHTS}.safetensors", autoencoder)
     config = json.loads((folder / "vae" / "config.json").read_text())
     progress = json.loads((folder / PROGRESS).read_text())
@@ -89,10 +102,11 @@ def _read(path: Path, network: nn.Module) -> None:
 
 
 def _write(folder: Path, network: nn.Module, config: dict[str, Any], stem: str) -> None:
+    """Write a network's weights, in float16, and its configuration."""
     folder.mkdir(parents=True)
-    halves = {
-        name: value.detach().to("cpu", torch.float16).contiguous() for name, value in network.state_dict().items()
-    }
+    halves: dict[str, torch.Tensor] = {}
+    for name, value in network.state_dict().items():
+        halves[name] = value.detach().to("cpu", torch.float16).contiguous()
     save_file(halves, folder / f"{stem}.safetensors", metadata={"format": "pt"})
     _json(folder / "config.json", config)
 
@@ -184,7 +198,8 @@ def _scheduler_config() -> dict[str, Any]:
 
 def _index() -> dict[str, Any]:
     absent: list[None] = [None, None]
-    encoder, tokenizer = ["transformers", "CLIPTextModelWithProjection"], ["transformers", "CLIPTokenizer"]
+    encoder = ["transformers", "CLIPTextModelWithProjection"]
+    tokenizer = ["transformers", "CLIPTokenizer"]
     return {
         "_class_name": "StableDiffusion3Pipeline",
         "_diffusers_version": _DIFFUSERS,

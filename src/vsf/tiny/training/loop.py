@@ -1,4 +1,4 @@
-"""The loop that all stages share: schedule, moving average, checkpoints, log."""
+"""The training loop that all stages share: schedule, moving average, checkpoints, log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,26 +19,28 @@ from vsf.tiny.training.optimizer import MuonAdamW
 WARM_UP = 100
 """Steps until the learning rate is at its peak."""
 DECAY = 0.4
-"""Share of a stage, at its end, in which the rate falls to nothing."""
+"""Share of a stage, at its end, in which the learning rate falls to zero."""
 AVERAGING = 0.999
+"""Decay of the moving average of the weights, once it has warmed up."""
 LOG_SECONDS = 20
 
 
 @dataclass
 class Stage:
-    """One network and how long to train it.
+    """One network and how to train it.
 
     Attributes:
-        name: Of its checkpoint and in the log.
-        network: What is averaged and saved.
+        name: Name of the checkpoint, and of the stage in the log.
+        network: The network that is averaged and saved.
         trained: The part of it that learns.
-        images: How many images it visits in all; 0 passes the stage over.
+        images: Images to visit in all; 0 skips the stage.
         batch: Images of one step.
         rate: Peak learning rate.
-        loss: Takes the share of the stage that is done, and a generator that is the same whenever this step is taken.
-        slow: Parameters whose names begin with this learn at a quarter of the rate.
-        export: Called with the moving average whenever a checkpoint is written.
-        seconds: End after so long even if images are left, with the rate at nothing all the same; 0 is no limit.
+        loss: Takes the share of the stage that is done, and a generator whose seed depends on the step alone.
+        slow: Prefix of the names of those parameters that learn at a quarter of the rate.
+        export: Called with the moving average and the images visited whenever a checkpoint is written.
+        seconds: Ends the stage after this time even if images are left, with the learning rate at zero all the same;
+            0 is no limit.
     """
 
     name: str
@@ -60,18 +61,28 @@ class Stage:
 
 
 class Run:
-    """A folder with a log and checkpoints; a run that was stopped goes on from them as if it had not been."""
+    """A folder with a log and checkpoints; a stopped run resumes from them with the same result as an unbroken one.
+
+    Args:
+        folder: Created if missing.
+        device: Where networks are trained.
+        seed: Seed of every step's random numbers.
+        save_seconds: Time between checkpoints.
+    """
 
     def __init__(self, folder: Path, device: torch.device, seed: int, save_seconds: float) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.device, self._seed, self._save_seconds = folder, device, seed, save_seconds
+        self.folder = folder
+        self.device = device
+        self._seed = seed
+        self._save_seconds = save_seconds
 
-    def cast(self) -> AbstractContextManager[Any]:
+    def cast(self) -> AbstractContextManager[object]:
         """Return the context that networks run in: bfloat16 on a GPU."""
         return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
 
-    def log(self, **entry: Any) -> None:
-        """Print a line and add it to the log."""
+    def log(self, **entry: object) -> None:
+        """Print an entry as a line of JSON and append it to the log."""
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S"), **entry})
         print(line, flush=True)
         with (self.folder / "log.jsonl").open("a") as log:
@@ -81,50 +92,55 @@ class Run:
         """Run a stage to its end, from its checkpoint if there is one.
 
         Args:
-            stage: What to train.
+            stage: The network, and how to train it.
             images_before: Images that the network had visited before, in another run whose export it began from.
 
         Returns:
-            The moving average of the network's weights.
+            A copy of the network with the moving average of its weights.
         """
         average = copy.deepcopy(stage.network).requires_grad_(False)
         if not stage.images:
             return average
         optimizer = MuonAdamW(list(stage.trained.named_parameters()), stage.rate, stage.slow)
         first = images_before // stage.batch
-        step, spent = self._resume(stage, average, optimizer, first)
+        step, seconds_before = self._resume(stage, average, optimizer, first)
         generator = torch.Generator(self.device)
         saved = reported = time.monotonic()
-        began = saved - spent
-        since, total = 0, torch.zeros((), device=self.device)
+        began = saved - seconds_before
+        logged_steps = 0
+        logged_loss = torch.zeros((), device=self.device)
         while (done := _share_done(stage, step, time.monotonic() - began)) < 1:
-            generator.manual_seed(_seed(self._seed, stage.name, step))
+            generator.manual_seed(_step_seed(self._seed, stage.name, step))
             with self.cast():
                 loss = stage.loss(done, generator)
             loss.backward()
             nn.utils.clip_grad_norm_(stage.trained.parameters(), 1.0)
             optimizer.step(rate_share(step - first, done))
             optimizer.zero_grad()
-            _follow(average, stage.network, min(AVERAGING, (1 + step) / (10 + step)))
-            step, since, total = step + 1, since + 1, total + loss.detach()
+            # Early on the average forgets faster, so that it does not hold on to the initial weights.
+            _update_average(average, stage.network, min(AVERAGING, (1 + step) / (10 + step)))
+            step += 1
+            logged_steps += 1
+            logged_loss += loss.detach()
             finished = _share_done(stage, step, time.monotonic() - began) >= 1
             if (seconds := time.monotonic() - reported) > LOG_SECONDS or finished:
-                speed = round(stage.batch * since / max(seconds, 1e-9), 1)
                 self.log(
                     stage=stage.name,
                     images=step * stage.batch,
                     of=stage.images,
-                    loss=round(total.item() / since, 5),
-                    images_per_s=speed,
+                    loss=round(logged_loss.item() / logged_steps, 5),
+                    images_per_s=round(stage.batch * logged_steps / max(seconds, 1e-9), 1),
                 )
-                reported, since, total = time.monotonic(), 0, torch.zeros((), device=self.device)
+                reported = time.monotonic()
+                logged_steps = 0
+                logged_loss = torch.zeros((), device=self.device)
             if time.monotonic() - saved > self._save_seconds or finished:
                 self._save(stage, average, optimizer, step, time.monotonic() - began)
                 saved = time.monotonic()
         return average
 
     def _resume(self, stage: Stage, average: nn.Module, optimizer: MuonAdamW, first: int) -> tuple[int, float]:
-        """Return the step to go on from and the seconds spent before it."""
+        """Read the stage's checkpoint into its networks; return the next step and the seconds spent so far."""
         path = self.folder / f"{stage.name}.pt"
         if not path.exists():
             return first, 0.0
@@ -136,6 +152,7 @@ class Run:
         return int(state["step"]), float(state["seconds"])
 
     def _save(self, stage: Stage, average: nn.Module, optimizer: MuonAdamW, step: int, seconds: float) -> None:
+        """Write a checkpoint atomically, and the stage's export if it has one."""
         state = {
             "step": step,
             "seconds": seconds,
@@ -151,7 +168,7 @@ class Run:
 
 
 def rate_share(step: int, done: float) -> float:
-    """Return the learning rate as a share of its peak: linear warm-up, constant, linear decay at the stage's end.
+    """Return the learning rate as a share of its peak: linear warm-up, constant, linear decay to zero.
 
     Args:
         step: Steps since the optimizer began.
@@ -166,12 +183,12 @@ def _share_done(stage: Stage, step: int, seconds: float) -> float:
     return max(share, seconds / stage.seconds) if stage.seconds else share
 
 
-def _seed(seed: int, stage: str, step: int) -> int:
-    """Return a seed of its own for every step, so that a resumed run draws what the uninterrupted one would."""
+def _step_seed(seed: int, stage: str, step: int) -> int:
+    """Return a different seed for every step, so that a resumed run draws the same numbers as an unbroken one."""
     digest = hashlib.blake2b(f"{seed}/{stage}/{step}".encode(), digest_size=7).digest()
     return int.from_bytes(digest, "big")
 
 
 @torch.no_grad()
-def _follow(average: nn.Module, network: nn.Module, keep: float) -> None:
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - keep)
+def _update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)

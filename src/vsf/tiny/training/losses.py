@@ -1,9 +1,9 @@
-"""What each stage of training minimises."""
+"""The losses of the training stages, and the sampler with the noise levels that the student learns to step between."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,23 +16,31 @@ from torch.nn import functional as F
 from vsf.tiny.training.autoencoder import SPREAD, Autoencoder, Latents, Pixels
 from vsf.tiny.training.denoiser import Denoiser
 
-SHIFT, SHIFT_TERMINAL = 1.5, 0.1
-"""The scheduler's: few steps end at sigma .1, where stock spacing would spend the last one on .001."""
-DISTURBANCE = 0.08
-"""Noise on the latents that the decoder is trained on, in shares of their spread: generated ones are not perfect."""
+SHIFT = 1.5
+SHIFT_TERMINAL = 0.1
+"""Settings of the scheduler: few steps end at sigma .1, where stock spacing would spend the last one on .001."""
+DECODER_NOISE = 0.08
+"""Noise on the latents the decoder is trained on, relative to their spread: generated latents are not perfect."""
 TextVariants = Int[Tensor, "batch variants tokens"]
 
 
 def autoencoder_loss(
     autoencoder: Autoencoder, pixels: Pixels, generator: torch.Generator, *, train_code: bool = True
 ) -> Float[Tensor, ""]:
-    """Return the error of pixels and of their steps to the neighbours, and what holds each channel to its spread."""
+    """Return the reconstruction error of pixels and of the differences between neighbours.
+
+    Args:
+        autoencoder: Encodes and decodes the pixels.
+        pixels: Pixels from -1 to 1.
+        generator: Draws the noise on the latents.
+        train_code: Whether the encoder learns too; this adds the deviation of each channel from mean 0 and `SPREAD`.
+    """
     with torch.set_grad_enabled(train_code):
         latents = autoencoder.encoder(pixels)
     noise = torch.randn(latents.shape, generator=generator, device=latents.device)
-    drawn = autoencoder.decoder(latents + DISTURBANCE * SPREAD * noise).float()
-    edges = sum(F.l1_loss(drawn.diff(dim=dim), pixels.diff(dim=dim)) for dim in (-1, -2))
-    loss = F.l1_loss(drawn, pixels) + F.mse_loss(drawn, pixels) + 0.5 * edges
+    decoded = autoencoder.decoder(latents + DECODER_NOISE * SPREAD * noise).float()
+    edges = sum(F.l1_loss(decoded.diff(dim=dim), pixels.diff(dim=dim)) for dim in (-1, -2))
+    loss = F.l1_loss(decoded, pixels) + F.mse_loss(decoded, pixels) + 0.5 * edges
     if not train_code:
         return loss
     code = latents.float() / SPREAD
@@ -50,7 +58,7 @@ def logit_normal(
 
 
 def mix(latents: Latents, noise: Latents, sigma: Float[Tensor, " batch"]) -> Latents:
-    """Return latents on the straight way to noise."""
+    """Return noisy latents: a fraction ``sigma`` of the straight way from latents to noise."""
     return torch.lerp(latents, noise, sigma[:, None, None, None])
 
 
@@ -63,8 +71,15 @@ def flow_matching_loss(
 ) -> Float[Tensor, ""]:
     """Return the flow-matching error (Lipman et al., arXiv:2210.02747).
 
-    A tenth of the captions is dropped, so that guidance can be used; a quarter stands without padding and filler rows,
-    which is what a negative prompt's own stream looks like.
+    A tenth of the captions is dropped, so that guidance can be used; a quarter comes without padding and filler rows,
+    as in a negative prompt's own stream.
+
+    Args:
+        denoiser: Predicts the velocity.
+        latents: Latents of images.
+        tokens: Their captions.
+        empty: The empty caption.
+        generator: Draws which captions are dropped or bare, sigmas and noise.
     """
     device = latents.device
     dropped = torch.rand(len(latents), 1, generator=generator, device=device) < 0.1
@@ -77,13 +92,13 @@ def flow_matching_loss(
 
 @dataclass(frozen=True)
 class Push:
-    """How far the teacher's velocity is pushed away from that of other captions (Liu et al., arXiv:2206.01714).
+    """How far to push the teacher's velocity away from those for other captions (Liu et al., arXiv:2206.01714).
 
     Attributes:
-        guidance_scale: From the empty caption: classifier-free guidance as usual; 1 is none.
-        part_scale: From the caption without parts, so that a part that is named is drawn.
-        essential_scale: From the caption that also names all essential parts. The usual guidance draws those more often
-            than they are there in the world; this takes it back, and objects stay as clear as guidance makes them.
+        guidance_scale: Away from the empty caption: classifier-free guidance as usual; 1 is none.
+        part_scale: Away from the caption without parts, so that a part that is named is drawn.
+        essential_scale: Away from the caption that also names all essential parts. The usual guidance draws those more
+            often than scenes have them; this takes it back, and objects stay as clear as guidance makes them.
     """
 
     guidance_scale: float
@@ -94,13 +109,17 @@ class Push:
     def velocity(
         self, teacher: Denoiser, latents: Latents, sigma: Tensor, texts: TextVariants, empty: Int[Tensor, " tokens"]
     ) -> Latents:
-        """Return the pushed velocity; ``texts`` are captions as told, without parts, with essential parts."""
+        """Return the pushed velocity; ``texts`` are captions as written, without parts, with essential parts."""
         plain = teacher(latents, sigma, texts[:, 0]).float()
-        others = empty.expand(len(latents), -1), texts[:, 1], texts[:, 2]
+        pushes = (
+            (self.guidance_scale - 1, empty.expand(len(latents), -1)),
+            (self.part_scale, texts[:, 1]),
+            (self.essential_scale, texts[:, 2]),
+        )
         pushed = plain
-        for scale, other in zip((self.guidance_scale - 1, self.part_scale, self.essential_scale), others, strict=True):
+        for scale, tokens in pushes:
             if scale:
-                pushed = pushed + scale * (plain - teacher(latents, sigma, other).float())
+                pushed = pushed + scale * (plain - teacher(latents, sigma, tokens).float())
         return pushed
 
 
@@ -129,28 +148,34 @@ def student_loss(
     substeps: int,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
-    """Return how far one step of the student lands from several of the guide (Salimans & Ho, arXiv:2202.00512)."""
+    """Return how far one step of the student lands from ``substeps`` of the guide (Salimans & Ho, arXiv:2202.00512)."""
     device = latents.device
-    steps = torch.cat([torch.stack([grid[:-1], grid[1:]], 1) for grid in map(step_grid, (4, 4, 8))]).to(device)
+    steps = torch.cat([_steps(4), _steps(4), _steps(8)]).to(device)  # half are steps of a run of four
     chosen = torch.randint(len(steps), (len(latents),), generator=generator, device=device)
     start, end = steps[chosen].unbind(1)
     mixed = mix(latents, torch.randn(latents.shape, generator=generator, device=device), start)
     landed = mixed
     with torch.no_grad():
-        for part in range(substeps):
-            here = torch.lerp(start, end, part / substeps)
+        for substep in range(substeps):
+            sigma = torch.lerp(start, end, substep / substeps)
             stride = ((end - start) / substeps)[:, None, None, None]
-            landed = landed + stride * guide(landed, here, tokens).float()
+            landed = landed + stride * guide(landed, sigma, tokens).float()
     target = (mixed - landed) / (start - end)[:, None, None, None]
     return F.mse_loss(student(mixed, start, tokens).float(), target)
 
 
 def step_grid(steps: int) -> Float[Tensor, " sigmas"]:
-    """Return the sigmas that the exported scheduler visits in so many steps, the final zero included."""
+    """Return the sigmas that the exported scheduler visits in this many steps, the final zero included."""
     low = _shifted(np.array([0.001]))[0]
     sigmas = _shifted(np.linspace(1.0, low, steps))
     sigmas = 1 - (1 - sigmas) * (1 - SHIFT_TERMINAL) / (1 - sigmas[-1])
     return torch.tensor([*sigmas, 0.0], dtype=torch.float32)
+
+
+def _steps(count: int) -> Float[Tensor, "steps 2"]:
+    """Return the start and end sigmas of each step of a run."""
+    sigmas = step_grid(count)
+    return torch.stack([sigmas[:-1], sigmas[1:]], 1)
 
 
 def _shifted(sigmas: np.ndarray) -> np.ndarray:
@@ -159,9 +184,16 @@ def _shifted(sigmas: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def sample(velocity: Callable[[Latents, Tensor], Tensor], steps: int, noise: Latents) -> Latents:
-    """Return latents after so many Euler steps from noise."""
+    """Return the latents that Euler steps from noise lead to.
+
+    Args:
+        velocity: Maps latents and sigmas (batch,) to the velocity.
+        steps: Number of steps.
+        noise: Where to start.
+    """
     latents = noise
-    sigmas: Sequence[float] = step_grid(steps).tolist()
-    for here, there in pairwise(sigmas):
-        latents = latents + (there - here) * velocity(latents, latents.new_full((len(latents),), here)).float()
+    sigmas: list[float] = step_grid(steps).tolist()
+    for sigma, next_sigma in pairwise(sigmas):
+        current = latents.new_full((len(latents),), sigma)
+        latents = latents + (next_sigma - sigma) * velocity(latents, current).float()
     return latents

@@ -10,44 +10,49 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+_MUON_NAMES = (".attn.", ".ff", ".encoder.layers.")
+"""Parts of a parameter's name that mark it as one within a block."""
+
 
 class MuonAdamW:
-    """Muon (Jordan et al. 2024; scaled as in arXiv:2502.16982) beside AdamW, at one learning rate.
+    """Muon (Jordan et al. 2024; scaled as in arXiv:2502.16982) and AdamW, with one learning rate.
 
     Args:
         named: Names and parameters to train.
         rate: Peak learning rate of both.
-        slow: Parameters whose names begin with this learn at a quarter of the rate: they start from something good.
+        slow: Prefix of the names of parameters that AdamW trains at a quarter of the rate: those that start from a
+            good solution.
     """
 
     def __init__(self, named: Sequence[tuple[str, nn.Parameter]], rate: float, slow: str = "") -> None:
         self.rate = rate
+        # Matrices of one shape are stacked, so that all of them are orthogonalised in one batch.
         self.matrices: dict[tuple[int, ...], list[nn.Parameter]] = {}
-        shares: dict[float, list[nn.Parameter]] = {}
+        by_rate_share: dict[float, list[nn.Parameter]] = {}
         for name, parameter in named:
-            if parameter.ndim == 2 and any(mark in name for mark in (".attn.", ".ff", ".encoder.layers.")):
+            if parameter.ndim == 2 and any(part in name for part in _MUON_NAMES):
                 self.matrices.setdefault(tuple(parameter.shape), []).append(parameter)
             else:
                 share = 0.25 if slow and name.startswith(slow) else 1.0
-                shares.setdefault(share, []).append(parameter)
-        self.shares = sorted(shares)
-        groups = [{"params": shares[share]} for share in self.shares]
+                by_rate_share.setdefault(share, []).append(parameter)
+        self.rate_shares = sorted(by_rate_share)
+        groups = [{"params": by_rate_share[share]} for share in self.rate_shares]
         self.adam = torch.optim.AdamW(groups, rate, betas=(0.9, 0.98), weight_decay=0.0)
-        self.momenta = {
-            shape: torch.zeros(len(parameters), *shape, device=parameters[0].device)
-            for shape, parameters in self.matrices.items()
-        }
+        self.momenta: dict[tuple[int, ...], Tensor] = {}
+        for shape, parameters in self.matrices.items():
+            self.momenta[shape] = torch.zeros(len(parameters), *shape, device=parameters[0].device)
 
     @torch.no_grad()
     def step(self, fraction: float) -> None:
         """Take a step at this fraction of the peak rate."""
-        for group, share in zip(self.adam.param_groups, self.shares, strict=True):
+        for group, share in zip(self.adam.param_groups, self.rate_shares, strict=True):
             group["lr"] = self.rate * fraction * share
         self.adam.step()
         for shape, parameters in self.matrices.items():
             gradients = torch.stack([_gradient(parameter) for parameter in parameters])
             momentum = self.momenta[shape].lerp_(gradients, 0.05)
             updates = orthogonalised(torch.lerp(gradients, momentum, 0.95))
+            # 0.2 sqrt(longer side) gives a step the size of AdamW's, so that both share a rate (arXiv:2502.16982).
             size = self.rate * fraction * 0.2 * math.sqrt(max(shape))
             torch._foreach_add_([*parameters], list(updates.unbind()), alpha=-size)
 
@@ -59,14 +64,14 @@ class MuonAdamW:
                 parameter.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what `load_state_dict` takes to go on from here."""
+        """Return the state that `load_state_dict` takes to go on from here."""
         return {"adam": self.adam.state_dict(), "momenta": list(self.momenta.values())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.adam.load_state_dict(state["adam"])
-        for mine, saved in zip(self.momenta.values(), state["momenta"], strict=True):
-            mine.copy_(saved)
+        for momentum, saved in zip(self.momenta.values(), state["momenta"], strict=True):
+            momentum.copy_(saved)
 
 
 def orthogonalised(matrices: Float[Tensor, "stack rows columns"]) -> Float[Tensor, "stack rows columns"]:

@@ -1,4 +1,4 @@
-"""Draw held-out captions with an exported folder, to be looked at."""
+"""Draw held-out captions with an exported folder, for a look at what it can do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vsf.tiny.training import export, losses
-from vsf.tiny.training.autoencoder import CHANNELS, Autoencoder, Latents, to_pixels
+from vsf.tiny.training.autoencoder import CHANNELS, Autoencoder, Latents, Pixels, to_pixels
 from vsf.tiny.training.denoiser import Denoiser
 from vsf.tiny.training.evaluation import hard_edges, held_out_renders, held_out_scenes, round_trip_db, write_sheet
 from vsf.tiny.training.tokens import Tokenizer
@@ -27,24 +27,20 @@ def write_samples(folder: Path) -> None:
     """Write a sheet beside the folder and print its captions and figures.
 
     Rows: renders, the same through the autoencoder, then the model's own pictures at each of `SETTINGS`. Figures: the
-    round trip in dB and, for each row, the hard edges as a share of what the renders have.
+    round trip in dB and, for each row, its hard edges as a share of those of the renders.
     """
     denoiser, autoencoder, code = read(folder)
     rng = random.Random(0)
     captions = [caption(scene, rng) for scene in held_out_scenes()]
-    pixels = to_pixels(held_out_renders()[0])
-    with torch.no_grad():
-        rows = [pixels, torch.cat([autoencoder.decoder(autoencoder.encoder(part)) for part in pixels.split(16)])]
-        for scale, steps in SETTINGS:
-            latents = draw(denoiser, captions, scale, steps)
-            stored = latents / code.scale + code.shift
-            rows.append(torch.cat([autoencoder.decoder(part) for part in stored.split(16)]))
-    write_sheet(folder.with_suffix(".png"), [row[:COLUMNS] for row in rows])
+    renders = to_pixels(held_out_renders()[0])
+    rows = {"autoencoder": _round_trip(autoencoder, renders)}
+    for scale, steps in SETTINGS:
+        latents = draw(denoiser, captions, scale, steps)
+        rows[f"guidance {scale}, {steps} steps"] = _decode(autoencoder, latents / code.scale + code.shift)
+    write_sheet(folder.with_suffix(".png"), [row[:COLUMNS] for row in (renders, *rows.values())])
     print("\n".join(captions[:COLUMNS]))
-    names = ["autoencoder", *(f"guidance {scale}, {steps} steps" for scale, steps in SETTINGS)]
-    edges = {name: hard_edges(row) / hard_edges(pixels) for name, row in zip(names, rows[1:], strict=True)}
-    shares = {name: round(share, 3) for name, share in edges.items()}
-    print(json.dumps({**round_trip_db(autoencoder, torch.device("cpu")), "hard_edges": shares}))
+    edges = {name: round(hard_edges(row) / hard_edges(renders), 3) for name, row in rows.items()}
+    print(json.dumps({**round_trip_db(autoencoder, torch.device("cpu")), "hard_edges": edges}))
 
 
 @torch.no_grad()
@@ -55,20 +51,34 @@ def draw(denoiser: Denoiser, captions: Sequence[str], scale: float, steps: int) 
     tokens = torch.tensor([tokenizer(text) for text in captions])
     empty = torch.tensor(tokenizer(""))
 
-    def part(texts: Tensor, start: Latents) -> Latents:
+    def draw_batch(texts: Tensor, start: Latents) -> Latents:
         def velocity(latents: Latents, sigma: Tensor) -> Latents:
-            plain: Tensor = denoiser(latents, sigma, texts)
-            return plain if scale == 1 else torch.lerp(denoiser(latents, sigma, empty.expand_as(texts)), plain, scale)
+            conditional: Tensor = denoiser(latents, sigma, texts)
+            if scale == 1:
+                return conditional
+            return torch.lerp(denoiser(latents, sigma, empty.expand_as(texts)), conditional, scale)
 
         return losses.sample(velocity, steps, start)
 
-    return torch.cat([part(*batch) for batch in zip(tokens.split(32), noise.split(32), strict=True)])
+    batches = zip(tokens.split(32), noise.split(32), strict=True)
+    return torch.cat([draw_batch(texts, start) for texts, start in batches])
 
 
 def read(folder: Path) -> tuple[Denoiser, Autoencoder, export.Code]:
-    """Return the networks of an exported folder."""
+    """Read the networks of an exported folder, and how its latents are scaled."""
     blocks = json.loads((folder / "vae" / "config.json").read_text())["num_encoder_blocks"]
     depth = json.loads((folder / "transformer" / "config.json").read_text())["num_layers"]
-    denoiser, autoencoder = Denoiser(depth, Tokenizer()), Autoencoder(blocks)
+    denoiser = Denoiser(depth, Tokenizer())
+    autoencoder = Autoencoder(blocks)
     code, _ = export.load(folder, denoiser, autoencoder)
     return denoiser, autoencoder, code
+
+
+@torch.no_grad()
+def _round_trip(autoencoder: Autoencoder, pixels: Pixels) -> Pixels:
+    return torch.cat([autoencoder.decoder(autoencoder.encoder(batch)) for batch in pixels.split(16)])
+
+
+@torch.no_grad()
+def _decode(autoencoder: Autoencoder, latents: Latents) -> Pixels:
+    return torch.cat([autoencoder.decoder(batch) for batch in latents.split(16)])

@@ -1,4 +1,4 @@
-"""The tokenizer of the embedded models: one token for each word of the world, letters for all others."""
+"""The tokenizer of the embedded models: one token for each word of the captions, single letters for all others."""
 
 from __future__ import annotations
 
@@ -13,35 +13,43 @@ from vsf.tiny.world.words import WORDS
 
 LENGTH = 32
 """Tokens of a prompt, begin and end included."""
-BEGIN, END = "<|startoftext|>", "<|endoftext|>"
+BEGIN = "<|startoftext|>"
+END = "<|endoftext|>"
 _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"()-+"
 _SPLIT = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 class Tokenizer:
-    """A byte-pair tokenizer whose merges spell exactly the words of the world; CLIP's class reads its files."""
+    """A byte-pair tokenizer whose merges spell exactly the given words; CLIPTokenizer reads its files.
+
+    Args:
+        words: Words that become one token each.
+    """
 
     def __init__(self, words: Iterable[str] = WORDS) -> None:
-        tokens = [*_CHARACTERS, *(character + "</w>" for character in _CHARACTERS)]
+        tokens = list(_CHARACTERS)
+        tokens += [character + "</w>" for character in _CHARACTERS]
         self.merges: list[tuple[str, str]] = []
         ranks: dict[tuple[str, str], int] = {}
         for word in words:
-            pieces = _merged([*word[:-1], word[-1] + "</w>"], ranks)
-            # Later merges rank lower, so a word that already comes out whole stays whole.
+            pieces = _apply_merges([*word[:-1], word[-1] + "</w>"], ranks)
+            # Later merges have a lower priority, so a word that already comes out as one token still does.
             while len(pieces) > 1:
-                pair = pieces[0], pieces[1]
+                pair = (pieces[0], pieces[1])
                 ranks[pair] = len(self.merges)
                 self.merges.append(pair)
                 tokens.append("".join(pair))
                 pieces = ["".join(pair), *pieces[2:]]
         tokens += [BEGIN, END]
         self.ids = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-        self.begin, self.end = self.ids[BEGIN], self.ids[END]
+        self.begin = self.ids[BEGIN]
+        self.end = self.ids[END]
 
     def __call__(self, caption: str) -> list[int]:
-        """Return the tokens of a caption of known words and commas, padded to `LENGTH`."""
-        known = [self.ids[f"{word}</w>"] for word in re.findall(r"[a-z]+|,", caption)][: LENGTH - 2]
-        return [self.begin, *known] + [self.end] * (LENGTH - 1 - len(known))
+        """Return the token ids of a caption of known words and commas, cut or padded to `LENGTH`."""
+        ids = [self.ids[f"{word}</w>"] for word in re.findall(r"[a-z]+|,", caption)]
+        ids = ids[: LENGTH - 2]
+        return [self.begin, *ids] + [self.end] * (LENGTH - 1 - len(ids))
 
     def save(self, folder: Path) -> None:
         """Write the files that ``CLIPTokenizer.from_pretrained`` reads."""
@@ -60,19 +68,19 @@ class Tokenizer:
 
     def _description(self) -> dict[str, Any]:
         """Return the tokenizer in the format of the tokenizers library."""
-        plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
         split = {"type": "Split", "pattern": {"Regex": _SPLIT}, "behavior": "Removed", "invert": True}
-        bytes_ = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True}
+        byte_level = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True}
         spaces = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
         return {
             "version": "1.0",
             "truncation": None,
             "padding": None,
-            "added_tokens": [{"id": self.ids[token], "content": token, **plain} for token in (BEGIN, END)],
+            "added_tokens": [{"id": self.ids[token], "content": token, **flags} for token in (BEGIN, END)],
             "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, spaces, {"type": "Lowercase"}]},
             "pre_tokenizer": {
                 "type": "Sequence",
-                "pretokenizers": [split, {**bytes_, "add_prefix_space": False}],
+                "pretokenizers": [split, {**byte_level, "add_prefix_space": False}],
             },
             "post_processor": {
                 "type": "RobertaProcessing",
@@ -81,7 +89,7 @@ class Tokenizer:
                 "trim_offsets": False,
                 "add_prefix_space": False,
             },
-            "decoder": {**bytes_, "add_prefix_space": True},
+            "decoder": {**byte_level, "add_prefix_space": True},
             "model": {
                 "type": "BPE",
                 "dropout": None,
@@ -97,7 +105,8 @@ class Tokenizer:
         }
 
 
-def _merged(pieces: list[str], ranks: dict[tuple[str, str], int]) -> list[str]:
+def _apply_merges(pieces: list[str], ranks: dict[tuple[str, str], int]) -> list[str]:
+    """Merge neighbouring pieces, the pair of the lowest rank first, until no known pair is left."""
     while True:
         candidates = [(ranks[pair], index) for index, pair in enumerate(pairwise(pieces)) if pair in ranks]
         if not candidates:

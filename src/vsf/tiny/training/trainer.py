@@ -1,4 +1,4 @@
-"""The networks in the making, and what each stage does to them."""
+"""The training run: the networks it trains, and what each stage does with them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,20 +20,26 @@ from vsf.tiny.training.tokens import Tokenizer
 from vsf.tiny.world.renderer import SIZE
 
 STAGES = ("autoencoder", "teacher", "decoder", "guide", "student")
-BASE, FEW_STEPS = "tiny-base", "tiny"
+BASE = "tiny-base"
+FEW_STEPS = "tiny"
 Loss = Callable[[float, torch.Generator], Tensor]
+Export = Callable[[nn.Module, int], None]
 
 
 class Training:
-    """One training run: the networks in the making, and what each stage does to them."""
+    """One training run: the networks it trains, and what each stage does with them.
+
+    Args:
+        options: Those of the command, ``python -m vsf.tiny.training``.
+    """
 
     def __init__(self, options: argparse.Namespace) -> None:
         torch.manual_seed(options.seed)  # initial weights, which a resumed run has to draw again
         self.options = options
         self.device = torch.device(options.device)
         self.run = Run(options.out, self.device, options.seed, options.save_seconds)
-        capacity, workers = options.capacity, options.workers
-        self.data = TrainingSet(options.data or options.out / "data", options.seed, capacity, workers, self.device)
+        folder = options.data or options.out / "data"
+        self.data = TrainingSet(folder, options.seed, options.capacity, options.workers, self.device)
         tokenizer = Tokenizer()
         self.empty = torch.tensor(tokenizer(""), device=self.device)
         encoder_blocks = (0, 3, 3, 0) if options.encoder == "residual" else (0, 0, 0, 0)
@@ -50,17 +55,19 @@ class Training:
         self.seconds = dict(zip(STAGES, seconds, strict=True))
 
     def _start_from(self, folder: Path) -> None:
-        """Go on from an export: of a whole model, whose code is settled, or of an autoencoder in the making."""
+        """Go on from an export: of a whole model, whose code is final, or of an autoencoder that may be trained on."""
         if export.is_whole(folder):
             self.code, progress = export.load(folder, self.teacher, self.autoencoder)
         else:
             self.code, progress = export.load_autoencoder(folder, self.autoencoder)
         self.visited.update(progress)
 
-    def all(self) -> None:
+    def run_stages(self) -> None:
         """Run every stage."""
-        sizes = {"denoiser": _size(self.teacher), "autoencoder": _size(self.autoencoder)}
-        self.run.log(**sizes, **{name: _plain(value) for name, value in vars(self.options).items()})
+        settings: dict[str, object] = {"denoiser": _size(self.teacher), "autoencoder": _size(self.autoencoder)}
+        for name, value in vars(self.options).items():
+            settings[name] = str(value) if isinstance(value, Path) else value
+        self.run.log(**settings)
         if not (self.options.start and export.is_whole(self.options.start)):
             self.train_autoencoder()
         self.data.encode_with(self.autoencoder.encoder, self.code.shift, self.code.scale)
@@ -71,15 +78,21 @@ class Training:
         self.run.log(done=True)
 
     def train_autoencoder(self) -> None:
-        """Train encoder and decoder from the exact principal code, then freeze the code."""
-        self.data.draw_ahead(self.options.first)
+        """Train encoder and decoder, starting from the exact principal code, and fix the latents' normalisation."""
+        self.data.draw_ahead(self.options.first)  # renders for the teacher, while this stage trains
         pixels = self.data.images(self.options.pixel_images)
         if not self.options.start:
             write_principal_code(self.autoencoder.encoder, to_pixels(pixels[:1024]))
-        loss = self._autoencoder_loss(pixels, train_code=True)
-        batch = self.options.pixel_batch
-        more = {"slow": "encoder.", "export": self._export_autoencoder}
-        stage = self._stage("autoencoder", self.autoencoder, self.autoencoder, batch, 2e-3, loss, **more)
+        stage = self._stage(
+            "autoencoder",
+            self.autoencoder,
+            self.autoencoder,
+            self.options.pixel_batch,
+            rate=2e-3,
+            loss=self._autoencoder_loss(pixels, train_code=True),
+            slow="encoder.",  # the principal code is good already
+            write=self._export_autoencoder,
+        )
         average = self.run.train(stage, self.visited["autoencoder"])
         self.autoencoder.load_state_dict(average.state_dict())
         with torch.no_grad():
@@ -89,38 +102,52 @@ class Training:
 
     def train_teacher(self) -> None:
         """Train transformer and text encoders together by flow matching."""
-        batch = self.options.batch
 
         def loss(done: float, generator: torch.Generator) -> Tensor:
             self._grow(done)
-            latents, texts = self.data.batch(batch, generator)
+            latents, texts = self.data.batch(self.options.batch, generator)
             return losses.flow_matching_loss(self.teacher, latents, texts[:, 0], self.empty, generator)
 
-        write = self._exporter(BASE)
-        stage = self._stage("teacher", self.teacher, self.teacher, batch, self.options.rate, loss, export=write)
+        stage = self._stage(
+            "teacher",
+            self.teacher,
+            self.teacher,
+            self.options.batch,
+            rate=self.options.rate,
+            loss=loss,
+            write=self._exporter(BASE),
+        )
         average = self.run.train(stage, self.visited["teacher"])
         self._grow(1.0)  # a resumed run that finds this stage done holds the same images as one that did it
         self.visited["teacher"] = max(self.visited["teacher"], self.images["teacher"])
         self.teacher.load_state_dict(average.state_dict())
 
     def _grow(self, done: float) -> None:
-        """Add images as visits go on, so that each is seen about so many times before the next one comes."""
+        """Grow the training set with the share of the teacher's stage that is done.
+
+        Each image is visited ``visits`` times, on average, before the next one is added.
+        """
         visits = round(done * self.images["teacher"])
         self.data.grow(self.options.first + visits // self.options.visits)
 
     def train_decoder(self) -> None:
-        """Train the decoder on; the encoder stays, and with it all that was learnt about its latents."""
+        """Train the decoder further; the encoder stays, as the teacher has learnt its latents."""
         pixels = self.data.images(self.options.pixel_images) if self.images["decoder"] else torch.empty(0)
-        loss = self._autoencoder_loss(pixels, train_code=False)
-        batch = self.options.pixel_batch
-        stage = self._stage("decoder", self.autoencoder, self.autoencoder.decoder, batch, 1e-3, loss)
+        stage = self._stage(
+            "decoder",
+            self.autoencoder,
+            self.autoencoder.decoder,
+            self.options.pixel_batch,
+            rate=1e-3,
+            loss=self._autoencoder_loss(pixels, train_code=False),
+        )
         average = self.run.train(stage)
         self.autoencoder.load_state_dict(average.state_dict())
         self._report_round_trip()
         self._exporter(BASE)(self.teacher, self.visited["teacher"])
 
     def train_guide(self) -> Denoiser:
-        """Distil the pushed teacher into one call; the text encoders stay the teacher's from here on."""
+        """Distil the pushed teacher into one call; from here on the text encoders stay as the teacher's are."""
         push = losses.Push(*(float(scale) for scale in self.options.pushes.split(",")))
         teacher = copy.deepcopy(self.teacher).requires_grad_(False)
         guide = copy.deepcopy(self.teacher)
@@ -130,7 +157,8 @@ class Training:
             latents, texts = self.data.batch(self.options.batch, generator)
             return losses.guide_loss(guide, teacher, latents, texts, self.empty, push, generator)
 
-        stage = self._stage("guide", guide, guide.transformer, self.options.batch, self.options.rate / 4, loss)
+        rate = self.options.rate / 4
+        stage = self._stage("guide", guide, guide.transformer, self.options.batch, rate=rate, loss=loss)
         guide.load_state_dict(self.run.train(stage).state_dict())
         return guide.requires_grad_(False)
 
@@ -143,18 +171,35 @@ class Training:
             latents, texts = self.data.batch(self.options.batch, generator)
             return losses.student_loss(student, guide, latents, texts[:, 0], self.options.substeps, generator)
 
-        write, rate = self._exporter(FEW_STEPS), self.options.rate / 4
-        stage = self._stage("student", student, student.transformer, self.options.batch, rate, loss, export=write)
+        write = self._exporter(FEW_STEPS)
+        stage = self._stage(
+            "student",
+            student,
+            student.transformer,
+            self.options.batch,
+            rate=self.options.rate / 4,
+            loss=loss,
+            write=write,
+        )
         write(self.run.train(stage), self.visited["teacher"])
 
     def _stage(
-        self, name: str, network: nn.Module, trained: nn.Module, batch: int, rate: float, loss: Loss, **more: Any
+        self,
+        name: str,
+        network: nn.Module,
+        trained: nn.Module,
+        batch: int,
+        *,
+        rate: float,
+        loss: Loss,
+        slow: str = "",
+        write: Export | None = None,
     ) -> Stage:
-        images, seconds = self.images[name], self.seconds[name]
-        return Stage(name, network, trained, images, batch, rate, loss, seconds=seconds, **more)
+        """Return a stage with the images and the time limit that the options set for it."""
+        return Stage(name, network, trained, self.images[name], batch, rate, loss, slow, write, self.seconds[name])
 
     def _autoencoder_loss(self, pixels: Tensor, *, train_code: bool) -> Loss:
-        """Train on quarters of pictures, which hold more of what is hard, and on whole ones in the end."""
+        """Return a loss on quarters of pictures, which hold more of what is hard, and in the end on whole pictures."""
 
         def loss(done: float, generator: torch.Generator) -> Tensor:
             cut = 2 if done < 0.7 else 1
@@ -163,7 +208,9 @@ class Training:
 
         return loss
 
-    def _exporter(self, name: str) -> Callable[[nn.Module, int], None]:
+    def _exporter(self, name: str) -> Export:
+        """Return a function that exports a denoiser, with the autoencoder as it is then, under a name."""
+
         def write(average: nn.Module, images: int) -> None:
             assert isinstance(average, Denoiser)
             progress = {"teacher": images if name == BASE else self.visited["teacher"]}
@@ -180,8 +227,5 @@ class Training:
 
 
 def _size(network: nn.Module) -> int:
+    """Return the number of a network's parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def _plain(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value

@@ -1,4 +1,4 @@
-"""The transformer, under the key names of diffusers' SD3Transformer2DModel: patch 2, normalised queries and keys."""
+"""The transformer, with the parameter names of diffusers' SD3Transformer2DModel: patch size 2, normalised q and k."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from vsf.tiny.training.autoencoder import CHANNELS, Latents
 
 PATCH = 2
-HEAD = 64  # channels; other hosts infer from the weights that there are `depth` heads of 64
+HEAD = 64
+"""Channels of a head; other hosts infer from the weights that a model has `depth` heads of 64 channels."""
 SIDE = 16
 """Latent pixels along each side."""
 Rows = Float[Tensor, "batch rows width"]
@@ -34,7 +35,7 @@ class RMSNorm(nn.Module):
 
 
 class Modulation(nn.Module):
-    """Maps the conditioning vector to so many shifts, scales and gates."""
+    """Map the conditioning vector to ``count`` vectors: shifts, scales and gates."""
 
     def __init__(self, width: int, count: int) -> None:
         super().__init__()
@@ -42,23 +43,34 @@ class Modulation(nn.Module):
         self.count = count
 
     def forward(self, condition: Float[Tensor, "batch width"]) -> Sequence[Float[Tensor, "batch 1 width"]]:
-        """Return the vectors, in the host's order."""
+        """Return the vectors, in diffusers' order."""
         return self.linear(F.silu(condition))[:, None].chunk(self.count, -1)
 
 
 class JointAttention(nn.Module):
-    """Attention over image and text rows together, each with projections of its own."""
+    """Attention over image and text rows together, each kind with its own projections."""
 
     def __init__(self, width: int, last: bool) -> None:
         super().__init__()
-        self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
-        self.add_q_proj, self.add_k_proj, self.add_v_proj = (nn.Linear(width, width) for _ in range(3))
-        self.norm_q, self.norm_k, self.norm_added_q, self.norm_added_k = (RMSNorm(HEAD) for _ in range(4))
+        self.to_q = nn.Linear(width, width)
+        self.to_k = nn.Linear(width, width)
+        self.to_v = nn.Linear(width, width)
+        self.add_q_proj = nn.Linear(width, width)
+        self.add_k_proj = nn.Linear(width, width)
+        self.add_v_proj = nn.Linear(width, width)
+        self.norm_q = RMSNorm(HEAD)
+        self.norm_k = RMSNorm(HEAD)
+        self.norm_added_q = RMSNorm(HEAD)
+        self.norm_added_k = RMSNorm(HEAD)
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
         self.to_add_out = None if last else nn.Linear(width, width)
 
     def forward(self, image: Rows, text: Rows, bias: Tensor) -> tuple[Rows, Rows | None]:
-        """Attend with ``bias`` (batch, 1, 1, rows) added to the logits of each key."""
+        """Attend with ``bias`` (batch, 1, 1, rows) added to the logits of each key.
+
+        Returns:
+            Image rows, and text rows or, in the last block, None.
+        """
         query = torch.cat([self.norm_q(_heads(self.to_q(image))), self.norm_added_q(_heads(self.add_q_proj(text)))], 2)
         key = torch.cat([self.norm_k(_heads(self.to_k(image))), self.norm_added_k(_heads(self.add_k_proj(text)))], 2)
         value = torch.cat([_heads(self.to_v(image)), _heads(self.add_v_proj(text))], 2)
@@ -76,7 +88,7 @@ class GELU(nn.Module):
         self.proj = nn.Linear(width, 4 * width)
 
     def forward(self, x: Rows) -> Tensor:
-        """Widen fourfold."""
+        """Return rows of four times the width."""
         return F.gelu(self.proj(x), approximate="tanh")
 
 
@@ -85,6 +97,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        # The identity stands where diffusers has a dropout, so that the second map has the key ``net.2``.
         self.net = nn.Sequential(GELU(width), nn.Identity(), nn.Linear(4 * width, width))
 
     def forward(self, x: Rows) -> Rows:
@@ -97,15 +110,17 @@ class Block(nn.Module):
 
     def __init__(self, width: int, last: bool) -> None:
         super().__init__()
-        self.norm1, self.norm1_context = Modulation(width, 6), Modulation(width, 2 if last else 6)
-        self.attn, self.ff = JointAttention(width, last), FeedForward(width)
+        self.norm1 = Modulation(width, 6)
+        self.norm1_context = Modulation(width, 2 if last else 6)
+        self.attn = JointAttention(width, last)
+        self.ff = FeedForward(width)
         self.ff_context = None if last else FeedForward(width)
 
     def forward(self, image: Rows, text: Rows, condition: Tensor, bias: Tensor) -> tuple[Rows, Rows]:
         """Return image and text rows after this block."""
         shift, scale, gate, ff_shift, ff_scale, ff_gate = self.norm1(condition)
         context = self.norm1_context(condition)
-        # The host's last block has the scale first, the others the shift.
+        # In diffusers the last block's modulation starts with the scale, that of all other blocks with the shift.
         text_scale, text_shift = (context[0], context[1]) if self.ff_context is None else (context[1], context[0])
         image_in = _norm(image) * (1 + scale) + shift
         text_in = _norm(text) * (1 + text_scale) + text_shift
@@ -123,7 +138,8 @@ class Embedder(nn.Module):
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.linear_1, self.linear_2 = nn.Linear(inputs, width), nn.Linear(width, width)
+        self.linear_1 = nn.Linear(inputs, width)
+        self.linear_2 = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch width"]:
         """Embed a vector."""
@@ -131,12 +147,12 @@ class Embedder(nn.Module):
 
 
 def run_block(block: Block, *arguments: Tensor) -> tuple[Rows, Rows]:
-    """Call a block."""
+    """Call a block: the function that the command compiles."""
     return block(*arguments)
 
 
 class PatchEmbedding(nn.Module):
-    """Patches of latents as rows, with the middle of a larger grid of sine positions added."""
+    """Embed patches of latents as rows and add sine positions, cropped from the middle of a larger grid."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -146,30 +162,32 @@ class PatchEmbedding(nn.Module):
         self.register_buffer("pos_embed", sine_positions(width, 2 * self.grid, self.grid))
 
     def forward(self, latents: Latents) -> Rows:
-        """Embed latents, in half precision where the rest is."""
+        """Return one row per patch, in the dtype of the projection."""
         rows = self.proj(latents).flatten(2).transpose(1, 2)
-        low, grid = self.grid // 2, self.grid
-        places = self.pos_embed.view(2 * grid, 2 * grid, -1)[low : low + grid, low : low + grid]
-        return (rows + places.flatten(0, 1)).to(rows.dtype).contiguous()
+        grid = self.grid
+        first = grid // 2
+        positions = self.pos_embed.view(2 * grid, 2 * grid, -1)[first : first + grid, first : first + grid]
+        return (rows + positions.flatten(0, 1)).to(rows.dtype).contiguous()
 
 
 class ConditionEmbedding(nn.Module):
-    """Noise level and pooled text as one vector."""
+    """Embed the noise level and the pooled text as one vector."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.timestep_embedder, self.text_embedder = Embedder(256, width), Embedder(width, width)
+        self.timestep_embedder = Embedder(256, width)
+        self.text_embedder = Embedder(width, width)
 
     def forward(self, sigma: Float[Tensor, " batch"], pooled: Tensor) -> Float[Tensor, "batch width"]:
-        """Embed sigma, from 0 to 1, and the pooled text."""
+        """Return the sum of both embeddings; sigma is from 0 to 1."""
         return self.timestep_embedder(_sigma_waves(sigma)) + self.text_embedder(pooled)
 
 
 class Transformer(nn.Module):
-    """SD3Transformer2DModel whose width is 64 x its depth."""
+    """SD3Transformer2DModel with ``depth`` blocks and a width of 64 x depth."""
 
     run_block: ClassVar[Callable[..., tuple[Rows, Rows]]] = staticmethod(run_block)
-    """How a block is called: compiled once, all blocks of one shape share the result, those of every copy too."""
+    """Calls a block. A class attribute: once it is compiled, blocks of one shape share the code, in every copy too."""
 
     def __init__(self, depth: int) -> None:
         super().__init__()
@@ -184,20 +202,28 @@ class Transformer(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
+        """Draw the initial weights; every block starts as the identity, and the output at zero."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        # Every block starts as the identity, and the output at nothing.
-        zeroed = [module.linear for module in self.modules() if isinstance(module, Modulation)]
-        for module in (*zeroed, self.proj_out):
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
+        modulations = [module.linear for module in self.modules() if isinstance(module, Modulation)]
+        for linear in (*modulations, self.proj_out):
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
 
     def forward(
         self, latents: Latents, sigma: Float[Tensor, " batch"], rows: Rows, pooled: Tensor, bias: Tensor
     ) -> Latents:
-        """Return the velocity, noise minus image."""
+        """Return the velocity, noise minus image.
+
+        Args:
+            latents: Noisy latents.
+            sigma: Noise level of each sample, from 0 to 1.
+            rows: Text rows.
+            pooled: Pooled text, (batch, width).
+            bias: Added to each key's logits, (batch, 1, 1, image rows + text rows).
+        """
         grid = SIDE // PATCH
         image = self.pos_embed(latents)
         condition = self.time_text_embed(sigma, pooled)
@@ -210,16 +236,24 @@ class Transformer(nn.Module):
         return torch.einsum("nhwpqc->nchpwq", out).reshape(latents.shape)
 
 
-def sine_positions(width: int, grid: int, base: int) -> Float[Tensor, "1 places width"]:
-    """Return diffusers' two-dimensional sine embedding of a square grid."""
+def sine_positions(width: int, grid: int, base: int) -> Float[Tensor, "1 positions width"]:
+    """Return diffusers' two-dimensional sine embedding of a square grid.
+
+    Args:
+        width: Channels.
+        grid: Positions along each side.
+        base: Side of the grid whose positions are one apart; a larger grid has them closer together.
+    """
     steps = torch.arange(grid, dtype=torch.float64) / (grid / base)
     rates = 1 / 10000 ** (torch.arange(width // 4, dtype=torch.float64) / (width / 4))
     line = torch.cat([torch.sin(steps[:, None] * rates), torch.cos(steps[:, None] * rates)], 1)
-    across, down = line[None].expand(grid, -1, -1), line[:, None].expand(-1, grid, -1)
+    across = line[None].expand(grid, -1, -1)
+    down = line[:, None].expand(-1, grid, -1)
     return torch.cat([across, down], -1).reshape(1, grid**2, width).float()
 
 
 def _sigma_waves(sigma: Float[Tensor, " batch"]) -> Float[Tensor, "batch 256"]:
+    """Return the sinusoidal embedding of 1000 x sigma, the time step that diffusers passes."""
     rates = torch.exp(-math.log(10000) / 128 * torch.arange(128, device=sigma.device))
     angles = sigma.float()[:, None] * 1000 * rates
     return torch.cat([angles.cos(), angles.sin()], -1)

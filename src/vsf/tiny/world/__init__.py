@@ -1,1 +1,1 @@
-"""The synthetic world that the embedded models learn: objects with removable parts, in places, told in plain words."""
+"""Synthetic scenes that the embedded models learn: objects with removable parts, in places, and their captions."""

@@ -20,7 +20,14 @@ _CURVE_STEPS = 6  # straight pieces between two points of a smooth line
 
 @dataclass(frozen=True)
 class Look:
-    """How fills and outlines are drawn: fills move towards ``veil``, outlines take ``ink`` or a darker fill."""
+    """How fills and outlines are drawn.
+
+    Attributes:
+        veil: Colour that fills are moved towards.
+        veil_share: How far they are moved, from 0 to 1.
+        ink: Colour of outlines; by default a darker fill.
+        line: Width of outlines in an object's units; 0 draws none.
+    """
 
     veil: RGB = (255, 255, 255)
     veil_share: float = 0.0
@@ -28,26 +35,32 @@ class Look:
     line: float = 1.7
 
     def tone(self, fill: RGB) -> RGB:
-        """Return a fill as this look shows it."""
+        """Return the colour that a fill has in this look."""
         return blend(fill, self.veil, self.veil_share)
 
     def edge(self, fill: RGB) -> RGB:
-        """Return the outline's colour of a shape with this fill."""
+        """Return the colour of the outline around a fill."""
         return self.ink or self.tone(blend(fill, _OUTLINE, 0.5))
 
 
 @lru_cache(maxsize=4096)
 def blend(first: RGB, second: RGB, amount: float) -> RGB:
     """Move ``first`` towards ``second`` by ``amount`` (0 to 1)."""
-    red, green, blue = (round(a + (b - a) * amount) for a, b in zip(first, second, strict=True))
+    red, green, blue = (round(start + (end - start) * amount) for start, end in zip(first, second, strict=True))
     return red, green, blue
 
 
 class Brush:
-    """Draws in units of a hundredth of a box: x to the right of its middle, y up from the ground."""
+    """Draws in units of a hundredth of a box: x to the right of its middle, y up from the ground.
+
+    Args:
+        draw: The picture to draw on.
+        origin: Pixel of the point (0, 0).
+        unit: Pixels per unit.
+        look: Colours of fills and outlines.
+    """
 
     def __init__(self, draw: ImageDraw, origin: Point, unit: float, look: Look) -> None:
-        """Start at the pixel ``origin``, which is the point (0, 0), with ``unit`` pixels per unit."""
         self._draw = draw
         self._x, self._y = origin
         self._unit = unit
@@ -63,7 +76,8 @@ class Brush:
         for grow, colour in self._layers(fill):
             for x, y, rx, ry in ovals:
                 px, py = self._at(x, y)
-                rx_px, ry_px = rx * self._unit + grow, ry * self._unit + grow
+                rx_px = rx * self._unit + grow
+                ry_px = ry * self._unit + grow
                 self._draw.ellipse((px - rx_px, py - ry_px, px + rx_px, py + ry_px), fill=colour)
 
     def box(self, x0: float, y0: float, x1: float, y1: float, fill: RGB, radius: float = 2.0) -> None:
@@ -103,12 +117,13 @@ class Brush:
         self._track([self._at(x, y) for x, y in smooth(tuple(points), closed=False)], fill, width)
 
     def stroke(self, points: Sequence[Point], fill: RGB, width: float) -> None:
-        """Draw a smooth line through the points without an outline: mouths, folds, strings."""
+        """Draw a smooth line through the points without an outline, for mouths, folds and strings."""
         track = [self._at(x, y) for x, y in smooth(tuple(points), closed=False)]
         thickness = max(1, round(width * self._unit))
         self._draw.line(track, fill=self._look.tone(fill), width=thickness, joint=_joint(thickness))
 
     def _track(self, track: list[Point], fill: RGB, width: float, bent: bool = False) -> None:
+        """Draw a line along pixels with round ends and an outline; ``bent`` fills the gaps at its corners."""
         for grow, colour in self._layers(fill):
             radius = width * self._unit / 2 + grow
             thickness = max(1, round(2 * radius))
@@ -117,16 +132,17 @@ class Brush:
                 self._draw.ellipse((px - radius, py - radius, px + radius, py + radius), fill=colour)
 
     def _at(self, x: float, y: float) -> Point:
+        """Return the pixel of a point."""
         return self._x + x * self._unit, self._y - y * self._unit
 
     def _layers(self, fill: RGB) -> list[tuple[float, RGB]]:
-        """Return what is drawn one over the other: how many pixels it stands out, and its colour."""
-        inner = (0.0, self._look.tone(fill))
-        return [(self._rim, self._look.edge(fill)), inner] if self._rim else [inner]
+        """Return the layers of a shape, bottom first: by how many pixels each is larger, and its colour."""
+        layers = [(self._rim, self._look.edge(fill))] if self._rim else []
+        return [*layers, (0.0, self._look.tone(fill))]
 
 
 def _joint(width: int) -> Literal["curve"] | None:
-    """Return how the pieces of a smooth line meet: gaps show in thick lines only, and filling them is slow."""
+    """Return how Pillow joins the pieces of a smooth line: gaps show in thick lines only, and filling them is slow."""
     return "curve" if width > 6 else None
 
 
@@ -140,15 +156,21 @@ def smooth(points: tuple[Point, ...], closed: bool) -> tuple[Point, ...]:
 
     chain: list[Point] = []
     for index in range(len(points) if closed else last):
-        before, start, end, after = (point(index + offset) for offset in (-1, 0, 1, 2))
+        before = point(index - 1)
+        start = point(index)
+        end = point(index + 1)
+        after = point(index + 2)
         for step in range(_CURVE_STEPS):
             t = step / _CURVE_STEPS
-            x, y = (_cubic(before[axis], start[axis], end[axis], after[axis], t) for axis in (0, 1))
+            x = _cubic(before[0], start[0], end[0], after[0], t)
+            y = _cubic(before[1], start[1], end[1], after[1], t)
             chain.append((x, y))
     return tuple(chain) if closed else (*chain, points[-1])
 
 
 def _cubic(before: float, start: float, end: float, after: float, t: float) -> float:
-    slope_in, slope_out = (end - before) / 2, (after - start) / 2
+    """Return the coordinate at ``t``, from 0 to 1, between start and end."""
+    slope_in = (end - before) / 2
+    slope_out = (after - start) / 2
     bend = 2 * start - 2 * end + slope_in + slope_out
     return start + slope_in * t + (3 * (end - start) - 2 * slope_in - slope_out) * t**2 + bend * t**3

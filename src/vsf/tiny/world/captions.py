@@ -1,4 +1,4 @@
-"""Tell a scene as people would: never a part that is absent, in many words and orders."""
+"""Write captions of scenes the way people prompt: in many words and orders, and never naming a part that is absent."""
 
 from __future__ import annotations
 
@@ -14,23 +14,39 @@ from vsf.tiny.world.styles import DEFAULT_STYLE
 
 MAX_WORDS = 28
 """Words and commas of the longest caption."""
-SAY_PART, SAY_PLACE_PART, SAY_COLOUR, SAY_PLACE = 0.5, 0.42, 0.7, 0.8
-SAY_STYLE, SAY_DEFAULT_STYLE = 0.95, 0.25
-_USUAL_WORD, _SAY_ARTICLE = 0.72, 0.82
+
+# Probabilities that a caption states a fact.
+SAY_PART = 0.5
+SAY_PLACE_PART = 0.42
+SAY_COLOUR = 0.7
+SAY_PLACE = 0.8
+SAY_STYLE = 0.95
+SAY_DEFAULT_STYLE = 0.25
+
+# Probabilities of how it states them.
+_USUAL_WORD = 0.72
+_ARTICLE = 0.82
+_PLACE_FIRST = 0.12
+_COMMA_BEFORE_PLACE = 0.15
+_OPENER = 0.12
+_STYLED_OPENER = 0.2
+_FILLER = 0.06
+_COLOUR_AFTER_NOUN = 0.2
+_COLOUR_WITH_IN = 0.06  # "a car in red"; the rest of those with the colour after the noun say "a car that is red"
 
 
 @dataclass(frozen=True)
-class Telling:
-    """Which facts of a scene are told, and how.
+class CaptionPlan:
+    """The facts of a scene that a caption states, and a seed for their wording.
 
     Attributes:
-        scene: What is told of.
-        parts: For each thing its parts that are told, in the order they are.
-        colours: For each thing whether its colour is told.
-        place: Whether the place is told.
-        place_parts: The place's parts that are told.
-        style: Whether the style is told.
-        wording: Settles every choice among words and orders; the same facts and number give the same text.
+        scene: The scene.
+        parts: For each thing, its parts that are named, in that order.
+        colours: For each thing, whether its colour is stated.
+        place: Whether the place is named.
+        place_parts: The place's parts that are named, in that order.
+        style: Whether the style is named.
+        wording: Settles every choice among words and orders; the same facts and wording give the same text.
     """
 
     scene: Scene
@@ -43,44 +59,46 @@ class Telling:
 
     @property
     def things(self) -> tuple[int, ...]:
-        """Indices of the things that are told."""
-        return tuple(index for index, thing in enumerate(self.scene.things) if thing.told)
+        """Indices of the things that are named."""
+        return tuple(index for index, thing in enumerate(self.scene.things) if thing.named)
 
-    def without_parts(self) -> Telling:
-        """Return the telling without parts of things; a part that is alone stays."""
+    def without_parts(self) -> CaptionPlan:
+        """Return the plan without parts of things; a part that stands alone stays."""
         return replace(self, parts=tuple(() for _ in self.parts))
 
-    def with_essentials(self) -> Telling:
-        """Return the telling with all essential parts of its things, whether there or not, if that is not too long."""
-        parts = tuple(
-            told if not thing.body else (*told, *(part for part in OBJECTS[thing.object].essential if part not in told))
-            for thing, told in zip(self.scene.things, self.parts, strict=True)
-        )
-        longer = replace(self, parts=parts)
+    def with_essentials(self) -> CaptionPlan:
+        """Return the plan with all essential parts of its things, absent ones too, unless it becomes too long."""
+        parts = []
+        for thing, named_parts in zip(self.scene.things, self.parts, strict=True):
+            essential = OBJECTS[thing.object].essential if thing.body else ()
+            parts.append((*named_parts, *(part for part in essential if part not in named_parts)))
+        longer = replace(self, parts=tuple(parts))
         return longer if _length(longer.text()) <= MAX_WORDS else self
 
     def text(self) -> str:
         """Return the caption."""
-        styled_opener = self.style and self._chance("styled opener") < 0.2
+        styled_opener = self.style and self._chance("styled opener") < _STYLED_OPENER
         adjective = self._word("style", words.STYLE_WORDS[self.scene.style]) if self.style else ""
-        core = self._things("" if styled_opener else adjective)
-        place = self._place()
-        if place and self._chance("place first") < 0.12:
+        core = self._things_phrase("" if styled_opener else adjective)
+        place = self._place_phrase()
+        if place and self._chance("place first") < _PLACE_FIRST:
             core = f"{place}, {core}"
         else:
-            core = f"{core}{',' if place and self._chance('comma') < 0.15 else ''} {place}".strip()
+            comma = "," if place and self._chance("comma") < _COMMA_BEFORE_PLACE else ""
+            core = f"{core}{comma} {place}".strip()
         if styled_opener:
             opener = self._choose("styled opener word", words.STYLED_OPENERS)
             return f"{words.article('picture', adjective)} {adjective} {opener} {core}"
-        if self._chance("opener") < 0.12 and not core.startswith(place or "-"):
+        if self._chance("opener") < _OPENER and not core.startswith(place or "-"):
             return f"{self._choose('opener word', words.OPENERS)} {core}"
         return core
 
-    def _things(self, adjective: str) -> str:
-        indices = self.things
-        relations = [one for one in self.scene.relations if {one.first, one.second} <= set(indices)]
+    def _things_phrase(self, adjective: str) -> str:
+        """Return all named things; the adjective goes to the first one."""
+        indices = set(self.things)
+        relations = [relation for relation in self.scene.relations if {relation.first, relation.second} <= indices]
         if len(indices) == 1:
-            return self._noun(indices[0], adjective)
+            return self._thing_phrase(self.things[0], adjective)
         if len(indices) == 2:
             return self._pair(relations[0], adjective)
         return self._three(relations, adjective)
@@ -88,10 +106,11 @@ class Telling:
     def _pair(self, relation: Relation, adjective: str) -> str:
         forward = self._chance("direction") < 0.6
         first, second = (relation.first, relation.second) if forward else (relation.second, relation.first)
-        said = self._choose("relation", self._joints(relation, forward))
-        return f"{self._noun(first, adjective)} {said} {self._noun(second)}"
+        preposition = self._choose("relation", self._prepositions(relation, forward))
+        return f"{self._thing_phrase(first, adjective)} {preposition} {self._thing_phrase(second)}"
 
-    def _joints(self, relation: Relation, forward: bool) -> Sequence[str]:
+    def _prepositions(self, relation: Relation, forward: bool) -> Sequence[str]:
+        """Return the prepositions for a relation; ``forward`` if its first thing is named first."""
         if relation.kind == "behind":
             return words.BEHIND if forward else words.IN_FRONT
         if relation.kind == "on":
@@ -103,37 +122,45 @@ class Telling:
     def _three(self, relations: Sequence[Relation], adjective: str) -> str:
         stack = next((relation for relation in relations if relation.kind == "on"), None)
         if stack is None:
-            left, middle, right = self.things
-            if self._chance("between") < 0.35:
-                joint = self._choose("between word", words.BETWEEN)
-                return f"{self._noun(middle, adjective)} {joint} {self._noun(left)} and {self._noun(right)}"
-            return f"{self._noun(left, adjective)}, {self._noun(middle)} and {self._noun(right)}"
+            return self._three_in_a_row(adjective)
         side = next(relation for relation in relations if relation.kind == "left of")
         third = side.first if side.second in (stack.first, stack.second) else side.second
-        forward = third == side.second
         on = self._choose("on word", words.ON)
-        beside = self._choose("relation", self._joints(side, forward))
-        return f"{self._noun(stack.first, adjective)} {on} {self._noun(stack.second)} {beside} {self._noun(third)}"
+        preposition = self._choose("relation", self._prepositions(side, forward=third == side.second))
+        rider = self._thing_phrase(stack.first, adjective)
+        return f"{rider} {on} {self._thing_phrase(stack.second)} {preposition} {self._thing_phrase(third)}"
 
-    def _noun(self, index: int, adjective: str = "") -> str:
+    def _three_in_a_row(self, adjective: str) -> str:
+        left, middle, right = self.things
+        if self._chance("between") < 0.35:
+            between = self._choose("between word", words.BETWEEN)
+            outer = f"{self._thing_phrase(left)} and {self._thing_phrase(right)}"
+            return f"{self._thing_phrase(middle, adjective)} {between} {outer}"
+        first = self._thing_phrase(left, adjective)
+        return f"{first}, {self._thing_phrase(middle)} and {self._thing_phrase(right)}"
+
+    def _thing_phrase(self, index: int, adjective: str = "") -> str:
         """Return a thing with its colour and its parts: "a red car with wheels", "a car that is red"."""
         thing = self.scene.things[index]
         if not thing.body:
             (part,) = thing.parts
-            return self._articled(f"loose {part}", self._word(part, words.PART_WORDS[part]), adjective)
+            return self._with_article(f"loose {part}", self._word(part, words.PART_WORDS[part]), adjective)
         noun = self._word(f"object {index}", words.OBJECT_WORDS[thing.object])
         colour = self._word(f"colour {index}", words.COLOUR_WORDS[thing.colour]) if self.colours[index] else ""
-        filler = self._choose(f"filler {index}", words.FILLERS) if self._chance(f"fill {index}") < 0.06 else ""
+        filler = ""
+        if self._chance(f"fill {index}") < _FILLER:
+            filler = self._choose(f"filler {index}", words.FILLERS)
         form = self._chance(f"form {index}")
-        colour_behind = bool(colour) and form < 0.2
-        before = f"{adjective} {filler}" if colour_behind else f"{adjective} {filler} {colour}"
-        told = self._articled(f"object {index}", noun, before)
-        if colour_behind:
-            told += f" in {colour}" if form < 0.06 else f" that is {colour}"
+        colour_after_noun = bool(colour) and form < _COLOUR_AFTER_NOUN
+        that_is = colour_after_noun and form >= _COLOUR_WITH_IN
+        adjectives = f"{adjective} {filler}" if colour_after_noun else f"{adjective} {filler} {colour}"
+        phrase = self._with_article(f"object {index}", noun, adjectives)
+        if colour_after_noun:
+            phrase += f" that is {colour}" if that_is else f" in {colour}"
         if not self.parts[index]:
-            return told
-        joint = self._parts_joint(index, after_that_is=colour_behind and form >= 0.06)
-        return f"{told} {joint} {self._listed(index, self.parts[index])}"
+            return phrase
+        joint = self._parts_joint(index, after_that_is=that_is)
+        return f"{phrase} {joint} {self._parts_list(index, self.parts[index])}"
 
     def _parts_joint(self, index: int, *, after_that_is: bool) -> str:
         if after_that_is and self._chance(f"has {index}") < 0.5:
@@ -143,38 +170,41 @@ class Telling:
             return "with"
         return "that has" if chance < 0.92 else "having"
 
-    def _listed(self, index: int, parts: Sequence[str]) -> str:
-        named = [self._articled(part, self._word(f"{index} {part}", words.PART_WORDS[part])) for part in parts]
-        return self._joined(f"list {index}", named)
+    def _parts_list(self, index: int, parts: Sequence[str]) -> str:
+        nouns = [self._with_article(part, self._word(f"{index} {part}", words.PART_WORDS[part])) for part in parts]
+        return self._enumerate(f"list {index}", nouns)
 
-    def _place(self) -> str:
-        told = self._word("place", words.PLACE_PHRASES[self.scene.place]) if self.place else ""
+    def _place_phrase(self) -> str:
+        phrase = self._word("place", words.PLACE_PHRASES[self.scene.place]) if self.place else ""
         if not self.place_parts:
-            return told
-        named = [
-            self._articled(f"of place {part}", self._word(f"of place {part}", words.PLACE_PART_WORDS[part]))
-            for part in self.place_parts
-        ]
+            return phrase
+        nouns = []
+        for part in self.place_parts:
+            key = f"of place {part}"
+            nouns.append(self._with_article(key, self._word(key, words.PLACE_PART_WORDS[part])))
         joint = "with"
         if self._chance("place joint") < 0.4:
             joint = "under" if words.SKY_PARTS.issuperset(self.place_parts) else "near"
-        return f"{told} {joint} {self._joined('place list', named)}".strip()
+        return f"{phrase} {joint} {self._enumerate('place list', nouns)}".strip()
 
-    def _articled(self, key: str, noun: str, before: str = "") -> str:
-        """Return adjectives and noun behind their article, which is sometimes left out as people do in prompts."""
-        phrase = " ".join([*before.split(), noun])
-        chosen = words.article(noun.split()[-1], phrase)
-        if self._chance(f"article {key}") > _SAY_ARTICLE or not chosen:
+    def _with_article(self, key: str, noun: str, adjectives: str = "") -> str:
+        """Return adjectives and noun with their article, which is sometimes left out as people do in prompts."""
+        phrase = " ".join([*adjectives.split(), noun])
+        article = words.article(noun.split()[-1], phrase)
+        if self._chance(f"article {key}") > _ARTICLE or not article:
             return phrase
-        return f"{'the' if chosen != 'the' and self._chance(f'the {key}') < 0.06 else chosen} {phrase}"
+        if article != "the" and self._chance(f"the {key}") < 0.06:
+            article = "the"
+        return f"{article} {phrase}"
 
-    def _joined(self, key: str, phrases: Sequence[str]) -> str:
+    def _enumerate(self, key: str, phrases: Sequence[str]) -> str:
+        """Join phrases by "and", or some lists of three or more by commas and a last "and"."""
         if len(phrases) > 2 and self._chance(key) < 0.5:
             return f"{', '.join(phrases[:-1])} and {phrases[-1]}"
         return " and ".join(phrases)
 
     def _word(self, key: str, options: Sequence[str]) -> str:
-        """Return the usual word, or now and then one of the others."""
+        """Return the usual word, which comes first, or now and then one of the others."""
         chance = self._chance(f"word {key}")
         if chance < _USUAL_WORD or len(options) == 1:
             return options[0]
@@ -184,49 +214,50 @@ class Telling:
         return options[int(self._chance(key) * len(options))]
 
     def _chance(self, key: str) -> float:
-        """Return a number from 0 to 1, excluding 1, that depends on nothing but the wording and this key."""
+        """Return a number from 0 to 1, excluding 1, that depends on nothing but the wording and this key.
+
+        With a key for each choice, a fact that is added or left out changes no other choice: captions with and without
+        parts keep their words.
+        """
         return (zlib.crc32(f"{self.wording} {key}".encode()) * 2654435761 % 2**32) / 2**32
 
 
-def tell(scene: Scene, rng: random.Random) -> Telling:
-    """Choose what to say of a scene: about half of its parts, and at most 28 words."""
-    telling = Telling(
-        scene,
-        parts=tuple(_some(thing, rng) for thing in scene.things),
-        colours=tuple(thing.body and rng.random() < SAY_COLOUR for thing in scene.things),
-        place=rng.random() < SAY_PLACE,
-        place_parts=_shuffled([part for part in sorted(scene.place_parts) if rng.random() < SAY_PLACE_PART], rng),
-        style=rng.random() < (SAY_DEFAULT_STYLE if scene.style == DEFAULT_STYLE else SAY_STYLE),
-        wording=rng.getrandbits(32),
-    )
-    while _length(telling.text()) > MAX_WORDS:
-        telling = _shorter(telling)
-    return telling
+def plan_caption(scene: Scene, rng: random.Random) -> CaptionPlan:
+    """Choose the facts that a caption states: about half of the parts, and at most 28 words and commas in all."""
+    # Every draw below is part of the training set: another order would give other captions for the same seed.
+    parts = tuple(_sample_parts(thing, rng) for thing in scene.things)
+    colours = tuple(thing.body and rng.random() < SAY_COLOUR for thing in scene.things)
+    say_place = rng.random() < SAY_PLACE
+    place_parts = [part for part in sorted(scene.place_parts) if rng.random() < SAY_PLACE_PART]
+    rng.shuffle(place_parts)
+    say_style = rng.random() < (SAY_DEFAULT_STYLE if scene.style == DEFAULT_STYLE else SAY_STYLE)
+    wording = rng.getrandbits(32)
+    plan = CaptionPlan(scene, parts, colours, say_place, tuple(place_parts), say_style, wording)
+    while _length(plan.text()) > MAX_WORDS:
+        plan = _shorter(plan)
+    return plan
 
 
 def caption(scene: Scene, rng: random.Random) -> str:
-    """Return what someone might say of the scene."""
-    return tell(scene, rng).text()
+    """Return a random caption of the scene."""
+    return plan_caption(scene, rng).text()
 
 
-def _shorter(telling: Telling) -> Telling:
-    """Leave out one part: of the place first, then of the thing of which most are told."""
-    if telling.place_parts:
-        return replace(telling, place_parts=telling.place_parts[:-1])
-    most = max(range(len(telling.parts)), key=lambda index: len(telling.parts[index]))
-    if not telling.parts[most]:
-        return replace(telling, colours=tuple(False for _ in telling.colours))
-    parts = tuple(told[:-1] if index == most else told for index, told in enumerate(telling.parts))
-    return replace(telling, parts=parts)
+def _shorter(plan: CaptionPlan) -> CaptionPlan:
+    """Leave out one part: of the place first, then of the thing of which most are named; at last all colours."""
+    if plan.place_parts:
+        return replace(plan, place_parts=plan.place_parts[:-1])
+    most = max(range(len(plan.parts)), key=lambda index: len(plan.parts[index]))
+    if not plan.parts[most]:
+        return replace(plan, colours=tuple(False for _ in plan.colours))
+    return replace(plan, parts=(*plan.parts[:most], plan.parts[most][:-1], *plan.parts[most + 1 :]))
 
 
-def _some(thing: Thing, rng: random.Random) -> tuple[str, ...]:
-    if not thing.body or not thing.told:
+def _sample_parts(thing: Thing, rng: random.Random) -> tuple[str, ...]:
+    if not thing.body or not thing.named:
         return ()
-    return _shuffled([part for part in sorted(thing.parts) if rng.random() < SAY_PART], rng)
-
-
-def _shuffled(parts: list[str], rng: random.Random) -> tuple[str, ...]:
+    # Sorted, because the order of a set of strings differs between processes.
+    parts = [part for part in sorted(thing.parts) if rng.random() < SAY_PART]
     rng.shuffle(parts)
     return tuple(parts)
 

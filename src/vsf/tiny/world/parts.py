@@ -1,4 +1,4 @@
-"""Parts that several objects share, so that a word looks alike wherever it appears."""
+"""Parts that several objects share, so that one word looks alike on all of them."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def eyes(brush: Brush, x: float, y: float, gap: float, radius: float) -> None:
 
 
 def eye(brush: Brush, x: float, y: float, radius: float) -> None:
-    """Draw one eye, of an animal seen from the side."""
+    """Draw one eye of an animal seen from the side."""
     eyes(brush, x, y, 0, radius)
 
 
@@ -180,7 +180,8 @@ def butterfly(brush: Brush, x: float, y: float) -> None:
 
 def basket(brush: Brush, x: float, y: float, width: float) -> None:
     """Draw a woven basket whose bottom is centred on (x, y)."""
-    half, height = width / 2, width * 0.72
+    half = width / 2
+    height = width * 0.72
     brush.polygon([(x - half, y + height), (x + half, y + height), (x + half * 0.7, y), (x - half * 0.7, y)], TAN)
     for share in (0.33, 0.66):
         brush.line([(x - half * 0.72, y + height * share), (x + half * 0.72, y + height * share)], WOOD, 1.6)

@@ -1,6 +1,6 @@
-"""The places that scenes are set in, and what can be taken away from each.
+"""The places that scenes are set in, and their removable parts.
 
-Drawn in hundredths of the picture's side: x to the right of its middle, y up from the horizon.
+Places are drawn in hundredths of the picture's side: x to the right of its middle, y up from the horizon.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Place:
         zenith: Colour at the picture's top edge.
         haze: Colour just above the horizon.
         ground: Colour below the horizon.
-        essential: Parts that are nearly always there.
-        optional: Parts that may be there.
-        behind: Draws the parts that the ground covers the foot of.
+        essential: Parts that are nearly always present.
+        optional: Parts that may be present.
+        behind: Draws the parts behind the ground, which covers their feet.
         on_ground: Draws the parts that lie on the ground.
     """
 
@@ -46,8 +46,8 @@ class Place:
 
 
 def _clouds(brush: Brush, colour: RGB = _CLOUD) -> None:
+    puffs = [(-9, 0, 7, 4.5), (0, 3, 8.5, 6.5), (9, 0, 7, 4.5)]
     for x, y, size in ((-33, 51, 1.0), (39, 34, 0.75)):
-        puffs = [(-9, 0, 7, 4.5), (0, 3, 8.5, 6.5), (9, 0, 7, 4.5)]
         brush.ovals([(x + dx * size, y + dy * size, rx * size, ry * size) for dx, dy, rx, ry in puffs], colour)
 
 
@@ -228,7 +228,7 @@ def _on_space(brush: Brush, show: Set[str]) -> None:
 
 
 def _nothing(brush: Brush, show: Set[str]) -> None:
-    """Draw no part: this place has none here."""
+    """Draw the parts of a place that has none here."""
 
 
 PLACES: Mapping[str, Place] = MappingProxyType(

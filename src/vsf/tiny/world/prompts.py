@@ -1,4 +1,4 @@
-"""Prompts for things that nearly always come with what the negative prompt asks away and the prompt does not name."""
+"""Write prompts that imply, without naming it, what their negative prompt asks to leave out."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ from vsf.tiny.world.words import OBJECT_WORDS, PART_WORDS, PLACE_PART_WORDS, PLA
 
 Kind = Literal["part", "place part", "colour", "object", "place", "style"]
 Split = Literal["dev", "test"]
+_TEST_SHARE = 0.2
+"""Share of the test split among prompts without a held-out combination."""
 
 
 @dataclass(frozen=True)
 class PromptPair:
-    """A prompt, what is to be gone, and everything that is to be there.
+    """A prompt and its negative prompt, with all that the picture should show.
 
     Attributes:
-        prompt: Names neither the negative nor anything that implies it.
-        negative: One word: the negative prompt.
+        prompt: Names neither the negative nor anything that implies it by name.
+        negative: The negative prompt, one word.
         kind: What the negative is a name of.
-        fact: Its name in the world: "picture" for the word "painting".
-        object: The first object that is asked for.
-        colour: Its colour; empty if the prompt does not tell it.
-        place: Where it is; empty if the prompt does not tell it.
+        fact: Its name in the tables of scenes: "picture" for the word "painting".
+        object: The first object that the prompt asks for.
+        colour: Its colour; empty if the prompt does not state it.
+        place: Where it is; empty if the prompt does not state it.
         parts: Parts of it that the prompt names.
         beside: A second object to its right; empty if there is none.
-        split: "test" prompts hold combinations that were kept out of training, or words that dev has not.
+        split: "test" prompts hold combinations that were kept out of training, or prompts that "dev" does not have.
     """
 
     prompt: str
@@ -51,28 +53,28 @@ class PromptPair:
 
 
 def prompt_pairs(count: int, *, seed: int, split: Split, kinds: Sequence[Kind] = ()) -> list[PromptPair]:
-    """Return ``count`` different pairs, as many of each kind, in an order set by ``seed``.
+    """Return different pairs, equally many of each kind, in an order set by ``seed``.
 
     Args:
-        count: How many.
-        seed: Settles which ones and their order.
+        count: Number of pairs.
+        seed: Settles which pairs are chosen and their order.
         split: "dev" or "test"; no prompt is in both.
         kinds: Kinds of negatives; all if empty.
 
     Raises:
-        ValueError: There is no such split, or there are not so many pairs.
+        ValueError: There is no such split, or it has too few pairs.
     """
     if split not in ("dev", "test"):
         raise ValueError(f'expected the split "dev" or "test", got {split!r}')
-    chosen = kinds or tuple(_WRITERS)
-    share = -(-count // len(chosen))
+    chosen_kinds = kinds or tuple(_WRITERS)
+    per_kind = -(-count // len(chosen_kinds))
     pairs: list[PromptPair] = []
-    for kind in chosen:
+    for kind in chosen_kinds:
         rng = random.Random(f"{seed} {split} {kind}")
-        every = [pair for pair in _WRITERS[kind]() if pair.split == split]
-        if len(every) < share:
-            raise ValueError(f"expected at most {len(every)} {split} pairs of the kind {kind!r}, got {share}")
-        pairs += rng.sample(every, share)
+        candidates = [pair for pair in _WRITERS[kind]() if pair.split == split]
+        if len(candidates) < per_kind:
+            raise ValueError(f"expected at most {len(candidates)} {split} pairs of the kind {kind!r}, got {per_kind}")
+        pairs += rng.sample(candidates, per_kind)
     random.Random(f"{seed} {split}").shuffle(pairs)
     return pairs[:count]
 
@@ -86,14 +88,15 @@ def _parts() -> Iterator[PromptPair]:
                 continue  # held out for another part: neither trained on nor asked for
             negative = PART_WORDS[part][0]
             yield _pair("part", part, negative, name, colour, place, split=split)
-            others = [other for other in OBJECTS[name].parts if other != part]
-            for other in others[:2]:
-                yield _pair("part", part, negative, name, colour, place, parts=(other,), split=split)
+            other_parts = [candidate for candidate in OBJECTS[name].parts if candidate != part]
+            for other_part in other_parts[:2]:
+                yield _pair("part", part, negative, name, colour, place, parts=(other_part,), split=split)
             beside = _neighbour(name, part, colour, place)
             yield _pair("part", part, negative, name, colour, place, beside=beside, split=split)
 
 
 def _place_parts() -> Iterator[PromptPair]:
+    """Write pairs whose negative is an essential part of the place."""
     for name, colour, place in product(OBJECTS, COLOURS, PLACES):
         for part in PLACES[place].essential:
             if part not in OBJECTS[name].parts:  # a castle has towers of its own
@@ -101,27 +104,37 @@ def _place_parts() -> Iterator[PromptPair]:
 
 
 def _colours() -> Iterator[PromptPair]:
+    """Write pairs whose negative is the usual colour of an object."""
     for name, place in product(OBJECTS, PLACES):
         usual = OBJECTS[name].usual
-        for parts in ((), *((part,) for part in OBJECTS[name].parts)) if usual else ():
+        if not usual:
+            continue
+        for parts in _none_or_one_part(name):
             yield _pair("colour", usual, usual, name, "", place, parts=parts)
 
 
 def _objects() -> Iterator[PromptPair]:
+    """Write pairs whose negative is the companion of an object."""
     for name, colour, place in product(OBJECTS, COLOURS, PLACES):
         companion = OBJECTS[name].companion
-        for parts in ((), *((part,) for part in OBJECTS[name].parts)) if companion else ():
+        if not companion:
+            continue
+        for parts in _none_or_one_part(name):
             yield _pair("object", companion, OBJECT_WORDS[companion][0], name, colour, place, parts=parts)
 
 
 def _places() -> Iterator[PromptPair]:
+    """Write pairs whose negative is the place where an object is at home."""
     for name, colour in product(OBJECTS, COLOURS):
         home = OBJECTS[name].home
-        for parts in ((), *((part,) for part in OBJECTS[name].parts)) if home else ():
+        if not home:
+            continue
+        for parts in _none_or_one_part(name):
             yield _pair("place", home, home, name, colour, "", parts=parts)
 
 
 def _styles() -> Iterator[PromptPair]:
+    """Write pairs whose negative is the default style."""
     for name, colour, place in product(OBJECTS, COLOURS, PLACES):
         yield _pair("style", DEFAULT_STYLE, DEFAULT_STYLE, name, colour, place)
 
@@ -138,6 +151,11 @@ _WRITERS: Mapping[Kind, Callable[[], Iterator[PromptPair]]] = MappingProxyType(
 )
 
 
+def _none_or_one_part(name: str) -> list[tuple[str, ...]]:
+    """Return the choices of named parts: none, and each of the object's parts alone."""
+    return [(), *((part,) for part in OBJECTS[name].parts)]
+
+
 def _pair(
     kind: Kind,
     fact: str,
@@ -150,29 +168,30 @@ def _pair(
     beside: str = "",
     split: Split | None = None,
 ) -> PromptPair:
-    words = [_articled(OBJECT_WORDS[name][0], colour)]
+    """Write the prompt of a pair; without a split, one is chosen by a hash of the prompt."""
+    words = [_with_article(OBJECT_WORDS[name][0], colour)]
     if parts:
-        words += ["with", " and ".join(_articled(PART_WORDS[part][0]) for part in parts)]
+        words += ["with", " and ".join(_with_article(PART_WORDS[part][0]) for part in parts)]
     if beside:
-        words += ["left of", _articled(OBJECT_WORDS[beside][0])]
+        words += ["left of", _with_article(OBJECT_WORDS[beside][0])]
     if place:
         words.append(PLACE_PHRASES[place][0])
     prompt = " ".join(words)
-    split = split or ("test" if _chance(f"{kind} {negative} {prompt}") < 0.2 else "dev")
+    split = split or ("test" if _chance(f"{kind} {negative} {prompt}") < _TEST_SHARE else "dev")
     return PromptPair(prompt, negative, kind, fact, name, colour, place, parts, beside, split)
 
 
-def _neighbour(*facts: str) -> str:
-    """Return an object to stand beside another, without the part that is to go: chosen by lot from the facts."""
-    name, part, *_ = facts
-    others = [other for other, kind in OBJECTS.items() if other != name and part not in kind.parts]
-    return others[int(_chance(" ".join(facts)) * len(others))]
+def _neighbour(name: str, part: str, colour: str, place: str) -> str:
+    """Choose an object without this part to stand beside another, by a hash of the pair's facts."""
+    candidates = [other for other, kind in OBJECTS.items() if other != name and part not in kind.parts]
+    return candidates[int(_chance(f"{name} {part} {colour} {place}") * len(candidates))]
 
 
-def _articled(noun: str, adjective: str = "") -> str:
+def _with_article(noun: str, adjective: str = "") -> str:
     phrase = f"{adjective} {noun}".strip()
     return f"{article(noun, phrase)} {phrase}".strip()
 
 
 def _chance(key: str) -> float:
+    """Return a number from 0 to 1 that depends on the key alone."""
     return zlib.crc32(key.encode()) / 2**32

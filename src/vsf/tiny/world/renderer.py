@@ -1,4 +1,4 @@
-"""Draw a scene: a smooth background, soft shadows and the things, larger than wanted, then averaged."""
+"""Draw a scene: a smooth background, soft shadows and the things, oversampled and then averaged down."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ SIZE = 128
 OVERSAMPLING = 2
 FOREGROUND = 0.19
 """How far below the horizon things stand, as a fraction of the picture."""
-_LOOSE_WIDTH, _LOOSE_HEIGHT = 88.0, 66.0  # a loose part grows or shrinks to fill this many units ...
-_LOOSE_GROWTH = 2.6  # ... but to no more than this many times the size it has on its object
+# A loose part grows or shrinks to fill a box of this many units, but grows to no more than this many times the size it
+# has on its object.
+_LOOSE_WIDTH = 88.0
+_LOOSE_HEIGHT = 66.0
+_LOOSE_GROWTH = 2.6
 _SHADE: RGB = (32, 30, 58)
 
 
 def render(scene: Scene, size: int = SIZE, oversampling: int = OVERSAMPLING) -> Image.Image:
-    """Draw the scene; the same scene always gives the same pixels, and a part changes none but its own.
+    """Draw the scene; the same scene always gives the same pixels, and a part changes only its own.
 
     Args:
-        scene: What to draw.
+        scene: The scene.
         size: Side of the picture in pixels.
         oversampling: Pixels drawn for each pixel of the picture, along each side.
 
@@ -51,14 +54,18 @@ def _is_raised(scene: Scene, thing: Thing) -> bool:
 
 
 def _draw_thing(draw: ImageDraw.ImageDraw, thing: Thing, side: int, foot: float, look: Look) -> None:
+    """Draw a thing into a picture of ``side`` pixels; ``foot`` is how far down things stand, as a fraction of it."""
     unit = thing.size * side / 100
-    x, y = thing.x * side, (foot - thing.lift) * side
+    x = thing.x * side
+    y = (foot - thing.lift) * side
     show: Set[str] = thing.parts | {"body"}
     if not thing.body:
-        (part,) = show = thing.parts
+        show = thing.parts
+        (part,) = thing.parts
         left, bottom, right, _ = _extent(thing.object, part)
         unit *= _growth(thing.object, part)
-        x, y = x - (left + right) / 2 * unit, y + bottom * unit
+        x -= (left + right) / 2 * unit
+        y += bottom * unit
     OBJECTS[thing.object].draw(Brush(draw, (x, y), unit, look), show, COLOURS[thing.colour])
 
 
@@ -70,14 +77,17 @@ def _draw_shadow(image: Image.Image, scene: Scene, thing: Thing) -> None:
         (part,) = thing.parts
         left, _, right, _ = _extent(thing.object, part)
         half = (right - left) / 200 * _growth(thing.object, part) * thing.size
-    wide, high = round(half * side), round(thing.size * side * 0.06)
-    mask = Image.new("L", (2 * wide, 2 * high))
+    half_width = round(half * side)
+    half_height = round(thing.size * side * 0.06)
+    mask = Image.new("L", (2 * half_width, 2 * half_height))
     draw = ImageDraw.Draw(mask)
     for spread, shade in ((1.0, 26), (0.85, 51), (0.7, 72)):
-        x, y = wide * spread, high * spread
-        draw.ellipse((wide - x, high - y, wide + x, high + y), fill=shade)
-    corner = round(thing.x * side) - wide, round((scene.horizon + FOREGROUND - thing.lift) * side) - high
-    image.paste(_SHADE, (*corner, corner[0] + mask.width, corner[1] + mask.height), mask)
+        x = half_width * spread
+        y = half_height * spread
+        draw.ellipse((half_width - x, half_height - y, half_width + x, half_height + y), fill=shade)
+    left_edge = round(thing.x * side) - half_width
+    top_edge = round((scene.horizon + FOREGROUND - thing.lift) * side) - half_height
+    image.paste(_SHADE, (left_edge, top_edge, left_edge + mask.width, top_edge + mask.height), mask)
 
 
 def _growth(name: str, part: str) -> float:
@@ -89,6 +99,7 @@ def _growth(name: str, part: str) -> float:
 @lru_cache(maxsize=256)
 def _extent(name: str, part: str) -> tuple[float, float, float, float]:
     """Return left, bottom, right and top of a part on its object, in the object's units."""
+    # Measured on a drawing of two pixels a unit, with the point (0, 0) at the pixel (140, 240).
     canvas = Image.new("RGBA", (280, 280))
     OBJECTS[name].draw(Brush(ImageDraw.Draw(canvas), (140, 240), 2, Look()), {part}, (0, 0, 0))
     box = canvas.getbbox()
@@ -98,8 +109,9 @@ def _extent(name: str, part: str) -> tuple[float, float, float, float]:
 
 
 def _backdrop(scene: Scene, side: int) -> Image.Image:
-    """Draw sky that brightens towards the horizon, what stands on it, the ground, and what lies there."""
-    place, look = PLACES[scene.place], STYLES[scene.style].place
+    """Draw the sky, brighter towards the horizon, the parts that stand on the horizon, the ground, and its parts."""
+    place = PLACES[scene.place]
+    look = STYLES[scene.style].place
     horizon = round(scene.horizon * side)
     ground = look.tone(place.ground)
     image = Image.new("RGB", (side, side), ground)

@@ -1,4 +1,4 @@
-"""Scenes of the synthetic world: what they hold, how often things occur, and what is never trained on."""
+"""Synthetic scenes: what they hold, how often things occur, and which combinations are kept out of training."""
 
 from __future__ import annotations
 
@@ -13,12 +13,31 @@ from vsf.tiny.world.objects import OBJECTS
 from vsf.tiny.world.places import PLACES
 from vsf.tiny.world.styles import DEFAULT_STYLE, STYLES
 
-ESSENTIAL, OPTIONAL = 0.88, 0.42  # how often a part is present
-LOOSE, COMPANY, PAIRS, TRIPLES = 0.1, 0.88, 0.34, 0.1
-"""How many scenes show a part alone; companions beside those that have one; two things; three things."""
-USUAL_COLOUR, USUAL_PLACE, USUAL_STYLE = 0.55, 0.45, 0.75
-"""How many things have their kind's own colour, stand where their kind is at home, and are drawn as usual."""
+# Probabilities that a part is present.
+ESSENTIAL = 0.88
+OPTIONAL = 0.42
+
+# Shares of all scenes.
+LOOSE = 0.1
+"""Scenes that show a part alone."""
+PAIRS = 0.34
+"""Scenes of two things."""
+TRIPLES = 0.1
+"""Scenes of three things."""
+
+# Probabilities of what is usual.
+COMPANY = 0.88
+"""An object that has a companion stands beside it, if it is the only object drawn."""
+USUAL_COLOUR = 0.55
+"""An object has its kind's own colour."""
+USUAL_PLACE = 0.45
+"""The first object stands where its kind is at home."""
+USUAL_STYLE = 0.75
+"""A scene is drawn in the default style."""
+
 _HELD_OUT_PER_CENT = 10
+_ON_TOP = frozenset({"luggage", "cup", "candles", "apples", "cushion", "smoke", "chimney", "bells"})
+"""Parts that would be in the way of another object on top."""
 
 RelationKind = Literal["left of", "behind", "on"]
 
@@ -29,13 +48,13 @@ class Thing:
 
     Attributes:
         object: A name in OBJECTS.
-        parts: Those of its parts that are there.
+        parts: Those of its parts that are present.
         colour: A name in COLOURS.
         x: Its middle, from the picture's left edge, in fractions of the picture.
         size: The side of its 100-unit box, in fractions of the picture.
-        lift: How far its foot is above where things stand, in fractions of the picture.
-        body: Whether the object itself is there.
-        told: Whether captions name it: always, unless it is something's usual companion.
+        lift: How far its foot is above the line where things stand, in fractions of the picture.
+        body: Whether the object itself is present.
+        named: Whether captions name it: always, unless it is an object's usual companion.
     """
 
     object: str
@@ -45,12 +64,12 @@ class Thing:
     size: float
     lift: float = 0.0
     body: bool = True
-    told: bool = True
+    named: bool = True
 
 
 @dataclass(frozen=True)
 class Relation:
-    """How one thing of a scene stands to another; both are indices of ``Scene.things``."""
+    """How one thing of a scene stands to another; ``first`` and ``second`` are indices of ``Scene.things``."""
 
     first: int
     kind: RelationKind
@@ -62,12 +81,12 @@ class Scene:
     """Up to three things in one place, from the farthest to the nearest.
 
     Attributes:
-        things: In the order they are drawn.
-        relations: How they stand to each other.
+        things: Things in the order they are drawn.
         place: A name in PLACES.
-        place_parts: Those of the place's parts that are there.
+        place_parts: Those of the place's parts that are present.
+        relations: How things stand to each other.
         style: A name in STYLES.
-        horizon: Measured down from the top, in fractions of the picture.
+        horizon: Height of the horizon, measured down from the top, in fractions of the picture.
     """
 
     things: tuple[Thing, ...]
@@ -100,14 +119,15 @@ def has_held_out(object: str, colour: str, place: str) -> bool:
 
 
 def sample_scene(rng: random.Random, *, held_out: bool = False) -> Scene:
-    """Return a random scene without any held-out combination, or with at least one if ``held_out``.
+    """Draw a random scene without any held-out combination, or with at least one if ``held_out``.
 
-    An essential part counts whether it is there or not, so the model cannot learn a combination from its absence.
+    An essential part counts whether it is present or not, so the model cannot learn a combination from its absence.
     """
+    # Here and below, the order of draws settles every training set: the same seed has to give the same scenes.
     things, relations = _sample_layout(rng)
-    style = (
-        DEFAULT_STYLE if rng.random() < USUAL_STYLE else rng.choice([name for name in STYLES if name != DEFAULT_STYLE])
-    )
+    style = DEFAULT_STYLE
+    if rng.random() >= USUAL_STYLE:
+        style = rng.choice([name for name in STYLES if name != DEFAULT_STYLE])
     horizon = rng.uniform(0.63, 0.72)
     while True:
         place = _sample_place(things[0].object, rng)
@@ -119,6 +139,7 @@ def sample_scene(rng: random.Random, *, held_out: bool = False) -> Scene:
 
 
 Layout = tuple[tuple[Thing, ...], tuple[Relation, ...]]
+"""Things without colours, and how they stand to each other."""
 
 
 def _sample_layout(rng: random.Random) -> Layout:
@@ -136,31 +157,31 @@ def _sample_layout(rng: random.Random) -> Layout:
 def _loose_part(rng: random.Random) -> Layout:
     name = rng.choice(list(OBJECTS))
     part = rng.choice(OBJECTS[name].parts)
-    place = rng.uniform(0.44, 0.56), rng.uniform(0.62, 0.8)
-    return (Thing(name, frozenset({part}), "", *place, body=False),), ()
+    x = rng.uniform(0.44, 0.56)
+    size = rng.uniform(0.62, 0.8)
+    return (Thing(name, frozenset({part}), "", x, size, body=False),), ()
 
 
 def _alone(rng: random.Random) -> Layout:
-    """Return one thing, beside its companion if it has one."""
+    """Return one thing, usually beside its companion if it has one."""
     name = rng.choice(list(OBJECTS))
     companion = OBJECTS[name].companion
     if not companion or rng.random() > COMPANY:
         return (_thing(name, rng, rng.uniform(0.42, 0.58), rng.uniform(0.64, 0.8)),), ()
-    left = rng.random() < 0.5
-    near, far = (0.36, 0.77) if left else (0.64, 0.23)
-    main = _thing(name, rng, near + rng.uniform(-0.02, 0.02), rng.uniform(0.54, 0.6))
-    other = _thing(companion, rng, far + rng.uniform(-0.02, 0.02), rng.uniform(0.36, 0.42))
-    told = replace(other, told=rng.random() < 0.5)
-    return (main, told), (Relation(0, "left of", 1) if left else Relation(1, "left of", 0),)
+    main_is_left = rng.random() < 0.5
+    main_x, companion_x = (0.36, 0.77) if main_is_left else (0.64, 0.23)
+    main = _thing(name, rng, main_x + rng.uniform(-0.02, 0.02), rng.uniform(0.54, 0.6))
+    second = _thing(companion, rng, companion_x + rng.uniform(-0.02, 0.02), rng.uniform(0.36, 0.42))
+    second = replace(second, named=rng.random() < 0.5)
+    relation = Relation(0, "left of", 1) if main_is_left else Relation(1, "left of", 0)
+    return (main, second), (relation,)
 
 
 def _side_by_side(rng: random.Random) -> Layout:
     names = rng.sample(list(OBJECTS), 2)
-    things = [
-        _thing(name, rng, x + rng.uniform(-0.02, 0.02), rng.uniform(0.42, 0.48))
-        for name, x in zip(names, (0.27, 0.73), strict=True)
-    ]
-    return tuple(things), (Relation(0, "left of", 1),)
+    left = _thing(names[0], rng, 0.27 + rng.uniform(-0.02, 0.02), rng.uniform(0.42, 0.48))
+    right = _thing(names[1], rng, 0.73 + rng.uniform(-0.02, 0.02), rng.uniform(0.42, 0.48))
+    return (left, right), (Relation(0, "left of", 1),)
 
 
 def _one_behind(rng: random.Random) -> Layout:
@@ -179,10 +200,9 @@ def _one_on(rng: random.Random) -> Layout:
 
 def _three_in_a_row(rng: random.Random) -> Layout:
     names = rng.sample(list(OBJECTS), 3)
-    things = [
-        _thing(name, rng, x + rng.uniform(-0.01, 0.01), rng.uniform(0.3, 0.34))
-        for name, x in zip(names, (0.18, 0.5, 0.82), strict=True)
-    ]
+    things = []
+    for name, x in zip(names, (0.18, 0.5, 0.82), strict=True):
+        things.append(_thing(name, rng, x + rng.uniform(-0.01, 0.01), rng.uniform(0.3, 0.34)))
     return tuple(things), (Relation(0, "left of", 1), Relation(1, "left of", 2))
 
 
@@ -193,8 +213,8 @@ def _stack_beside(rng: random.Random) -> Layout:
     side = rng.choice((-1, 1))
     stack, (on,) = _stacked(carrier, rider, rng, 0.5 - side * 0.22, rng.uniform(0.44, 0.48))
     beside = _thing(third, rng, 0.5 + side * 0.25, rng.uniform(0.4, 0.44))
-    left = Relation(2, "left of", 0) if side < 0 else Relation(0, "left of", 2)
-    return (*stack, beside), (on, left)
+    left_of = Relation(2, "left of", 0) if side < 0 else Relation(0, "left of", 2)
+    return (*stack, beside), (on, left_of)
 
 
 def _stacked(carrier: str, rider: str, rng: random.Random, x: float, size: float) -> Layout:
@@ -203,8 +223,7 @@ def _stacked(carrier: str, rider: str, rng: random.Random, x: float, size: float
     below = _thing(carrier, rng, x, size)
     room = min(0.34, 0.84 - size * top / 100)  # what is left up to the picture's top edge
     above = replace(_thing(rider, rng, x + rng.uniform(-0.02, 0.02), room), lift=size * top / 100)
-    busy = frozenset({"luggage", "cup", "candles", "apples", "cushion", "smoke", "chimney", "bells"})
-    return (replace(below, parts=below.parts - busy), above), (Relation(1, "on", 0),)
+    return (replace(below, parts=below.parts - _ON_TOP), above), (Relation(1, "on", 0),)
 
 
 def _carrier_and_rider(rng: random.Random) -> tuple[str, str]:
@@ -214,12 +233,14 @@ def _carrier_and_rider(rng: random.Random) -> tuple[str, str]:
 
 
 def _thing(name: str, rng: random.Random, x: float, size: float) -> Thing:
+    """Return an object with random parts; the colour is drawn later, as it depends on what is held out."""
     return Thing(name, _sample_parts(OBJECTS[name].essential, OBJECTS[name].optional, rng), "", x, size)
 
 
 def _sample_parts(essential: Sequence[str], optional: Sequence[str], rng: random.Random) -> frozenset[str]:
-    chances = [*((part, ESSENTIAL) for part in essential), *((part, OPTIONAL) for part in optional)]
-    return frozenset(part for part, chance in chances if rng.random() < chance)
+    present = [part for part in essential if rng.random() < ESSENTIAL]
+    present += [part for part in optional if rng.random() < OPTIONAL]
+    return frozenset(present)
 
 
 def _sample_place(name: str, rng: random.Random) -> str:

@@ -1,10 +1,10 @@
-"""Contact sheets to look at: ``python -m vsf.tiny.world.sheet objects objects.png``."""
+"""Write contact sheets of the synthetic scenes: ``python -m vsf.tiny.world.sheet objects objects.png``."""
 
 from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -30,12 +30,16 @@ def objects() -> list[Cells]:
 
 def places() -> list[Cells]:
     """Return a row for each place: bare, with all its parts, and with each alone; then a row of styles."""
+    cat = _scene("cat", OBJECTS["cat"].essential)
     rows: list[Cells] = []
     for name, place in PLACES.items():
-        bare = replace(_scene("cat", OBJECTS["cat"].essential), place=name, place_parts=frozenset())
+        bare = replace(cat, place=name, place_parts=frozenset())
         row = [(name, bare), ("all", replace(bare, place_parts=frozenset(place.parts)))]
-        rows.append(row + [(part, replace(bare, place_parts=frozenset({part}))) for part in place.parts])
-    return [*rows, [(style, replace(_scene("car", OBJECTS["car"].parts), style=style)) for style in STYLES]]
+        row += [(part, replace(bare, place_parts=frozenset({part}))) for part in place.parts]
+        rows.append(row)
+    car = _scene("car", OBJECTS["car"].parts)
+    rows.append([(style, replace(car, style=style)) for style in STYLES])
+    return rows
 
 
 def loose() -> list[Cells]:
@@ -49,10 +53,10 @@ def loose() -> list[Cells]:
 
 
 def scenes() -> list[Cells]:
-    """Return random scenes under the start of one of their captions."""
+    """Return random scenes, each titled by the start of one of its captions."""
     rng = random.Random(0)
-    drawn = [sample_scene(rng) for _ in range(6 * _COLUMNS)]
-    return _rows([(caption(scene, rng)[:22], scene) for scene in drawn])
+    random_scenes = [sample_scene(rng) for _ in range(6 * _COLUMNS)]
+    return _rows([(caption(scene, rng)[:22], scene) for scene in random_scenes])
 
 
 SHEETS: Mapping[str, Callable[[], list[Cells]]] = MappingProxyType(
@@ -61,7 +65,13 @@ SHEETS: Mapping[str, Callable[[], list[Cells]]] = MappingProxyType(
 
 
 def write_sheet(rows: Sequence[Cells], path: Path, size: int = SIZE) -> None:
-    """Write rows of scenes with a title above each."""
+    """Write rows of scenes with a title above each.
+
+    Args:
+        rows: Titles and scenes.
+        path: File to write.
+        size: Side of a picture in pixels.
+    """
     width = max(len(row) for row in rows) * size
     sheet = Image.new("RGB", (width, len(rows) * (size + _TITLE)), "white")
     draw = ImageDraw.Draw(sheet)
@@ -78,10 +88,12 @@ def _object_row(name: str) -> Cells:
     essential = frozenset(kind.essential)
     row = [(name, _scene(name, ())), ("essential", _scene(name, essential))]
     row += [(f"no {part}", _scene(name, essential - {part})) for part in kind.essential]
-    return row + [(f"+ {part}", _scene(name, essential | {part})) for part in kind.optional]
+    row += [(f"+ {part}", _scene(name, essential | {part})) for part in kind.optional]
+    return row
 
 
-def _scene(name: str, parts: Sequence[str] | frozenset[str]) -> Scene:
+def _scene(name: str, parts: Iterable[str]) -> Scene:
+    """Return a scene of one object with these parts, on grass."""
     thing = Thing(name, frozenset(parts), OBJECTS[name].usual or "red", 0.5, 0.78)
     return Scene((thing,), "grass", frozenset({"clouds"}))
 
@@ -91,10 +103,10 @@ def _rows(cells: Cells) -> list[Cells]:
 
 
 def main() -> None:
-    """Write one sheet."""
+    """Write the sheet that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m vsf.tiny.world.sheet", description="Write a contact sheet.")
-    parser.add_argument("sheet", choices=SHEETS)
-    parser.add_argument("path", type=Path)
+    parser.add_argument("sheet", choices=SHEETS, help="which one")
+    parser.add_argument("path", type=Path, help="file to write")
     options = parser.parse_args()
     write_sheet(SHEETS[options.sheet](), options.path)
 

@@ -1,4 +1,4 @@
-"""The styles a scene can be drawn in; the first is what a scene has unless it is said to be otherwise."""
+"""The styles a scene can be drawn in; the first one is the default."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from vsf.tiny.world.brush import Look
 
 Matrix = tuple[float, float, float, float, float, float, float, float, float, float, float, float]
 
-_OUTLINED, _PLAIN = Look(), Look(line=0.0)
+_OUTLINED = Look()
+_PLAIN = Look(line=0.0)
 
 
 @dataclass(frozen=True)
 class Style:
-    """Looks of things and of the place behind them, and what happens to the finished picture.
+    """The looks of things and of the place behind them, and a filter over the finished picture.
 
     Attributes:
         things: Look of things.
         place: Look of the background, by default without outlines.
-        colours: Rows of a 3 x 4 matrix on red, green, blue and one, applied to every pixel; None leaves them.
+        colours: Rows of a 3 x 4 matrix on red, green, blue and one, applied to every pixel; None changes nothing.
         blur: Standard deviation of a Gaussian blur, as a fraction of the picture's side.
     """
 
@@ -40,8 +41,11 @@ class Style:
 
 def _washed(strength: float, share: float) -> Matrix:
     """Return colours moved towards their own gray by ``strength``, then scaled by ``share`` around a low gray."""
-    keep, gray = (1 - strength) * share, strength * share
-    red, green, blue = 0.3 * gray, 0.59 * gray, 0.11 * gray
+    keep = (1 - strength) * share
+    gray = strength * share
+    red = 0.3 * gray  # the weights of luma, as Pillow makes a picture gray
+    green = 0.59 * gray
+    blue = 0.11 * gray
     lift = 128 * (1 - share) * 0.72
     return (red + keep, green, blue, lift, red, green + keep, blue, lift, red, green, blue + keep, lift)
 

@@ -1,4 +1,4 @@
-"""What things, parts, colours, places and styles are called: the usual word first, then others people use."""
+"""Words for things, parts, colours, places and styles: the usual word first, then others people use."""
 
 from __future__ import annotations
 
@@ -194,14 +194,14 @@ FILLERS = (
     "lonely",
     "great",
 )
-"""Adjectives that people put in and that change nothing."""
+"""Adjectives that people add and that change nothing in the picture."""
 
 OPENERS = (
     "a picture of", "an image of", "a scene with", "a view of", "an illustration of", "there is", "here is", "this is",
     "we see", "look at",
 )  # fmt: skip
 STYLED_OPENERS = ("picture of", "image of", "view of", "illustration of", "photo of")
-"""Openers that a style's word stands before: "a blurry picture of"."""
+"""Openers that follow a style's word: "a blurry picture of"."""
 
 LEFT_OF = ("left of", "to the left of", "on the left of")
 RIGHT_OF = ("right of", "to the right of", "on the right of")
@@ -220,23 +220,30 @@ _ONLY_ONE = frozenset({"sun", "moon", "sea", "ocean"})
 _SINGULAR_IN_S = frozenset({"bus", "minibus", "cactus"})
 
 
-def article(word: str, before: str) -> str:
-    """Return the article of a noun, chosen by the word that follows it; empty for plurals and what has no number."""
+def article(word: str, phrase: str) -> str:
+    """Return the article of a noun: "a", "an" or "the", or nothing for plurals and mass nouns.
+
+    Args:
+        word: The noun.
+        phrase: The text after the article, whose first letters decide between "a" and "an".
+    """
     if word in _ONLY_ONE:
         return "the"
     if word in _PLURAL_OR_MASS or (word.endswith("s") and word not in _SINGULAR_IN_S):
         return ""
-    return "an" if before[0] in "aeiou" and not before.startswith(("uku", "uni")) else "a"
+    return "an" if phrase[0] in "aeiou" and not phrase.startswith(("uku", "uni")) else "a"
 
 
-def _every_word() -> tuple[str, ...]:
-    tables = (OBJECT_WORDS, PART_WORDS, PLACE_PART_WORDS, COLOUR_WORDS, PLACE_PHRASES, STYLE_WORDS)
-    phrases = [phrase for table in tables for phrases in table.values() for phrase in phrases]
+def _vocabulary() -> tuple[str, ...]:
+    phrases: list[str] = []
+    for table in (OBJECT_WORDS, PART_WORDS, PLACE_PART_WORDS, COLOUR_WORDS, PLACE_PHRASES, STYLE_WORDS):
+        for synonyms in table.values():
+            phrases += synonyms
     phrases += [*FILLERS, *OPENERS, *STYLED_OPENERS]
     phrases += [*LEFT_OF, *RIGHT_OF, *BESIDE, *BEHIND, *IN_FRONT, *ON, *UNDER, *BETWEEN]
     phrases += ["a an the and with that is has in having its", *OBJECT_WORDS]
-    return tuple(sorted({word for phrase in phrases for word in phrase.split()}))
+    return tuple(sorted(set(" ".join(phrases).split())))
 
 
-WORDS: tuple[str, ...] = _every_word()
+WORDS: tuple[str, ...] = _vocabulary()
 """The closed vocabulary of captions, without the comma."""

@@ -1,4 +1,4 @@
-"""The kinds of objects and the parts that can be taken away from each."""
+"""The kinds of objects and their removable parts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from vsf.tiny.world.objects import animals, household, scenery, vehicles
 
 @dataclass(frozen=True)
 class ObjectKind:
-    """An object: what it nearly always has, what it may have, how it is drawn and how it usually looks.
+    """A kind of object: its parts, how it is drawn, and what usually goes with it.
 
     Attributes:
-        essential: Parts that are nearly always there.
-        optional: Parts that may be there.
+        essential: Parts that are nearly always present.
+        optional: Parts that may be present.
         draw: ``draw(brush, show, colour)`` draws the parts in ``show``, and the object itself if "body" is among them.
-        usual: The colour most of its kind have; empty if any is as likely.
-        top: Height, in hundredths of its box, on which another thing can stand; None if nothing can.
-        companion: The object that nearly always stands beside it when it is alone; empty if none does.
-        home: The place where it is found as often as not; empty if any is as likely.
+        usual: The colour that most of its kind have; empty if all are equally likely.
+        top: Height, in hundredths of its box, at which another thing can stand; None if nothing can.
+        companion: The object that nearly always stands beside it when the scene has no other; empty if none does.
+        home: The place where about half of its kind stand; empty if all are equally likely.
     """
 
     essential: tuple[str, ...]

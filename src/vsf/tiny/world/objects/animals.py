@@ -1,4 +1,4 @@
-"""Animals. Each function draws what ``show`` names; "body" is the animal itself."""
+"""Animals. Each function draws the parts named in ``show``; "body" is the animal itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Household things. Each function draws what ``show`` names; "body" is the thing itself."""
+"""Household things. Each function draws the parts named in ``show``; "body" is the thing itself."""
 
 from __future__ import annotations
 

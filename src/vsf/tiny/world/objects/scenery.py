@@ -1,4 +1,4 @@
-"""Buildings, plants and figures. Each function draws what ``show`` names; "body" is the thing itself."""
+"""Buildings, plants and figures. Each function draws the parts named in ``show``; "body" is the thing itself."""
 
 from __future__ import annotations
 

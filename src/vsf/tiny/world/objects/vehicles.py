@@ -1,4 +1,4 @@
-"""Things that drive, sail and fly. Each function draws what ``show`` names; "body" is the thing itself."""
+"""Vehicles. Each function draws the parts named in ``show``; "body" is the thing itself."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import torch
 
 import vsf
 from vsf import tiny
-from vsf.tiny.collapse_padding import fold
+from vsf.tiny.collapse_padding import collapse_padding
 
 METHODS = [
     vsf.method("none"),
@@ -29,10 +29,10 @@ def plain():
 
 
 @pytest.fixture(scope="module")
-def folded():
+def collapsed():
     pipe = tiny.load()
     pipe.set_progress_bar_config(disable=True)
-    fold(pipe)
+    collapse_padding(pipe)
     return pipe
 
 
@@ -43,19 +43,19 @@ def _draw(pipe, method, **arguments):
 
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)
-def test_every_method_draws_the_same_picture_from_one_filler_row(plain, folded, method):
-    before, after = (_draw(pipe, method, guidance_scale=0.0) for pipe in (plain, folded))
+def test_every_method_draws_the_same_picture_from_one_filler_row(plain, collapsed, method):
+    before, after = (_draw(pipe, method, guidance_scale=0.0) for pipe in (plain, collapsed))
     assert (before - after).abs().max() < 1e-4
 
 
-def test_the_hosts_own_guidance_draws_the_same_picture_from_one_filler_row(plain, folded):
+def test_the_hosts_own_guidance_draws_the_same_picture_from_one_filler_row(plain, collapsed):
     options = {"guidance_scale": 3.0, "negative_prompt": ["wheels", "a sail"]}
-    before, after = (_draw(pipe, vsf.method("none"), **options) for pipe in (plain, folded))
+    before, after = (_draw(pipe, vsf.method("none"), **options) for pipe in (plain, collapsed))
     assert (before - after).abs().max() < 1e-4
 
 
-def test_the_transformer_gets_the_words_and_one_row_more(folded):
-    rows = folded.encode_prompt("a car", None, None, do_classifier_free_guidance=False)[0]
-    assert rows.shape[1] == folded.tokenizer_max_length + 1
+def test_the_transformer_gets_the_words_and_one_row_more(collapsed):
+    rows = collapsed.encode_prompt("a car", None, None, do_classifier_free_guidance=False)[0]
+    assert rows.shape[1] == collapsed.tokenizer_max_length + 1
     assert not rows[:, -1].any()
     assert rows[:, :-1].any(-1).all()
