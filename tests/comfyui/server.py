@@ -29,6 +29,7 @@ class Server:
         arguments = [
             "--cpu", "--use-pytorch-cross-attention", "--base-directory", str(folder), "--disable-api-nodes",
             "--listen", "127.0.0.1", "--port", self.url.rsplit(":", 1)[1],
+            "--cache-none",  # a picture that is asked for again is drawn again
         ]  # fmt: skip
         launch = [sys.executable, str(Path(__file__).with_name("launch.py")), os.environ["COMFYUI_PATH"], *arguments]
         paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])

@@ -86,7 +86,9 @@ class BaseModel(nn.Module):
             conds["num_tokens"] = Cond(int(options["attention_mask"].sum()))
         return conds
 
-    def get_dtype_inference(self):
+    manual_cast_dtype = None
+
+    def get_dtype(self):
         return torch.float32
 
     def apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **conds):

@@ -28,8 +28,12 @@ class BaseModel(Protocol):
     def extra_conds(self, **arguments: Any) -> dict[str, Any]:
         """Return the conditions for a conditioning's options, each an object with the attribute `cond`."""
 
-    def get_dtype_inference(self) -> torch.dtype:
-        """Return the dtype that the model computes in."""
+    @property
+    def manual_cast_dtype(self) -> torch.dtype | None:
+        """The dtype that the model computes in, None where it is that of its weights."""
+
+    def get_dtype(self) -> torch.dtype:
+        """Return the dtype of the weights."""
 
 
 class ModelPatcher(Protocol):

@@ -134,13 +134,15 @@ class Probe:
         guide = Guided(Plan(_METHOD, ()))
         guided = guide.guided_call(call, family, [negative], [0], 1.0)
         lockstep = Lockstep(family, call)
+        host = call.executor.class_obj
+        computes_in = host.manual_cast_dtype or host.get_dtype()  # ComfyUI 0.8 has no call that says it
         tied = lockstep.make(call, negative.tokens)
         return Result(
             model=type(call.denoiser).__name__,
             off=_distance(off, base),
             tied=_distance(guided, tied),
             effect=_distance(guided, base),
-            bound=_SAFETY * torch.finfo(call.executor.class_obj.get_dtype_inference()).eps,
+            bound=_SAFETY * torch.finfo(computes_in).eps,
             layers=guide.trace.report.calls,
             calls=lockstep.seen,
         )
