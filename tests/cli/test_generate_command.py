@@ -12,8 +12,10 @@ from PIL import Image
 
 import vsf as package
 from support.pictures import pixels_differ
+from vsf import guidance
 from vsf.cli import generate as command
 from vsf.generation.metadata import provenance
+from vsf.text.prompt import Prompt
 
 
 def test_a_picture_and_its_metadata_land_in_the_file(draw, tmp_path):
@@ -42,6 +44,17 @@ def test_the_negative_acts_and_its_method_and_knobs_matter(draw):
         assert pixels_differ(f"{name}.png", "none.png")
         assert name == "vsf" or pixels_differ(f"{name}.png", "vsf.png")
     assert not pixels_differ("empty.png", "none.png")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_picture_parses_its_prompt_once_and_builds_its_method_once(draw, monkeypatch, count):
+    parsed, built = [], []
+    parse, build = Prompt.parse, guidance.method
+    monkeypatch.setattr(Prompt, "parse", lambda text, negatives=None: parsed.append(text) or parse(text, negatives))
+    monkeypatch.setattr(guidance, "method", lambda name, **knobs: built.append(name) or build(name, **knobs))
+    assert draw("--negative", "wheels", "--count", count, "--out", "a.png")[0] == 0
+    assert parsed == ["wheels", "a red car"]  # the negative is a text of its own
+    assert built == ["vsf"]
 
 
 def test_several_pictures_are_numbered_and_each_knows_its_seed(draw, tmp_path):
@@ -123,7 +136,7 @@ def test_a_config_file_speaks_where_flags_are_silent(vsf, folder, tmp_path):
 
 
 def test_finished_pictures_stay_when_the_run_is_interrupted(draw, monkeypatch, tmp_path):
-    home = sys.modules["vsf.generate"]
+    home = sys.modules["vsf.generation"]
     whole = home.draw
 
     def interrupted(*arguments, **options):

@@ -116,4 +116,4 @@ def test_help_of_generate_takes_a_second(tmp_path):
 
 
 def test_the_index_says_what_the_methods_declare():
-    assert index.FILE.read_text(encoding="utf-8") == index.text(index.made()), "run: python -m vsf.cli.index"
+    assert index.FILE.read_text(encoding="utf-8") == index.to_text(index.collect()), "run: python -m vsf.cli.index"

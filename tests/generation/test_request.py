@@ -154,6 +154,21 @@ def test_a_prompt_object_is_as_good_as_its_spelling():
     assert request == Request(str(prompt))
 
 
+def test_a_prompt_object_is_kept_and_never_parsed(monkeypatch):
+    monkeypatch.setattr(vsf.Prompt, "parse", lambda *_: pytest.fail("it was parsed"))
+    prompt = vsf.Prompt("a red car", {"wheels": 0.5})
+    request = Request(prompt, {"lights": 1.0, "wheels": 0.5})
+    assert request.prompt is prompt
+    assert request.wanted == vsf.Prompt("a red car", {"wheels": 1.0, "lights": 1.0})
+    with pytest.raises(PromptError, match='weight of the negative "wheels" has to be a number from 0 to 10'):
+        Request(prompt, {"wheels": 9.9})
+
+
+def test_a_request_builds_its_method_once():
+    request = Request("a car", knobs={"scale": 2.0})
+    assert request.guidance() is request.guidance()
+
+
 def test_a_schedule_may_be_given_by_its_fields():
     assert Request("a car", schedule={"end": 0.5, "layers": [1, 0]}).schedule == vsf.Schedule(end=0.5, layers=(0, 1))
 

@@ -112,7 +112,7 @@ def test_values_are_found_where_the_nodes_leave_them_to_others():
     assert recipe.fields == {"steps": 6, "seed": 12, "guidance_scale": 3.5, "strength": 0.5}
     assert (recipe.prompt, recipe.negative, recipe.model) == ("a red car", "", "flow.safetensors")
     assert recipe.left_out == ("the sampler euler",)
-    assert "give that with --image" in " ".join(recipe.doubts({}))
+    assert "give that with --image" in " ".join(recipe.reproduction_warnings({}))
 
 
 def test_the_editors_graph_is_read_where_there_is_no_other():

@@ -45,6 +45,11 @@ def test_what_is_read_is_what_was_written(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
+def test_a_prompt_is_recorded_as_it_was_written():
+    assert metadata(prompt="a (red) car")["prompt"] == "a (red) car"
+    assert metadata(prompt=vsf.Prompt("a red (car)", {"hub": 0.5}))["prompt"] == "a red \\(car\\) (hub:-0.5)"
+
+
 def test_a_request_survives_its_picture(tmp_path):
     request = Request("a red car", "wheels", knobs={"offset": math.inf, "scale": 1.1}, seed=7, steps=3, size=(4, 6))
     provenance.write(tmp_path / "a.png", PICTURE, provenance.describe(request, Model(_Pipe(), ORIGIN), PICTURE, 7))

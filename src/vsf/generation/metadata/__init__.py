@@ -1,1 +1,1 @@
-"""What a picture says about how it was made, in our words and in those of other tools."""
+"""Metadata in pictures: how they were made, in the formats of this package and of other tools."""
