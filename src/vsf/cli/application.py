@@ -12,7 +12,7 @@ import vsf
 
 
 class Command(NamedTuple):
-    """Where a command is defined, and its line in the overview.
+    """The module of a command, and its line in the overview.
 
     The module has either a function `command` and an `EXAMPLE`, or an `app` with commands of its own.
     """
@@ -80,5 +80,6 @@ def _root(version: bool = VERSION) -> None:
     """Negative prompts that work in few-step image models."""
 
 
+# Placeholders, which give the overview its lines and the shell its completions.
 for name, listed in COMMANDS.items():
     app.command(name, help=listed.summary)(lambda: None)

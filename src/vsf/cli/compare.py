@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from vsf.cli.options import option, takes_options
 from vsf.errors import RequestError
 from vsf.generation.metadata import provenance
 from vsf.generation.negatives import format_negatives
-from vsf.generation.request import Request
+from vsf.generation.request import Arguments, Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,14 +58,14 @@ def command(options: CompareOptions) -> None:
     written_seeds = inputs.parse_whole_numbers("seeds", options.seeds)
     if written_seeds and (options.seed is not None or options.count is not None):
         raise RequestError("give the rows with --seeds, or with --seed and --count, not with both.")
-    fields = inputs.request_fields(options)
+    arguments = inputs.request_arguments(options)
     if options.prompt is None:
         raise RequestError('no prompt: say what to draw, as in vsf compare "a red car" --negative wheels.')
-    settings: list[tuple[str, dict[str, Any]]] = []
+    settings: list[tuple[str, Arguments]] = []
     for spec in specs:
         settings += _with_scales(spec, scales)
-    inputs.check_model(fields)
-    columns = [Column(label, _request(fields, setting)) for label, setting in settings]
+    inputs.check_model(arguments)
+    columns = [Column(label, _request(arguments, setting)) for label, setting in settings]
     first = columns[0].request
     seeds = written_seeds or [first.seed + row for row in range(first.count)]
     with outputs.planned(str(options.out), ["compare"]) as (file,):
@@ -105,10 +105,10 @@ def draw_sheet(
             for seed in seeds:
                 request = replace(column.request, seed=seed, count=1)
                 for result in draw(request, model, console.after(progress, len(images))):
-                    seen = effect.verdict(request.model, result, " ".join(prompt.negatives))
+                    verdict = effect.verdict(request.model, result, " ".join(prompt.negatives))
                     images.append(result.image)
-                    captions.append(seen)
-                    cells.append({**result.metadata, **({"seen": seen} if seen else {})})
+                    captions.append(verdict)
+                    cells.append({**result.metadata, **({"seen": verdict} if verdict else {})})
     without = f"without: {format_negatives(prompt.negatives)}" if prompt.negatives else "no negative prompt"
     rows = [f"seed {seed}" for seed in seeds]
     labels = [column.label for column in columns]
@@ -116,38 +116,38 @@ def draw_sheet(
     return sheet, cells
 
 
-def _with_scales(spec: str, scales: Sequence[float]) -> list[tuple[str, dict[str, Any]]]:
+def _with_scales(spec: str, scales: Sequence[float]) -> list[tuple[str, Arguments]]:
     """Parse one method into a labelled setting per scale; just one if it has no scale, or one of its own."""
     setting = method_grammar.parse(spec)
     if not scales or "scale" in setting["knobs"] or "scale" not in index.methods()[setting["method"]]:
         return [(spec, setting)]
     separator = ":" if ":" not in spec else ","
-    settings = []
+    settings: list[tuple[str, Arguments]] = []
     for scale in scales:
         knobs = {**setting["knobs"], "scale": scale}
         settings.append((f"{spec}{separator}scale={scale:g}", {**setting, "knobs": knobs}))
     return settings
 
 
-def _request(fields: Mapping[str, Any], setting: Mapping[str, Any]) -> Request:
+def _request(arguments: Arguments, setting: Arguments) -> Request:
     """Build the request of a column.
 
     The method cfg, and the pipeline's own guidance with the method none, read the negative as a prompt of its own. If
     there is a context, they get the negative written into it, as there is no other way to give it to them.
     """
-    if not fields.get("within"):
-        return Request(**{**fields, **setting})
-    base = Request(**{**fields, "method": "vsf"})
+    if not arguments.get("within"):
+        return Request(**{**arguments, **setting})
+    base = Request(**{**arguments, "method": "vsf"})
     uses_host_guidance = setting["method"] == "none" and base.guidance_scale > 1
     if setting["method"] != "cfg" and not uses_host_guidance:
         return replace(base, **setting)
     assert base.context is not None
     negatives = base.wanted.negatives
-    whole: str | dict[str, float] = base.context.replace("{}", ", ".join(negatives)) if negatives else ""
+    in_context: str | dict[str, float] = base.context.replace("{}", ", ".join(negatives)) if negatives else ""
     if any(weight != 1 for weight in negatives.values()):  # `Request` refuses them, by name, if they are not supported
-        whole = {base.context.replace("{}", text): weight for text, weight in negatives.items()}
+        in_context = {base.context.replace("{}", text): weight for text, weight in negatives.items()}
     prompt = replace(base.wanted, negatives={})
-    return replace(base, **setting, prompt=prompt, negative=whole, within="")
+    return replace(base, **setting, prompt=prompt, negative=in_context, within="")
 
 
 def _print_warnings(base: Request, columns: Sequence[Column]) -> None:
@@ -157,8 +157,8 @@ def _print_warnings(base: Request, columns: Sequence[Column]) -> None:
         console.note(message)
     for column in columns:
         if column.request.within != base.within:
-            whole = format_negatives(column.request.wanted.negatives)
-            console.note(f'{column.label} reads a negative as a prompt: "{whole}".')
+            negative = format_negatives(column.request.wanted.negatives)
+            console.note(f'{column.label} reads a negative as a prompt: "{negative}".')
 
 
 def _base(columns: Sequence[Column]) -> Request:

@@ -53,7 +53,7 @@ def _read(file: Path, allowed: Collection[str]) -> dict[str, object]:
     except tomllib.TOMLDecodeError as error:
         raise RequestError(f'the config file "{file}" is not valid TOML: {error}.') from error
     config = {name.replace("-", "_"): value for name, value in entries.items()}
-    known = Registry("config entry", dict.fromkeys(allowed))
+    known_names = Registry("config entry", dict.fromkeys(allowed))
     for name in config:
-        known[name]  # raises for an unknown name, and suggests a known one
+        known_names[name]  # raises for an unknown name, and suggests a known one
     return config

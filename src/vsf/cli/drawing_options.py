@@ -16,7 +16,7 @@ CONTROLS_PANEL = "When and where the negative acts"
 
 @dataclass(frozen=True, kw_only=True)
 class PromptOptions:
-    """What to draw.
+    """The prompt and the negative prompt.
 
     Here and in the other options of a request, None stands for a flag that was left out, and a value from a config file
     may be of any type that TOML has: `Request` checks them all.

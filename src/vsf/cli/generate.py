@@ -20,7 +20,7 @@ from vsf.errors import RequestError
 from vsf.generation import prompt_files
 from vsf.generation.files import report_files, sidecar
 from vsf.generation.metadata import like, provenance
-from vsf.generation.request import Request
+from vsf.generation.request import Arguments, Request
 from vsf.text.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -66,11 +66,12 @@ class GenerateOptions(DrawingOptions, OwnOptions):
 def command(options: GenerateOptions) -> None:
     """Draw images, guided away from a negative prompt."""
     prompts = _prompts(options)
-    given = inputs.request_fields(options)
+    given = inputs.request_arguments(options)
     past = like.read(Path(options.like).expanduser()) if options.like else None
-    fields = past.repeat(given) if past else given
-    inputs.check_model(fields)
-    requests = [Request(**{**fields, "prompt": prompt}) for prompt in prompts or [fields.get("prompt", "")]]
+    arguments = past.repeat(given) if past else given
+    inputs.check_model(arguments)
+    requests = [Request(**{**arguments, "prompt": prompt}) for prompt in prompts or [arguments.get("prompt", "")]]
+    # The files are reserved, and tried out, before the model is loaded: that may take minutes.
     with _planned(requests, str(options.out), with_reports=options.report) as files:
         _print_warnings(requests, given, past.reproduction_warnings(given) if past else [])
         model = console.load_quietly(requests[0], quiet=options.json)
@@ -115,9 +116,7 @@ def _companions(is_clip: bool, negatives: int | None, file: Path) -> list[Path]:
     return files
 
 
-def _print_warnings(
-    requests: Sequence[Request], given: Mapping[str, Any], reproduction_warnings: Sequence[str]
-) -> None:
+def _print_warnings(requests: Sequence[Request], given: Arguments, reproduction_warnings: Sequence[str]) -> None:
     """Print everything that is odd about the requests, though allowed, once each."""
     controls = given.keys() & {"knobs", "preset", "schedule", "mask", "within"}
     is_guided = bool(controls) or given.get("method", "none") != "none"
@@ -172,13 +171,13 @@ def _save(file: Path, result: Result) -> None:
 
 
 def _seen(request: Request, result: Result) -> dict[str, str]:
-    seen = effect.verdict(request.model, result, " ".join(result.negatives))
-    return {"seen": seen} if seen else {}
+    verdict = effect.verdict(request.model, result, " ".join(result.negatives))
+    return {"seen": verdict} if verdict else {}
 
 
 def _print(entry: Mapping[str, Any]) -> None:
-    seen = f": the judge saw {entry['seen']}" if "seen" in entry else ""
-    lines = [f"{entry['file']}  (seed {entry['seed']}){seen}"]
+    verdict = f": the judge saw {entry['seen']}" if "seen" in entry else ""
+    lines = [f"{entry['file']}  (seed {entry['seed']}){verdict}"]
     if "report" in entry:
         lines += [f"  {line}" for line in effect.sentences(Path(entry["file"]), entry["report"])]
     console.stdout.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)

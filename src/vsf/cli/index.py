@@ -20,7 +20,7 @@ FILE = Path(__file__).with_name("index.json")
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """What the command line needs to know of a `vsf.guidance.Knob`."""
+    """The part of a `vsf.guidance.Knob` that the command line needs."""
 
     name: str
     default: float | str | bool

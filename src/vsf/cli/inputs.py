@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,14 @@ from vsf.errors import RequestError
 from vsf.generation import sources
 from vsf.generation.negatives import parse_negatives
 from vsf.generation.pictures import image_size
-from vsf.generation.request import SCHEDULE, Lora, Request
+from vsf.generation.request import SCHEDULE, Arguments, Lora, Request
 
 REQUEST_OPTIONS = {*(field.name for field in fields(Request)), *SCHEDULE, "width", "height", "lora"}
 """Options that become arguments of a request, or parts of them."""
 
 
-def request_fields(options: DrawingOptions) -> dict[str, Any]:
-    """Return those arguments of `Request` that were given.
+def request_arguments(options: DrawingOptions) -> dict[str, Any]:
+    """Return the arguments of `Request` that were given.
 
     Raises:
         RequestError: a size or a LoRA is misspelt, or a strength has no image to act on.
@@ -132,7 +131,7 @@ def parse_lora(written: object) -> Lora:
         raise RequestError(f'a LoRA has to be written FILE or FILE:WEIGHT, got "{text}".') from error
 
 
-def check_model(given: Mapping[str, Any]) -> None:
+def check_model(given: Arguments) -> None:
     """Check what can be checked before torch is imported: the start image, the model's files and the size.
 
     Raises:

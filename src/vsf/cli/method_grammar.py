@@ -45,17 +45,17 @@ def parse(spec: str) -> dict[str, Any]:
     name, *settings = re.split("[:,]", spec.strip())
     NAMES[name]  # raises for an unknown name
     method, knobs = index.published().get(name, (name, {}))
-    fields: dict[str, Any] = {"method": method, "knobs": dict(knobs)}
+    arguments: dict[str, Any] = {"method": method, "knobs": dict(knobs)}
     known_knobs = index.methods()[method]
     for setting in settings:
         knob, equals, value = (part.strip() for part in setting.partition("="))
         if not equals:
             raise KnobError(f'a knob has to be written name=value, got "{setting}" in "{spec}".')
         if knob == "preset":
-            fields["preset"] = value
+            arguments["preset"] = value
         else:  # an unknown knob is left to `Request`, which names the known ones
-            fields["knobs"][knob] = _parse_value(known_knobs[knob], value) if knob in known_knobs else value
-    return fields
+            arguments["knobs"][knob] = _parse_value(known_knobs[knob], value) if knob in known_knobs else value
+    return arguments
 
 
 def _parse_value(knob: Knob, text: str) -> float | str | bool:

@@ -51,10 +51,15 @@ def takes_options(
     def wrap(command: Callable[[Options], None]) -> Callable[..., None]:
         @takes([*own_flags, *knob_flags])
         def run(**flags: object) -> None:
-            given = with_config(flags)
-            values = {name: given.pop(name) for name in own_names & given.keys()}
-            if given:
-                values["knobs"] = given
+            values: dict[str, object] = {}
+            knobs: dict[str, object] = {}
+            for name, value in with_config(flags).items():
+                if name in own_names:
+                    values[name] = value
+                else:
+                    knobs[name] = value
+            if knobs:
+                values["knobs"] = knobs
             command(make(**values))
 
         run.__doc__ = command.__doc__
@@ -117,7 +122,7 @@ def _parameters(options: type) -> list[Parameter]:
     return parameters
 
 
-def _parameter(name: str, kind: Any, default: Any) -> Parameter:
+def _parameter(name: str, kind: object, default: object) -> Parameter:
     return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from vsf import errors, patch, tiny
 from vsf.controls.schedule import Schedule
@@ -23,11 +24,15 @@ from vsf.runtime.report import Report
 from vsf.text.prompt import Prompt
 
 if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
     from PIL.Image import Image
 
 Progress = Callable[[int, int, int], None]
 """Called after every step with (image index, steps done, total steps)."""
 
+StepTensors = dict[str, Tensor]
+StepCallback = Callable[..., StepTensors]
+"""The callback of diffusers, which may change the tensors of the next step."""
 
 NEEDED = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "vae")
 """Components that must be loaded if the pipeline has them at all."""
@@ -60,7 +65,7 @@ class Result:
 
 
 def generate(
-    request: Request, *, pipe: Any = None, progress: Progress | None = None, observe: bool = False
+    request: Request, *, pipe: DiffusionPipeline | None = None, progress: Progress | None = None, observe: bool = False
 ) -> list[Result]:
     """Draw `request.count` images, guided by the request's method away from its negative prompt.
 
@@ -94,6 +99,7 @@ def draw(
     controls = _controls(request)
     for index in range(request.count):
         seed = request.seed + index
+        # On the CPU, whose random numbers are the same on every machine; diffusers moves the noise to the device.
         generator = torch.Generator().manual_seed(seed)
         with patch.guide(pipe, prompt, **controls, observe=observe) as report, _host_errors():
             output = pipe(generator=generator, callback_on_step_end=_step_callback(index, progress), **arguments)
@@ -120,14 +126,14 @@ def _controls(request: Request) -> dict[str, Any]:
     return controls if context is None else controls | {"within": context}
 
 
-def _adapted(pipe: Any, request: Request) -> Any:
+def _adapted(pipe: DiffusionPipeline, request: Request) -> DiffusionPipeline:
     """Return the pipeline that the caller handed over, or its image-to-image version if the request has an image."""
     if request.loras:
         raise errors.RequestError("load the LoRAs onto the pipeline that you hand over; this request cannot add them.")
     return pipe if request.image is None else models.image_to_image(pipe)
 
 
-def _check_pipe(pipe: Any, request: Request) -> None:
+def _check_pipe(pipe: DiffusionPipeline, request: Request) -> None:
     """Raise RequestError for what diffusers would stumble over: a missing part or start image, or too few steps."""
     name = type(pipe).__name__
     missing = [part for part in NEEDED if part in pipe.components and pipe.components[part] is None]
@@ -144,7 +150,7 @@ def _check_pipe(pipe: Any, request: Request) -> None:
         raise errors.RequestError("this model's schedule has a first and a last step; ask for at least --steps 2.")
 
 
-def _arguments(request: Request, pipe: Any) -> dict[str, Any]:
+def _arguments(request: Request, pipe: DiffusionPipeline) -> dict[str, Any]:
     """Return the arguments of the pipeline that are the same for every seed."""
     arguments: dict[str, Any] = {
         "prompt": request.wanted.positive,
@@ -181,13 +187,13 @@ def _host_errors() -> Iterator[None]:
         raise errors.RequestError("the GPU's memory is too small; offload parts, or ask for a smaller size.") from error
 
 
-def _step_callback(index: int, progress: Progress | None) -> Callable[..., dict[str, Any]] | None:
+def _step_callback(index: int, progress: Progress | None) -> StepCallback | None:
     """Adapt a progress function to the per-step callback of diffusers."""
     if progress is None:
         return None
 
-    def report_step(pipe: Any, step: int, _timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def report_step(pipe: DiffusionPipeline, step: int, _timestep: object, tensors: StepTensors) -> StepTensors:
         progress(index, step + 1, pipe.num_timesteps)
-        return kwargs
+        return tensors
 
     return report_step

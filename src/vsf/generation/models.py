@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from vsf.errors import RequestError, UnsupportedPipelineError
 from vsf.families import FAMILIES
@@ -18,6 +19,9 @@ from vsf.families.catalogue.unsupported import REFUSED, why_not
 from vsf.generation.metadata.hashes import hash_file, hash_folder
 from vsf.generation.request import Lora, Request
 from vsf.generation.sources import check_complete, check_size, locate, read_index
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 __all__ = ["Model", "hash_file", "hash_folder", "image_to_image", "load", "takes", "usable_device"]
 
@@ -33,7 +37,7 @@ class Model:
         origin: what metadata record of it: a hub id or hashes of weights, dtype, device and LoRAs, never a path.
     """
 
-    pipe: Any
+    pipe: DiffusionPipeline
     origin: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -61,7 +65,7 @@ def load(request: Request) -> Model:
     return Model(pipe, origin)
 
 
-def image_to_image(pipe: Any) -> Any:
+def image_to_image(pipe: DiffusionPipeline) -> DiffusionPipeline:
     """Return the image-to-image pipeline over the same models.
 
     Raises:
@@ -79,12 +83,12 @@ def image_to_image(pipe: Any) -> Any:
     return image_pipe
 
 
-def takes(pipe: Any, argument: str) -> bool:
-    """Whether a pipeline can be called with an argument of this name."""
+def takes(pipe: DiffusionPipeline, argument: str) -> bool:
+    """Tell whether calls of a pipeline take an argument of this name."""
     return argument in inspect.signature(type(pipe).__call__).parameters
 
 
-def _open(name: str, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+def _open(name: str, dtype: torch.dtype) -> tuple[DiffusionPipeline, dict[str, Any]]:
     """Load a pipeline in `dtype` on the CPU; also return the origin of its weights."""
     source = locate(name)
     if source.path is None:
@@ -98,7 +102,7 @@ def _open(name: str, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
     return _from_folder(source.path, dtype), weights
 
 
-def _clip_encoders(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+def _clip_encoders(folder: Path, dtype: torch.dtype) -> dict[str, nn.Module]:
     """Load the text encoders of an embedded model; {} if this version of transformers names their weights differently.
 
     `from_pretrained` first compiles its rules for renaming the weights of every architecture. That takes longer than
@@ -118,7 +122,9 @@ def _clip_encoders(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
     return encoders
 
 
-def _from_folder(folder: Path, dtype: torch.dtype, loaded_parts: Mapping[str, Any] = MappingProxyType({})) -> Any:
+def _from_folder(
+    folder: Path, dtype: torch.dtype, loaded_parts: Mapping[str, nn.Module] = MappingProxyType({})
+) -> DiffusionPipeline:
     """Load a diffusers folder, except for the parts that are loaded already."""
     from diffusers import DiffusionPipeline
 
@@ -136,7 +142,7 @@ def _from_folder(folder: Path, dtype: torch.dtype, loaded_parts: Mapping[str, An
         raise RequestError(f'cannot load the model in "{folder}": {_first_line(error)}') from error
 
 
-def _from_file(file: Path, dtype: torch.dtype) -> Any:
+def _from_file(file: Path, dtype: torch.dtype) -> DiffusionPipeline:
     """Load a checkpoint of Stable Diffusion 3; diffusers fetches the configuration, which the file does not hold."""
     from diffusers import StableDiffusion3Pipeline
     from diffusers.loaders.single_file_utils import SingleFileComponentError
@@ -201,7 +207,7 @@ def _check_family(index: Mapping[str, Any]) -> None:
         raise UnsupportedPipelineError(f"{name} cannot be guided: {reason}")
 
 
-def _add_loras(pipe: Any, loras: Iterable[Lora]) -> list[dict[str, Any]]:
+def _add_loras(pipe: DiffusionPipeline, loras: Iterable[Lora]) -> list[dict[str, Any]]:
     """Load LoRAs onto a pipeline, and return their entries in the metadata: hash and weight of each."""
     entries: list[dict[str, Any]] = []
     weights: dict[str, float] = {}
@@ -215,7 +221,7 @@ def _add_loras(pipe: Any, loras: Iterable[Lora]) -> list[dict[str, Any]]:
     return entries
 
 
-def _add_lora(pipe: Any, name: str, lora: Lora) -> None:
+def _add_lora(pipe: DiffusionPipeline, name: str, lora: Lora) -> None:
     from safetensors import SafetensorError
 
     try:
@@ -251,7 +257,7 @@ def _dtype(name: str, device: str) -> torch.dtype:
     return dtype
 
 
-def _place(pipe: Any, device: str, offload: str) -> None:
+def _place(pipe: DiffusionPipeline, device: str, offload: str) -> None:
     if offload == "none":
         pipe.to(device)
     elif device == "cpu":

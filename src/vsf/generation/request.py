@@ -30,6 +30,9 @@ LARGEST_SEED = 2**63 - 1
 SUBJECT = "subject"
 SCHEDULE = tuple(field.name for field in fields(Schedule))
 
+Arguments = Mapping[str, Any]
+"""Arguments of `Request` by name, not checked yet."""
+
 
 @dataclass(frozen=True)
 class Lora:
@@ -50,7 +53,7 @@ class Lora:
         _as_path(self, "file")
         if self.file.suffix != ".safetensors":
             raise RequestError(f'a LoRA has to be a .safetensors file, got "{self.file}".')
-        if not os.path.isfile(self.file):
+        if not os.path.isfile(self.file):  # Path.is_file() raises for a name that is too long; here and below
             raise RequestError(f'there is no LoRA file "{self.file}".')
         is_number = isinstance(self.weight, int | float) and not isinstance(self.weight, bool)
         if self.weight is not None and not (is_number and math.isfinite(self.weight)):

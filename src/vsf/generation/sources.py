@@ -19,7 +19,7 @@ HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a model comes from; `path` is its folder or file, None on the hub."""
+    """The location of a model; `path` is its folder or file, None on the hub."""
 
     kind: Literal["embedded", "folder", "checkpoint", "hub"]
     name: str

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vsf.errors import RequestError
 from vsf.generation.files import atomic_write, sidecar, write_json
-from vsf.generation.metadata import provenance
+from vsf.generation.metadata import Metadata, provenance
 from vsf.generation.models import takes
 
 if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
     from PIL.Image import Image
 
 FRAMES_PER_SECOND = 16  # what Wan was trained on; no setting of a model says so
 
 
-def check_frames(pipe: Any, frames: int | None) -> None:
+def check_frames(pipe: DiffusionPipeline, frames: int | None) -> None:
     """Check the length of a clip against the pipeline.
 
     Raises:
@@ -39,12 +40,13 @@ def check_frames(pipe: Any, frames: int | None) -> None:
         raise RequestError(f"clips of this model have a multiple of {step} frames and one more; ask for {nearest}.")
 
 
-def write(clip: Path, frames: Sequence[Image], metadata: Mapping[str, Any]) -> None:
+def write(clip: Path, frames: Sequence[Image], metadata: Metadata) -> None:
     """Write frames as an MP4 file, atomically, after the sidecar with their metadata.
 
     Raises:
         RequestError: imageio-ffmpeg is not installed, or a file cannot be written.
     """
+    # The sidecar comes first: a process that is killed in between leaves no clip without its metadata.
     write_json(sidecar(clip), provenance.portable(metadata))
     with atomic_write(clip) as part:
         _encode(part, frames)

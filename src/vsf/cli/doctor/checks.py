@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,9 @@ from torch import Tensor
 from vsf import patch
 from vsf.attention.layout import Span, TokenLayout
 from vsf.guidance import HostCall, ValueSignFlip, guided_attention
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 IMAGE_TOKENS = 64  # these and the next two could be any numbers
 POSITIVE_TOKENS = 12
@@ -60,7 +63,7 @@ def core_against_float64(device: str, dtype: torch.dtype) -> CheckResult:
     return CheckResult(bool(error <= allowed), f"error {error:.1e}, allowed {allowed:.1e}")
 
 
-def empty_negative_changes_nothing(pipe: Any) -> CheckResult:
+def empty_negative_changes_nothing(pipe: DiffusionPipeline) -> CheckResult:
     """Check that an empty negative leaves the latents bit-identical."""
     plain = _latents(pipe)
     with patch.guide(pipe, ""):
@@ -68,7 +71,7 @@ def empty_negative_changes_nothing(pipe: Any) -> CheckResult:
     return CheckResult(is_same, "latents are bit-identical" if is_same else "latents differ")
 
 
-def negative_changes_something(pipe: Any) -> CheckResult:
+def negative_changes_something(pipe: DiffusionPipeline) -> CheckResult:
     """Check that a negative changes the latents, and that they are bit-identical again afterwards."""
     plain = _latents(pipe)
     with patch.guide(pipe, NEGATIVE) as report:
@@ -79,7 +82,7 @@ def negative_changes_something(pipe: Any) -> CheckResult:
     return CheckResult(largest_change > 0 and is_restored, detail)
 
 
-def _latents(pipe: Any) -> Tensor:
+def _latents(pipe: DiffusionPipeline) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     output = pipe(PROMPT, num_inference_steps=2, guidance_scale=0.0, generator=generator, output_type="latent")
     latents: Tensor = output.images.clone()

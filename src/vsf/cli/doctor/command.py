@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import typer
@@ -20,6 +20,9 @@ from vsf.cli import console
 from vsf.cli.doctor import checks, inspect_model
 from vsf.cli.options import JSON_HELP, argument, option, takes_options
 from vsf.generation import Request
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 EXAMPLE = "vsf doctor --json"
 MARKS = {True: Text("passed", "green"), False: Text("FAILED", "red")}
@@ -122,16 +125,18 @@ def _checks(quiet: bool) -> dict[str, Callable[[], checks.CheckResult]]:
     """Return the checks by name; the first that needs the embedded model loads it."""
 
     @cache
-    def pipe() -> Any:
+    def pipe() -> DiffusionPipeline:
         return console.load_quietly(Request("check", device="cpu"), quiet=quiet).pipe
 
-    named: dict[str, Callable[[], checks.CheckResult]] = {}
+    checks_by_name: dict[str, Callable[[], checks.CheckResult]] = {}
     for device in checks.devices():
         for dtype in checks.DTYPES:
-            named[f"attention on {device}, {_short(dtype)}"] = partial(checks.core_against_float64, device, dtype)
-    named["an empty negative changes nothing"] = lambda: checks.empty_negative_changes_nothing(pipe())
-    named["a negative acts, and only while it is asked to"] = lambda: checks.negative_changes_something(pipe())
-    return named
+            checks_by_name[f"attention on {device}, {_short(dtype)}"] = partial(
+                checks.core_against_float64, device, dtype
+            )
+    checks_by_name["an empty negative changes nothing"] = lambda: checks.empty_negative_changes_nothing(pipe())
+    checks_by_name["a negative acts, and only while it is asked to"] = lambda: checks.negative_changes_something(pipe())
+    return checks_by_name
 
 
 def _run(name: str, check: Callable[[], checks.CheckResult]) -> dict[str, str | bool]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from vsf.families.catalogue.unsupported import REFUSED
 from vsf.generation.sources import HUB_ID
 from vsf.guidance import Unguided
 from vsf.patching.processor_twins import Twins
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 HOW_TO = "docs/how-to/add-a-family.md"
 _DENOISERS = ("transformer", "unet", "prior")  # how diffusers names the components that predict the noise
@@ -195,7 +198,7 @@ def _families_with(denoiser: str) -> Iterator[str]:
     return (family.name for family in FAMILIES.values() if denoiser in family.denoisers)
 
 
-def _stand_in(pipeline: str, model: nn.Module) -> Any:
+def _stand_in(pipeline: str, model: nn.Module) -> DiffusionPipeline:
     """Make an object that families take for a pipeline of that class, with this denoiser as its only component."""
     import diffusers
 
@@ -205,7 +208,7 @@ def _stand_in(pipeline: str, model: nn.Module) -> Any:
     return object.__new__(stand_in_class)
 
 
-def _without_weights(denoiser: str, config: Mapping[str, Any]) -> nn.Module | None:
+def _without_weights(denoiser: str, config: Mapping[str, object]) -> nn.Module | None:
     """Build a denoiser from its configuration with weights that hold no numbers; None if this diffusers lacks it."""
     import diffusers
 
@@ -239,7 +242,7 @@ def _obstacle(name: str, layer: nn.Module) -> str:
     return ""
 
 
-def _leave_to_host(query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, Any]) -> Tensor | None:
+def _leave_to_host(query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, object]) -> Tensor | None:
     """An attention function that leaves every call to the host."""
     del query, key, value, options
     return None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsf.errors import RequestError
-from vsf.generation.metadata import comfyui, provenance, webui
+from vsf.generation.metadata import Metadata, comfyui, provenance, webui
 from vsf.generation.metadata.recipe import Recipe
+from vsf.generation.request import Arguments
 
 if TYPE_CHECKING:
     from vsf.generation.models import Model
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 class Own:
     """A picture or clip of this package, which can be repeated to the last pixel; `metadata` as from `describe`."""
 
-    metadata: Mapping[str, Any]
+    metadata: Metadata
 
-    def repeat(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def repeat(self, given: Arguments) -> dict[str, Any]:
         """Return the arguments of the request that repeats it; see `provenance.repeat`."""
         return provenance.repeat(self.metadata, given)
 
-    def reproduction_warnings(self, given: Mapping[str, Any]) -> list[str]:
+    def reproduction_warnings(self, given: Arguments) -> list[str]:
         """Return the reasons why repeating it may not give the same pixels."""
         return provenance.reproduction_warnings(self.metadata, given)
 
-    def check_weights(self, given: Mapping[str, Any], model: Model) -> None:
+    def check_weights(self, given: Arguments, model: Model) -> None:
         """Raise RequestError unless the loaded weights are those that made it."""
         provenance.check_weights(self.metadata, given, model)
 

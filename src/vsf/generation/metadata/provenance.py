@@ -15,9 +15,9 @@ from vsf._version import __version__
 from vsf.controls.schedule import Schedule
 from vsf.errors import RequestError
 from vsf.generation.files import atomic_write, sidecar
-from vsf.generation.metadata import webui
+from vsf.generation.metadata import Metadata, webui
 from vsf.generation.metadata.hashes import hash_file
-from vsf.generation.request import Lora, Request
+from vsf.generation.request import Arguments, Lora, Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -78,7 +78,7 @@ def versions() -> dict[str, str]:
     return {"vsf": __version__, "torch": str(torch.__version__), "diffusers": diffusers.__version__}
 
 
-def write(file: Path, image: Image, metadata: Mapping[str, Any], prompt: Prompt | None = None) -> None:
+def write(file: Path, image: Image, metadata: Metadata, prompt: Prompt | None = None) -> None:
     """Save an image as PNG with its metadata, atomically.
 
     Metadata of a picture, as from `describe`, are also written in the format of AUTOMATIC1111's web UI, so that other
@@ -96,6 +96,7 @@ def write(file: Path, image: Image, metadata: Mapping[str, Any], prompt: Prompt 
     from PIL.PngImagePlugin import PngInfo
 
     chunks = PngInfo()
+    # An iTXt chunk is UTF-8. Other tools look for a tEXt chunk, which Pillow replaces by iTXt for text beyond Latin-1.
     chunks.add_itxt(KEY, json.dumps(portable(metadata), ensure_ascii=False))
     if "prompt" in metadata:
         chunks.add_text(webui.KEY, webui.write(metadata, prompt))
@@ -139,7 +140,7 @@ def parse(file: Path, text: str) -> dict[str, Any]:
     return metadata
 
 
-def _damaged_entries(metadata: Mapping[str, Any]) -> Iterator[str]:
+def _damaged_entries(metadata: Metadata) -> Iterator[str]:
     """Yield the names of entries that `describe` would not have written."""
     for name, kind in TYPES.items():
         if not isinstance(metadata.get(name), kind):
@@ -179,7 +180,7 @@ def _read_sidecar(clip: Path) -> str:
         raise RequestError(f'how "{clip}" was made stands in "{file.name}" beside it, which cannot be read.') from error
 
 
-def repeat(metadata: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def repeat(metadata: Metadata, given: Arguments) -> dict[str, Any]:
     """Return the arguments of the request that made a picture.
 
     Local weights, LoRAs, masks and start images are recorded by hash only: they have to be given again.
@@ -191,25 +192,25 @@ def repeat(metadata: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     Raises:
         RequestError: a file is missing, or is not the one that was used.
     """
-    fields = {name: metadata[name] for name in (*PLAIN, "seed", "dtype", "device")}
-    fields |= {"size": tuple(metadata["size"]), "model": _model(metadata, given)}
+    arguments = {name: metadata[name] for name in (*PLAIN, "seed", "dtype", "device")}
+    arguments |= {"size": tuple(metadata["size"]), "model": _model(metadata, given)}
     same_method = given.get("method", metadata["method"]) == metadata["method"]
     knobs = _from_portable(metadata["knobs"]) if same_method and "preset" not in given else {}
-    fields["knobs"] = {**knobs, **given.get("knobs", {})}
-    fields["schedule"] = {**(metadata.get("schedule") or {}), **given.get("schedule", {})}
-    fields["mask"] = _mask(metadata.get("mask"), given.get("mask"))
-    fields["frames"] = metadata.get("frames")
-    fields["within"] = metadata.get("within") or ""
-    fields["loras"] = _loras(metadata["loras"], given.get("loras"))
+    arguments["knobs"] = {**knobs, **given.get("knobs", {})}
+    arguments["schedule"] = {**(metadata.get("schedule") or {}), **given.get("schedule", {})}
+    arguments["mask"] = _mask(metadata.get("mask"), given.get("mask"))
+    arguments["frames"] = metadata.get("frames")
+    arguments["within"] = metadata.get("within") or ""
+    arguments["loras"] = _loras(metadata["loras"], given.get("loras"))
     if "image" in metadata:
-        fields |= {"image": _image(metadata["image"], given.get("image")), "strength": metadata["strength"]}
+        arguments |= {"image": _image(metadata["image"], given.get("image")), "strength": metadata["strength"]}
     for name, value in given.items():
         if name not in MERGED:
-            fields[name] = value
-    return fields
+            arguments[name] = value
+    return arguments
 
 
-def check_weights(metadata: Mapping[str, Any], given: Mapping[str, Any], model: Model) -> None:
+def check_weights(metadata: Metadata, given: Arguments, model: Model) -> None:
     """Check the loaded weights against those that made the picture, by hash or revision.
 
     They are not compared if the picture names its model and `given` asks for another, which is a wish, not a mistake.
@@ -229,15 +230,15 @@ def check_weights(metadata: Mapping[str, Any], given: Mapping[str, Any], model: 
             )
 
 
-def reproduction_warnings(metadata: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+def reproduction_warnings(metadata: Metadata, given: Arguments) -> list[str]:
     """Return the reasons why repeating a picture may not give the same pixels, though it can be tried."""
     warnings = []
     installed = versions()
     changed = [name for name in installed if metadata[name] != installed[name]]
     if changed:
-        then = ", ".join(f"{name} {metadata[name]}" for name in changed)
-        now = ", ".join(f"{name} {installed[name]}" for name in changed)
-        warnings.append(f"the picture was made by {then}; this is {now}; pixels may differ.")
+        recorded_text = ", ".join(f"{name} {metadata[name]}" for name in changed)
+        installed_text = ", ".join(f"{name} {installed[name]}" for name in changed)
+        warnings.append(f"the picture was made by {recorded_text}; this is {installed_text}; pixels may differ.")
     if metadata.get("model") is None and metadata.get("weights") is None:
         warnings.append(
             f'the picture does not say which model made it; whether it was "{given["model"]}" is not known.'
@@ -245,7 +246,7 @@ def reproduction_warnings(metadata: Mapping[str, Any], given: Mapping[str, Any])
     return warnings
 
 
-def _model(metadata: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+def _model(metadata: Metadata, given: Arguments) -> str:
     if "model" in given:
         return str(given["model"])
     name = metadata.get("model")
@@ -290,7 +291,8 @@ def _image(recorded: str, given: Path | None) -> Path:
 
 
 def _hash(file: Path) -> str | None:
-    return hash_file(file) if os.path.isfile(file) else None
+    """Return the hash of a file, None without one."""
+    return hash_file(file) if os.path.isfile(file) else None  # Path.is_file() raises for a name that is too long
 
 
 def portable(value: Any) -> Any:

@@ -1,13 +1,13 @@
-"""What a picture of another tool says about how it was made, as arguments of a request."""
+"""Recipes: the metadata of another tool's picture as arguments of a request."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vsf.errors import RequestError
 from vsf.generation.negatives import parse_negatives
+from vsf.generation.request import Arguments
 
 if TYPE_CHECKING:
     from vsf.generation.models import Model
@@ -27,13 +27,13 @@ class Recipe:
     """
 
     tool: str
-    fields: Mapping[str, Any]
+    fields: Arguments
     prompt: str
     negative: str = ""
     model: str = ""
     left_out: tuple[str, ...] = ()
 
-    def repeat(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def repeat(self, given: Arguments) -> dict[str, Any]:
         """Return the arguments of a request like the picture; `given` replaces single ones.
 
         Raises:
@@ -41,19 +41,19 @@ class Recipe:
             PromptError: the negative prompt cannot be parsed, and none is given.
         """
         if "model" not in given:
-            named = f' names its model "{self.model}", which is' if self.model else "'s model is"
+            subject = f' names its model "{self.model}", which is' if self.model else "'s model is"
             raise RequestError(
-                f"the picture of {self.tool}{named} not known here; give a folder, a file or a hub id with --model."
+                f"the picture of {self.tool}{subject} not known here; give a folder, a file or a hub id with --model."
             )
-        fields = dict(self.fields)
+        arguments = dict(self.fields)
         if "image" not in given:  # without a picture to start from there is nothing to redraw
-            fields.pop("strength", None)
-        fields["prompt"] = self.prompt
+            arguments.pop("strength", None)
+        arguments["prompt"] = self.prompt
         if "negative" not in given:
-            fields["negative"] = parse_negatives(self.negative)
-        return {**fields, **given}
+            arguments["negative"] = parse_negatives(self.negative)
+        return {**arguments, **given}
 
-    def reproduction_warnings(self, given: Mapping[str, Any]) -> list[str]:
+    def reproduction_warnings(self, given: Arguments) -> list[str]:
         """Return the reasons why the pixels will differ."""
         warnings = [f"the picture was made by {self.tool}, whose noise and sampling differ; so will the pixels."]
         if self.left_out:
@@ -62,6 +62,6 @@ class Recipe:
             warnings.append("it started from another picture, which is not in it; give that with --image.")
         return warnings
 
-    def check_weights(self, given: Mapping[str, Any], model: Model) -> None:
+    def check_weights(self, given: Arguments, model: Model) -> None:
         """Accept any weights: another tool's name of a model cannot be compared with them."""
         del given, model

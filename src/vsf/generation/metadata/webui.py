@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from vsf.errors import RequestError
+from vsf.generation.metadata import Metadata
 from vsf.generation.metadata.recipe import Recipe
 from vsf.text.prompt import Prompt
 
@@ -30,7 +31,7 @@ def read(text: str) -> Recipe:
         RequestError: there is no line with steps and seed, or a value in it is invalid.
     """
     lines = text.replace("\r\n", "\n").split("\n")
-    settings_at = _last_line_with(lines, "Steps:")
+    settings_at = _last_line_with(lines, "Steps:")  # the last: a prompt may have such a line, too
     if settings_at is None:
         raise RequestError(f'its "{KEY}" has no line that begins with "Steps:".')
     settings = _parse_settings(lines[settings_at])
@@ -51,7 +52,7 @@ def read(text: str) -> Recipe:
     )
 
 
-def write(metadata: Mapping[str, Any], prompt: Prompt | None = None) -> str:
+def write(metadata: Metadata, prompt: Prompt | None = None) -> str:
     """Format the text of the chunk.
 
     Args:
