@@ -98,9 +98,9 @@ def test_like_wants_the_same_weights(draw, vsf, folder, tmp_path):
     code, _, err = vsf("generate", "--like", "a.png")
     assert code == 2
     assert "give the folder or file again with --model" in err
-    other = shutil.copytree(folder, tmp_path / "other")
-    shutil.copy(other / "text_encoder_2/model.safetensors", other / "text_encoder/model.safetensors")
-    code, _, err = vsf("generate", "--like", "a.png", "--model", other)
+    changed = shutil.copytree(folder, tmp_path / "other")
+    shutil.copy(changed / "text_encoder_2/model.safetensors", changed / "text_encoder/model.safetensors")
+    code, _, err = vsf("generate", "--like", "a.png", "--model", changed)
     assert code == 2
     assert "not the weights that made the picture" in err
 
@@ -137,10 +137,10 @@ def test_a_config_file_speaks_where_flags_are_silent(vsf, folder, tmp_path):
 
 def test_finished_pictures_stay_when_the_run_is_interrupted(draw, monkeypatch, tmp_path):
     home = sys.modules["vsf.generation"]
-    whole = home.draw
+    draw_all = home.draw
 
     def interrupted(*arguments, **options):
-        drawing = whole(*arguments, **options)
+        drawing = draw_all(*arguments, **options)
         yield next(drawing)
         raise KeyboardInterrupt
 
@@ -329,10 +329,10 @@ def test_like_says_when_the_model_cannot_be_checked(draw, vsf, folder, tmp_path)
 
 def test_like_notices_a_changed_scheduler(draw, vsf, folder, tmp_path):
     draw("--out", "a.png")
-    other = shutil.copytree(folder, tmp_path / "other")
-    settings = other / "scheduler/scheduler_config.json"
+    changed = shutil.copytree(folder, tmp_path / "other")
+    settings = changed / "scheduler/scheduler_config.json"
     settings.write_text(settings.read_text().replace('"shift": 1.0', '"shift": 3.0'))
-    code, _, err = vsf("generate", "--like", "a.png", "--model", other)
+    code, _, err = vsf("generate", "--like", "a.png", "--model", changed)
     assert code == 2
     assert "not the weights that made the picture" in err
 
@@ -359,12 +359,12 @@ def test_twenty_commands_at_once_leave_every_picture(tmp_path):
         )
         for run in range(20)
     ]
-    told = [entry for run in runs for entry in json.loads(run.communicate(timeout=1200)[0])]
+    entries = [entry for run in runs for entry in json.loads(run.communicate(timeout=1200)[0])]
     files = sorted(tmp_path.glob("out/*.png"))
     assert [run.returncode for run in runs] == [0] * 20
-    assert sorted(entry["file"] for entry in told) == [f"out/{file.name}" for file in files]
-    assert {entry["file"]: entry["seed"] for entry in told} == {
+    assert sorted(entry["file"] for entry in entries) == [f"out/{file.name}" for file in files]
+    assert {entry["file"]: entry["seed"] for entry in entries} == {
         f"out/{file.name}": provenance.read(file)["seed"] for file in files
     }
-    assert len({entry["seed"] for entry in told}) == len(files) == 100
+    assert len({entry["seed"] for entry in entries}) == len(files) == 100
     assert len(list((tmp_path / "out").iterdir())) == 100

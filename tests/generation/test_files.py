@@ -1,4 +1,4 @@
-"""Names that are reserved when they are chosen, and files that are there in full or not at all."""
+"""Reserved file names, and files that are written atomically."""
 
 import os
 import signal

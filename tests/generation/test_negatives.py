@@ -1,4 +1,4 @@
-"""Negatives as people write them: plain, weighted, several in one text, and back."""
+"""Negative prompts in every spelling: plain, weighted, several in one text; parsed and formatted."""
 
 import pytest
 from hypothesis import given

@@ -99,9 +99,9 @@ def test_texts_are_taken_as_paths_and_lists_as_tuples(tmp_path):
     lora, picture = tmp_path / "there.safetensors", tmp_path / "here.png"
     lora.touch()
     picture.touch()
-    given = Request("a car", size=[64, 32], image=str(picture), loras=[Lora(str(lora))])
-    assert given == Request("a car", size=(64, 32), image=picture, loras=(Lora(lora),))
-    assert given.image == picture
+    request = Request("a car", size=[64, 32], image=str(picture), loras=[Lora(str(lora))])
+    assert request == Request("a car", size=(64, 32), image=picture, loras=(Lora(lora),))
+    assert request.image == picture
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0", "cuda:11", "mps", "auto"])
@@ -131,8 +131,8 @@ def test_controls_out_of_their_range_are_refused(fields, error, words):
 
 
 def test_negatives_of_prompt_and_field_are_taken_together():
-    wanted = Request("a red car (wheels:-1.2) on snow", {"lights": 0.5, "wheels": 0.8}).wanted
-    assert wanted == vsf.Prompt("a red car on snow", {"wheels": 2.0, "lights": 0.5})
+    prompt = Request("a red car (wheels:-1.2) on snow", {"lights": 0.5, "wheels": 0.8}).wanted
+    assert prompt == vsf.Prompt("a red car on snow", {"wheels": 2.0, "lights": 0.5})
     assert Request("a car", "wheels: all of them").wanted.negatives == {"wheels: all of them": 1.0}
     assert Request("a car", " ").wanted.negatives == {}
 

@@ -1,4 +1,4 @@
-"""A picture's metadata: written whole, read back the same, and refused when it is not ours."""
+"""Metadata of a picture: read back as written, and refused if they are damaged or of another tool."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The text of a PNG picture as AUTOMATIC1111's web UI writes it, read and written."""
+"""Metadata in the format of AUTOMATIC1111's web UI, read and written."""
 
 import pytest
 from PIL import Image
