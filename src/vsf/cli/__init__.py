@@ -25,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the words after `vsf`; those of the process if not given.
     """
     try:
-        from vsf.cli.application import app  # here, so that a missing extra is reported in one line
+        # Imported here, so that a missing extra is reported in one line.
+        from vsf.cli.application import app
 
         app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="vsf")
     except KeyboardInterrupt:

@@ -50,7 +50,8 @@ def _import_command(name: str) -> Any:
         group.add_typer(module.app, name=name)
     else:
         group.command(name, epilog=f"Example: {module.EXAMPLE}")(module.command)
-    group.callback()(lambda: None)  # typer turns a group of one command into that command, unless it has a callback
+    # typer turns a group of one command into that command, unless it has a callback.
+    group.callback()(lambda: None)
     click_group: Any = typer.main.get_command(group)
     return click_group.commands[name]
 

@@ -144,7 +144,8 @@ def _request(arguments: Arguments, setting: Arguments) -> Request:
     assert base.context is not None
     negatives = base.wanted.negatives
     in_context: str | dict[str, float] = base.context.replace("{}", ", ".join(negatives)) if negatives else ""
-    if any(weight != 1 for weight in negatives.values()):  # `Request` refuses them, by name, if they are not supported
+    # `Request` refuses them, by name, if they are not supported.
+    if any(weight != 1 for weight in negatives.values()):
         in_context = {base.context.replace("{}", text): weight for text, weight in negatives.items()}
     prompt = replace(base.wanted, negatives={})
     return replace(base, **setting, prompt=prompt, negative=in_context, within="")

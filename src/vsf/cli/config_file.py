@@ -34,7 +34,8 @@ def with_config(flags: Mapping[str, object]) -> dict[str, object]:
         return given
     entries = _read(Path(str(given["config"])), [name for name in flags if name not in FLAGS_ONLY])
     _check_paths(entries)
-    if SIDES & given.keys():  # a size has two spellings: any of its flags replaces the file's size as a whole
+    # A size has two spellings: any of its flags replaces the file's size as a whole.
+    if SIDES & given.keys():
         entries = {name: value for name, value in entries.items() if name not in SIDES}
     return {**entries, **given}
 

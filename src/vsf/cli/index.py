@@ -64,7 +64,8 @@ def collect() -> dict[str, Any]:
     for method, cls in guidance.METHODS.items():
         methods[method] = [{**asdict(knob), "takes_auto": knob.takes_auto} for knob in guidance.knobs(cls)]
         for setting, knobs in cls.PRESETS.items():
-            if setting not in guidance.METHODS:  # else the setting goes by the method's own name
+            # Otherwise the setting goes by the method's own name.
+            if setting not in guidance.METHODS:
                 published[setting] = [method, dict(knobs)]
     return {"methods": methods, "published": published, "presets": list(NAMES)}
 

@@ -38,7 +38,8 @@ def request_arguments(options: DrawingOptions) -> dict[str, Any]:
     if isinstance(given.get("method"), str):
         spec = method_grammar.parse(given["method"])
         knobs = {**spec.pop("knobs"), **knobs}
-        given = {**spec, **given, "method": spec["method"]}  # --preset wins over one in the method's spec
+        # --preset wins over one in the method's spec.
+        given = {**spec, **given, "method": spec["method"]}
     if knobs:
         given["knobs"] = knobs
     if "negative" in given:

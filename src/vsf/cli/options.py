@@ -115,7 +115,8 @@ def _parameters(options: type) -> list[Parameter]:
         if "flag" in declared.metadata:
             parameters.append(flag(name, kinds[name], default=declared.default, **declared.metadata["flag"]))
         elif "argument" in declared.metadata:
-            default = ... if declared.default is MISSING else declared.default  # typer's sign of a required argument
+            # typer's sign of a required argument.
+            default = ... if declared.default is MISSING else declared.default
             parameters.append(
                 _parameter(name, kinds[name], typer.Argument(default, help=declared.metadata["argument"]))
             )

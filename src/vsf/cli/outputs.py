@@ -43,7 +43,8 @@ def planned(
                 raise RequestError(f'{what}; "{target}" should end in {suffix}, or name a folder.')
             folder = target if is_folder else target.parent
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):  # raises if the folder cannot be written to
+            # Raises if the folder cannot be written to.
+            with tempfile.TemporaryFile(dir=folder):
                 pass
             if is_folder:
                 files = _reserve(reservations, folder, stems, suffix, companions)

@@ -25,7 +25,8 @@ def messages(request: Request, model: Model) -> list[str]:
             untaught |= dict.fromkeys(_untaught_words(text))
         if untaught:
             lines.append(f"the model {request.model} does not know: {', '.join(untaught)}.")
-        entries = [replace(entry, unknown=()) for entry in entries if entry.cut]  # unknown words are in the line above
+        # Their unknown words are in the line above.
+        entries = [replace(entry, unknown=()) for entry in entries if entry.cut]
     lines += [f"{entry}." for entry in entries]
     return lines
 

@@ -10,9 +10,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Lora", "Model", "Progress", "Request", "Result", "draw", "generate", "load"]
 
-_MODULES = {"Lora": "request", "Request": "request", "Model": "models", "load": "models"}  # the other names: drawing
+# The names that do not come from vsf.generation.drawing.
+_MODULES = {"Lora": "request", "Request": "request", "Model": "models", "load": "models"}
 
-if not TYPE_CHECKING:  # a type checker that saw __getattr__ would accept any name as one of this package
+# A type checker that saw __getattr__ would accept any name as one of this package.
+if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
         """Import a name on first use (PEP 562), so that a request can be checked and refused without loading torch."""

@@ -164,7 +164,8 @@ def _arguments(request: Request, pipe: DiffusionPipeline) -> dict[str, Any]:
         picture = open_image(request.image, request.size)
         size = picture.size
         arguments["image"] = picture
-        if request.frames is None:  # pipelines of clips keep the picture as their first frame, and take no strength
+        # Pipelines of clips keep the picture as their first frame, and take no strength.
+        if request.frames is None:
             arguments["strength"] = request.strength
     if request.frames is not None:
         arguments |= {"num_frames": request.frames, "output_type": "pil"}

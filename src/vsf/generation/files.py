@@ -36,14 +36,16 @@ def atomic_write(file: Path) -> Iterator[Path]:
     Raises:
         RequestError: the file cannot be written.
     """
-    part = file.with_name(f".{uuid4().hex}.part")  # short: a name derived from the file's own could be too long
+    # Short: a name derived from the file's own could be too long.
+    part = file.with_name(f".{uuid4().hex}.part")
     try:
         yield part
         part.replace(file)
     except OSError as error:
         raise RequestError(f'cannot write "{file}": {error.strerror or error}.') from error
     finally:
-        with suppress(OSError):  # failing to clean up must not hide why the file was not written
+        # Failing to clean up must not hide why the file was not written.
+        with suppress(OSError):
             part.unlink(missing_ok=True)
 
 
@@ -90,7 +92,8 @@ def reserved_names(
                 reservation.open("x").close()
             except FileExistsError:
                 continue
-            if _any_exists(names):  # another process finished and gave up its reservation since the first look
+            # Another process finished and gave up its reservation since the first look.
+            if _any_exists(names):
                 reservation.unlink()
                 continue
             reservations.callback(reservation.unlink, missing_ok=True)
@@ -99,4 +102,5 @@ def reserved_names(
 
 
 def _any_exists(names: Iterable[Path]) -> bool:
-    return any(name.is_symlink() or name.exists() for name in names)  # exists() is False for a dangling link
+    # exists() is False for a dangling link.
+    return any(name.is_symlink() or name.exists() for name in names)

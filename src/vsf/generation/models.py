@@ -174,7 +174,8 @@ def _download(hub_id: str, revision: str | None) -> Path:
 
     try:
         index = Path(hf_hub_download(hub_id, "model_index.json", revision=revision))
-        _check_family(json.loads(index.read_text(encoding="utf-8")))  # before gigabytes of weights are fetched
+        # Checked before gigabytes of weights are fetched.
+        _check_family(json.loads(index.read_text(encoding="utf-8")))
         folder = DiffusionPipeline.download(hub_id, revision=revision, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise RequestError(

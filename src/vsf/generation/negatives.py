@@ -31,7 +31,8 @@ def parse_negatives(written: object) -> str | Weights:
             raise PromptError(f"a negative prompt has to be text, got {entry!r}")
         for text, weight in _parse(entry).items():
             total[text] = total.get(text, 0.0) + weight
-    normalised = dict(Prompt("", total).negatives)  # strips the texts, and drops those that are blank or weigh 0
+    # A Prompt strips the texts, and drops those that are blank or weigh 0.
+    normalised = dict(Prompt("", total).negatives)
     if list(normalised.values()) in ([], [1.0]):
         return next(iter(normalised), "")
     return normalised

@@ -35,7 +35,8 @@ def overlay(picture: Image, heat: Float[Tensor, "height width"], text: str) -> I
     height = picture.height * factor
     shares = _smooth(heat, height, width)
     highest = float(heat.max())
-    level = (shares / highest if highest > 0 else shares).clamp(0, 1)  # bicubic values overshoot
+    # Bicubic values overshoot.
+    level = (shares / highest if highest > 0 else shares).clamp(0, 1)
     # The picture goes grey, so that every colour in the result is the map's.
     grey = _pixels(picture.convert("L").convert("RGB").resize((width, height), Image.Resampling.NEAREST))
     sheet = Image.new("RGB", (width, height + STRIP), PAPER)

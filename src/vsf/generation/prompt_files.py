@@ -51,7 +51,8 @@ def _entries(file: Path, text: str) -> Iterator[tuple[str, Any]]:
         return
     if suffix not in (".txt", ".jsonl"):
         raise PromptError(f'a prompt file ends in .txt, .jsonl or .json, got "{file}"')
-    for number, line in enumerate(text.split("\n"), 1):  # not splitlines(), which also splits at U+2028
+    # Not splitlines(), which also splits at U+2028.
+    for number, line in enumerate(text.split("\n"), 1):
         position = f"line {number}"
         if line.strip():
             yield position, line.strip() if suffix == ".txt" else _json(line, f'"{file}", {position}')

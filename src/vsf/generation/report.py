@@ -81,7 +81,8 @@ def _negatives(result: Result) -> Iterator[dict[str, Any]]:
     mass = result.report.mass()
     for number, (text, weight) in enumerate(result.negatives.items()):
         share = mass[:, :, number]
-        observed = bool(share.isfinite().any())  # NaN stands for a layer that was not guided in that step
+        # NaN stands for a layer that was not guided in that step.
+        observed = bool(share.isfinite().any())
         yield {
             "text": text,
             "weight": weight,

@@ -53,7 +53,8 @@ class Lora:
         _as_path(self, "file")
         if self.file.suffix != ".safetensors":
             raise RequestError(f'a LoRA has to be a .safetensors file, got "{self.file}".')
-        if not os.path.isfile(self.file):  # Path.is_file() raises for a name that is too long; here and below
+        # Path.is_file() raises for a name that is too long; here and below.
+        if not os.path.isfile(self.file):
             raise RequestError(f'there is no LoRA file "{self.file}".')
         is_number = isinstance(self.weight, int | float) and not isinstance(self.weight, bool)
         if self.weight is not None and not (is_number and math.isfinite(self.weight)):

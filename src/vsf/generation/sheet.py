@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-SMALLEST_CELL = 256  # pixels; smaller pictures are enlarged by a whole factor, which keeps their own pixels visible
+# Pixels; smaller pictures are enlarged by a whole factor, which keeps their own pixels visible.
+SMALLEST_CELL = 256
 GAP = 12
 LINE = 22
 INK = (24, 24, 27)

@@ -48,7 +48,8 @@ def locate(name: str) -> Source:
         return Source("hub", hub["id"], revision=hub["revision"])
     if "/" in name or path.suffix:
         raise RequestError(f'there is no model "{name}": neither a folder or file nor a hub id such as owner/name.')
-    return Source("embedded", name, tiny.folder(name))  # raises for the unknown name, and suggests a known one
+    # Raises for the unknown name, and suggests a known one.
+    return Source("embedded", name, tiny.folder(name))
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -147,7 +148,8 @@ def _sides(folder: Path) -> _Sides | None:
     if denoiser.get("_class_name") != "SD3Transformer2DModel":
         return None
     try:
-        latent = 2 ** (len(decoder["block_out_channels"]) - 1)  # pixels per latent, as the pipeline computes it
+        # Pixels per latent, as the pipeline computes it.
+        latent = 2 ** (len(decoder["block_out_channels"]) - 1)
         patch = latent * denoiser["patch_size"]
         return _Sides(denoiser["sample_size"] * latent, patch, denoiser["pos_embed_max_size"] * patch)
     except (KeyError, TypeError):

@@ -85,5 +85,6 @@ def _encode(file: Path, frames: Sequence[Image]) -> None:
     for frame in frames:
         writer.send(frame.convert("RGB").crop((0, 0, width, height)).tobytes())
     writer.close()
-    if not file.is_file() or count_frames_and_secs(str(file))[0] != len(frames):  # ffmpeg fails without an exception
+    # ffmpeg fails without an exception.
+    if not file.is_file() or count_frames_and_secs(str(file))[0] != len(frames):
         raise OSError("ffmpeg did not finish the clip; is there room left?")

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 HOW_TO = "docs/how-to/add-a-family.md"
-_DENOISERS = ("transformer", "unet", "prior")  # how diffusers names the components that predict the noise
+# How diffusers names the components that predict the noise.
+_DENOISERS = ("transformer", "unet", "prior")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,8 @@ def inspect_model(name: str | Path) -> list[InspectedDenoiser]:
     index = _read_json(fetch("model_index.json"))
     denoisers_of_parts: dict[str, str] = {}
     for part, entry in index.items():
-        part_class = entry[-1] if isinstance(entry, list) else None  # [library, class], [null, null] for an absent part
+        # An entry is [library, class], or [null, null] for an absent part.
+        part_class = entry[-1] if isinstance(entry, list) else None
         if part_class and (part.startswith(_DENOISERS) or any(_families_with(part_class))):
             denoisers_of_parts[part] = part_class
     if not denoisers_of_parts:
@@ -130,7 +132,8 @@ def _denoisers_of(pipeline: str) -> list[str]:
         return []
     denoisers: dict[str, None] = {}  # an ordered set
     for name, parameter in inspect.signature(pipeline_class.__init__).parameters.items():
-        for word in re.findall(r"\w+", str(parameter.annotation)):  # the annotation may be a union, or a string
+        # The annotation may be a union, or a string.
+        for word in re.findall(r"\w+", str(parameter.annotation)):
             cls = getattr(diffusers, word, None)
             is_denoiser = name.startswith(_DENOISERS) or any(_families_with(word))
             if is_denoiser and inspect.isclass(cls) and issubclass(cls, nn.Module):
@@ -172,7 +175,8 @@ def _inspect_denoiser(pipeline: str, denoiser: str, model: nn.Module | None) -> 
         family = find_family(pipe)
     except UnsupportedPipelineError:
         layers = {path: part for path, part in model.named_modules() if hasattr(part, "processor")}
-        arguments = tuple(inspect.signature(type(model).forward).parameters)[1:]  # without self
+        # The first parameter is self.
+        arguments = tuple(inspect.signature(type(model).forward).parameters)[1:]
         reason = REFUSED.get(denoiser, f"no family knows {denoiser}; {HOW_TO} says how to add one")
         return InspectedDenoiser(pipeline, denoiser, "", _grouped(layers), arguments, reason)
     groups = _grouped(_guided_layers(family, model))

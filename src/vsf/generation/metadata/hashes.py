@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-WEIGHTS = {".safetensors", ".json", ".txt", ".model"}  # tensors; configurations; vocabularies of tokenizers
+# Tensors; configurations; vocabularies of tokenizers.
+WEIGHTS = {".safetensors", ".json", ".txt", ".model"}
 
 
 def hash_file(file: Path) -> str:

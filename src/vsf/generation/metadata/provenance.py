@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from vsf.text.prompt import Prompt
 
 KEY = "vsf"  # the text chunk of the PNG file that holds everything; its value is JSON
-PLAIN = ("prompt", "negative", "method", "steps", "guidance_scale")  # metadata that a request takes unchanged
+# Entries that a request takes unchanged.
+PLAIN = ("prompt", "negative", "method", "steps", "guidance_scale")
 MERGED = ("knobs", "schedule", "mask", "loras")  # arguments that `repeat` merges itself
 TYPES: dict[str, type | UnionType] = {
     **dict.fromkeys(("vsf", "torch", "diffusers", "prompt", "method", "dtype", "device"), str),
@@ -55,7 +56,8 @@ def describe(request: Request, model: Model, image: Image, seed: int) -> dict[st
     assert isinstance(request.schedule, Schedule)
     metadata: dict[str, Any] = {**versions()}
     metadata |= {name: getattr(request, name) for name in PLAIN}
-    metadata["prompt"] = str(request.prompt)  # the caller's own text, or the spelling of a Prompt
+    # The caller's own text, or the spelling of a Prompt.
+    metadata["prompt"] = str(request.prompt)
     metadata |= {"knobs": request.guidance().knob_values(), "seed": seed, "size": list(image.size)}
     metadata |= {"dtype": str(model.pipe.dtype).removeprefix("torch."), "device": model.pipe.device.type}
     metadata |= {"model": None, "loras": [], **model.origin}
@@ -292,7 +294,8 @@ def _image(recorded: str, given: Path | None) -> Path:
 
 def _hash(file: Path) -> str | None:
     """Return the hash of a file, None without one."""
-    return hash_file(file) if os.path.isfile(file) else None  # Path.is_file() raises for a name that is too long
+    # Path.is_file() raises for a name that is too long.
+    return hash_file(file) if os.path.isfile(file) else None
 
 
 def portable(value: Any) -> Any:

@@ -18,7 +18,8 @@ from vsf.text.prompt import Prompt
 KEY = "parameters"  # of the text chunk
 TOOL = "AUTOMATIC1111"
 NEGATIVE = "Negative prompt:"
-_SETTING = re.compile(r'(?:"(?:\\.|[^"\\])*"|[^",]|")+')  # text between commas that are not in quotes
+# Text between commas that are not in quotes.
+_SETTING = re.compile(r'(?:"(?:\\.|[^"\\])*"|[^",]|")+')
 _EXTRA_NETWORK = re.compile(r"<(?:lora|lyco|hypernet):([^:>]+)[^>]*>")
 
 Number = TypeVar("Number", int, float)
@@ -31,7 +32,8 @@ def read(text: str) -> Recipe:
         RequestError: there is no line with steps and seed, or a value in it is invalid.
     """
     lines = text.replace("\r\n", "\n").split("\n")
-    settings_at = _last_line_with(lines, "Steps:")  # the last: a prompt may have such a line, too
+    # The last one: a prompt may have such a line, too.
+    settings_at = _last_line_with(lines, "Steps:")
     if settings_at is None:
         raise RequestError(f'its "{KEY}" has no line that begins with "Steps:".')
     settings = _parse_settings(lines[settings_at])
@@ -69,7 +71,8 @@ def write(metadata: Metadata, prompt: Prompt | None = None) -> str:
     knobs = ", ".join(f"{name}={value}" for name, value in metadata["knobs"].items())
     settings = {
         "Steps": metadata["steps"],
-        "CFG scale": f"{max(1.0, metadata['guidance_scale']):g}",  # the web UI's value for off is 1, ours any up to 1
+        # The web UI's value for off is 1, ours any up to 1.
+        "CFG scale": f"{max(1.0, metadata['guidance_scale']):g}",
         "Seed": metadata["seed"],
         "Size": f"{width}x{height}",
         "Model": metadata["model"],
