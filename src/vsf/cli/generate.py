@@ -70,7 +70,9 @@ def command(options: GenerateOptions) -> None:
     past = like.read(Path(options.like).expanduser()) if options.like else None
     arguments = past.repeat(given) if past else given
     inputs.check_model(arguments)
-    requests = [Request(**{**arguments, "prompt": prompt}) for prompt in prompts or [arguments.get("prompt", "")]]
+    requests = []
+    for prompt in prompts or [arguments.get("prompt", "")]:
+        requests.append(Request(**{**arguments, "prompt": prompt}))
     # The files are reserved, and tried out, before the model is loaded: that may take minutes.
     with _planned(requests, str(options.out), with_reports=options.report) as files:
         _print_warnings(requests, given, past.reproduction_warnings(given) if past else [])

@@ -44,7 +44,11 @@ def request_arguments(options: DrawingOptions) -> dict[str, Any]:
         given["knobs"] = knobs
     if "negative" in given:
         given["negative"] = parse_negatives(given["negative"])
-    if schedule := {name: given.pop(name) for name in SCHEDULE if name in given}:
+    schedule = {}
+    for name in SCHEDULE:
+        if name in given:
+            schedule[name] = given.pop(name)
+    if schedule:
         given["schedule"] = schedule
     if "mask" in given:
         given["mask"] = parse_mask(given["mask"])

@@ -23,7 +23,16 @@ from vsf.generation.sources import check_complete, check_size, locate, read_inde
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-__all__ = ["Model", "hash_file", "hash_folder", "image_to_image", "load", "takes", "usable_device"]
+__all__ = [
+    "Model",
+    "available_gpus",
+    "hash_file",
+    "hash_folder",
+    "image_to_image",
+    "load",
+    "takes",
+    "usable_device",
+]
 
 SD3_KEY = ".joint_blocks."  # part of every SD3 checkpoint's keys, and of no other family's
 
@@ -235,6 +244,11 @@ def _add_lora(pipe: DiffusionPipeline, name: str, lora: Lora) -> None:
         raise RequestError(f'the LoRA "{lora.file}" changes nothing in {type(pipe).__name__}: no key of it matches.')
 
 
+def available_gpus() -> list[str]:
+    """Return the types of GPU that torch can use on this machine, the preferred one first."""
+    return [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()]
+
+
 def usable_device(name: str) -> str:
     """Return the device of a name; `auto` is a GPU if there is one, otherwise the CPU.
 
@@ -242,8 +256,8 @@ def usable_device(name: str) -> str:
         RequestError: the device cannot be used on this machine.
     """
     if name == "auto":
-        available = [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()]
-        return available[0] if available else "cpu"
+        gpus = available_gpus()
+        return gpus[0] if gpus else "cpu"
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:

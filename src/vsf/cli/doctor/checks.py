@@ -32,11 +32,6 @@ class CheckResult(NamedTuple):
     detail: str
 
 
-def devices() -> list[str]:
-    """Return the types of device that torch can use here."""
-    return ["cpu", *(kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available())]
-
-
 def core_against_float64(device: str, dtype: torch.dtype) -> CheckResult:
     """Guide one random attention call and compare every row with a dense softmax in float64.
 

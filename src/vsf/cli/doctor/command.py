@@ -20,6 +20,7 @@ from vsf.cli import console
 from vsf.cli.doctor import checks, inspect_model
 from vsf.cli.options import JSON_HELP, argument, option, takes_options
 from vsf.generation import Request
+from vsf.generation.models import available_gpus
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -105,7 +106,7 @@ def _version(package: str) -> str:
 def _devices() -> list[dict[str, str]]:
     """Return a row for each usable device, with the attention kernel for each dtype."""
     rows = []
-    for device in checks.devices():
+    for device in ["cpu", *available_gpus()]:
         name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
         kernels = {_short(dtype): _kernel(device, dtype) for dtype in checks.DTYPES}
         rows.append({"device": device, "name": name, **kernels})
@@ -129,7 +130,7 @@ def _checks(quiet: bool) -> dict[str, Callable[[], checks.CheckResult]]:
         return console.load_quietly(Request("check", device="cpu"), quiet=quiet).pipe
 
     checks_by_name: dict[str, Callable[[], checks.CheckResult]] = {}
-    for device in checks.devices():
+    for device in ["cpu", *available_gpus()]:
         for dtype in checks.DTYPES:
             checks_by_name[f"attention on {device}, {_short(dtype)}"] = partial(
                 checks.core_against_float64, device, dtype

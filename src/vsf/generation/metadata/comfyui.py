@@ -16,11 +16,12 @@ from typing import Any
 from vsf.errors import RequestError
 from vsf.generation.metadata.recipe import Recipe
 
-KEY, EDITOR_KEY = "prompt", "workflow"  # of the text chunks
+# Keys of the text chunks.
+KEY = "prompt"
+EDITOR_KEY = "workflow"
 TOOL = "ComfyUI"
 _TEXTS = ("text", "t5xxl", "text_g", "clip_g", "text_l", "clip_l", "prompt", "value", "string")
 _NUMBERS = ("value", "seed", "noise_seed", "int", "float", "number")
-_FILES = {"ckpt_name": "model", "unet_name": "model", "lora_name": "lora"}
 _WIDGETS: Mapping[str, Sequence[str]] = {
     "KSampler": ("seed", "", "steps", "cfg", "sampler_name", "scheduler", "denoise"),
     "KSamplerAdvanced": ("add_noise", "noise_seed", "", "steps", "cfg", "sampler_name", "scheduler"),
@@ -248,12 +249,11 @@ def _text(graph: _Graph, node: _Node, name: str, role: str, visited: frozenset[i
 
 def _file_names(graph: _Graph, guider: _Node) -> tuple[str, list[str]]:
     """Return the name of the model, "" for none, and those of the LoRAs."""
-    roles: dict[str, str] = {}
+    models: dict[str, None] = {}  # ordered sets
+    loras: dict[str, None] = {}
     for node in graph.upstream(guider):
-        for input_name, role in _FILES.items():
+        for input_name, names in (("ckpt_name", models), ("unet_name", models), ("lora_name", loras)):
             name = node.inputs.get(input_name)
             if isinstance(name, str):
-                roles[name] = role
-    models = [name for name, role in roles.items() if role == "model"]
-    loras = [name for name, role in roles.items() if role == "lora"]
-    return models[0] if models else "", loras
+                names[name] = None
+    return next(iter(models), ""), list(loras)

@@ -65,8 +65,9 @@ def write(metadata: Metadata, prompt: Prompt | None = None) -> str:
         negative = metadata["negative"]
         prompt = Prompt.parse(metadata["prompt"], {negative: 1.0} if isinstance(negative, str) else negative)
     lines = [str(Prompt(prompt.positive, {}, prompt.emphasis))]
-    if prompt.negatives:
-        lines.append(f"{NEGATIVE} {', '.join(_weighted(*entry) for entry in prompt.negatives.items())}")
+    negatives = [_weighted(text, weight) for text, weight in prompt.negatives.items()]
+    if negatives:
+        lines.append(f"{NEGATIVE} {', '.join(negatives)}")
     width, height = metadata["size"]
     knobs = ", ".join(f"{name}={value}" for name, value in metadata["knobs"].items())
     settings = {
@@ -80,7 +81,11 @@ def write(metadata: Metadata, prompt: Prompt | None = None) -> str:
         "Negative guidance": f"{metadata['method']}: {knobs}" if knobs else metadata["method"],
         "Version": f"vsf {metadata['vsf']}",
     }
-    lines.append(", ".join(f"{name}: {_quoted(str(value))}" for name, value in settings.items() if value is not None))
+    entries = []
+    for name, value in settings.items():
+        if value is not None:
+            entries.append(f"{name}: {_quoted(str(value))}")
+    lines.append(", ".join(entries))
     return "\n".join(lines)
 
 
