@@ -1,10 +1,13 @@
-"""What to draw and what to leave out: prompts with weights, and their inline spelling."""
+"""What to draw and what to leave out: prompts with weights, their inline spelling, and files of prompts."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from math import copysign
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from vsf.errors import PromptError
@@ -118,6 +121,54 @@ class Prompt:
         positive += _escaped(self.positive[at:])
         negatives = [f"({_escaped(text)}:-{weight})" for text, weight in self.negatives.items()]
         return " ".join([positive, *negatives] if positive else negatives)
+
+
+def read_prompts(path: str | PathLike[str]) -> list[Prompt]:
+    """Read a JSONL file (UTF-8): one object per line, blank lines skipped.
+
+    `prompt` is text in the inline spelling of `Prompt.parse`; `negative`, which may be left out, is plain text (one
+    negative of weight 1), a list of such texts, or {text: weight}. Negatives of both fields add up.
+
+    Raises:
+        PromptError: the file cannot be read or holds no prompt, or a line is not as described; it names file and line.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(f'cannot read the prompt file "{path}": {getattr(error, "strerror", error)}') from error
+    prompts = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            prompts.append(_from_entry(json.loads(line)))
+        except json.JSONDecodeError as error:
+            raise PromptError(f'"{path}", line {number}: not valid JSON: {error.msg}, column {error.colno}') from error
+        except PromptError as error:
+            raise PromptError(f'"{path}", line {number}: {error}') from error
+    if not prompts:
+        raise PromptError(f'the prompt file "{path}" holds no prompt; write one {{"prompt": "a red car"}} per line')
+    return prompts
+
+
+def _from_entry(entry: Any) -> Prompt:
+    """Turn one line of a prompt file into a prompt."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("prompt"), str):
+        raise PromptError(f'expected an object like {{"prompt": "a red car", "negative": "wheels"}}, got {entry!r}')
+    for name in entry:
+        if name not in ("prompt", "negative"):
+            raise PromptError(f'unknown field "{name}". Known: prompt, negative')
+    negative = entry.get("negative")
+    if isinstance(negative, str):
+        negative = [negative]
+    if isinstance(negative, list):
+        negative = _added_up((text, 1.0) for text in negative)
+    if not isinstance(negative, dict | None):
+        raise PromptError(f'"negative" has to be text, a list of texts or {{text: weight}}, got {negative!r}')
+    prompt = Prompt.parse(entry["prompt"], negative)
+    if not prompt.positive.strip():
+        raise PromptError("the prompt is empty; say what to draw")
+    return prompt
 
 
 @dataclass(slots=True)

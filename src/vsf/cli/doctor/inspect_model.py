@@ -175,9 +175,9 @@ def _inspect_denoiser(pipeline: str, denoiser: str, model: nn.Module | None) -> 
         family = find_family(pipe)
     except UnsupportedPipelineError:
         layers = {path: part for path, part in model.named_modules() if hasattr(part, "processor")}
+        reason = REFUSED.get(denoiser, f"no family knows {denoiser}; {HOW_TO} says how to add one")
         # The first parameter is self.
         arguments = tuple(inspect.signature(type(model).forward).parameters)[1:]
-        reason = REFUSED.get(denoiser, f"no family knows {denoiser}; {HOW_TO} says how to add one")
         return InspectedDenoiser(pipeline, denoiser, "", _grouped(layers), arguments, reason)
     groups = _grouped(_guided_layers(family, model))
     try:
@@ -240,13 +240,13 @@ def _grouped(layers: Mapping[str, nn.Module]) -> tuple[Layers, ...]:
 def _obstacle(name: str, layer: nn.Module) -> str:
     """Return why a layer's processor cannot be guided, "" if it can."""
     try:
-        Twins({name: (layer, _leave_to_host)})
+        Twins({name: (layer, _leave)})
     except UnsupportedAttentionError as error:
         return str(error)
     return ""
 
 
-def _leave_to_host(query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, object]) -> Tensor | None:
+def _leave(query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, object]) -> Tensor | None:
     """An attention function that leaves every call to the host."""
     del query, key, value, options
     return None
