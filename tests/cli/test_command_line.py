@@ -1,4 +1,4 @@
-"""The command as a whole: help, version, lists, doctor, and what happens when something is not there."""
+"""The command itself: help, version, lists, doctor, interrupts and missing packages."""
 
 import json
 import re
@@ -10,10 +10,9 @@ import torch
 
 import vsf as package
 from vsf.cli.application import COMMANDS
-from vsf.cli.doctor import checks as exactness
+from vsf.cli.doctor import checks
 from vsf.cli.doctor import command as doctor
-from vsf.guidance import METHODS
-from vsf.guidance import parameters as knobs
+from vsf.guidance import METHODS, knobs
 
 HELP = """
 import sys
@@ -165,15 +164,15 @@ def test_without_the_diffusers_extra_the_command_says_what_to_install(vsf, folde
 
 
 def test_the_core_passes_its_self_check_here():
-    for dtype in exactness.DTYPES:
-        found = exactness.core_against_float64("cpu", dtype)
-        assert found.passed, found
+    for dtype in checks.DTYPES:
+        result = checks.core_against_float64("cpu", dtype)
+        assert result.passed, result
 
 
 def test_the_self_check_notices_a_core_that_is_a_little_wrong(monkeypatch):
-    whole = exactness.guided_attention
-    monkeypatch.setattr(exactness, "guided_attention", lambda *a: whole(*a) * (1 + 1e-4))
-    assert not exactness.core_against_float64("cpu", torch.float32).passed
+    guided_attention = checks.guided_attention
+    monkeypatch.setattr(checks, "guided_attention", lambda *a: guided_attention(*a) * (1 + 1e-4))
+    assert not checks.core_against_float64("cpu", torch.float32).passed
 
 
 def test_doctor_says_that_guidance_is_exact(vsf):
@@ -189,8 +188,8 @@ def test_doctor_says_that_guidance_is_exact(vsf):
 
 
 def test_doctor_says_when_guidance_is_not_exact(vsf, monkeypatch):
-    whole = exactness.guided_attention
-    monkeypatch.setattr(exactness, "guided_attention", lambda *a: whole(*a) * 1.1)
+    guided_attention = checks.guided_attention
+    monkeypatch.setattr(checks, "guided_attention", lambda *a: guided_attention(*a) * 1.1)
     code, out, _ = vsf("doctor")
     assert code == 1
     assert "Guidance is NOT exact here." in out

@@ -20,8 +20,8 @@ def compare(vsf, folder):
 
 def test_the_sheet_has_a_column_per_method_and_a_row_per_seed(compare, monkeypatch):
     loads = []
-    whole = console.load_quietly
-    monkeypatch.setattr(console, "load_quietly", lambda *a, **k: loads.append(a) or whole(*a, **k))
+    load = console.load_quietly
+    monkeypatch.setattr(console, "load_quietly", lambda *a, **k: loads.append(a) or load(*a, **k))
     methods = "none,vsf,vsf:scale=2:offset=-.6:orthogonal=true,nag"
     code, out, err = compare("--methods", methods, "--count", 2, "--out", "sheet.png", "--json")
     assert (code, err, len(loads)) == (0, "", 1)

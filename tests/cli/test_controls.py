@@ -112,13 +112,13 @@ def test_the_report_lies_beside_each_picture_and_is_told(draw, tmp_path):
     assert (code, err) == (0, "")
     names = [f"a-000{i}.{end}" for i in (1, 2) for end in ("heat-1.png", "heat-2.png", "png", "report.json")]
     assert sorted(file.name for file in tmp_path.iterdir()) == names
-    told = out.splitlines()
-    assert told[0] == "a-0001.png  (seed 0)"
-    assert "attention calls guided" in told[1]
-    assert told[2] == "  all figures: a-0001.report.json"
-    assert told[3].startswith("  wheels: ")
-    assert told[3].endswith("% of the attention, where: a-0001.heat-1.png")
-    assert told[4].startswith("  lights: ")
+    lines = out.splitlines()
+    assert lines[0] == "a-0001.png  (seed 0)"
+    assert "attention calls guided" in lines[1]
+    assert lines[2] == "  all figures: a-0001.report.json"
+    assert lines[3].startswith("  wheels: ")
+    assert lines[3].endswith("% of the attention, where: a-0001.heat-1.png")
+    assert lines[4].startswith("  lights: ")
 
 
 def test_the_report_is_part_of_the_json(draw, tmp_path):

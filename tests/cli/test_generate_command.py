@@ -12,8 +12,10 @@ from PIL import Image
 
 import vsf as package
 from support.pictures import pixels_differ
+from vsf import guidance
 from vsf.cli import generate as command
 from vsf.generation.metadata import provenance
+from vsf.text.prompt import Prompt
 
 
 def test_a_picture_and_its_metadata_land_in_the_file(draw, tmp_path):
@@ -42,6 +44,17 @@ def test_the_negative_acts_and_its_method_and_knobs_matter(draw):
         assert pixels_differ(f"{name}.png", "none.png")
         assert name == "vsf" or pixels_differ(f"{name}.png", "vsf.png")
     assert not pixels_differ("empty.png", "none.png")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_picture_parses_its_prompt_once_and_builds_its_method_once(draw, monkeypatch, count):
+    parsed, built = [], []
+    parse, build = Prompt.parse, guidance.method
+    monkeypatch.setattr(Prompt, "parse", lambda text, negatives=None: parsed.append(text) or parse(text, negatives))
+    monkeypatch.setattr(guidance, "method", lambda name, **knobs: built.append(name) or build(name, **knobs))
+    assert draw("--negative", "wheels", "--count", count, "--out", "a.png")[0] == 0
+    assert parsed == ["wheels", "a red car"]  # the negative is a text of its own
+    assert built == ["vsf"]
 
 
 def test_several_pictures_are_numbered_and_each_knows_its_seed(draw, tmp_path):
@@ -85,9 +98,9 @@ def test_like_wants_the_same_weights(draw, vsf, folder, tmp_path):
     code, _, err = vsf("generate", "--like", "a.png")
     assert code == 2
     assert "give the folder or file again with --model" in err
-    other = shutil.copytree(folder, tmp_path / "other")
-    shutil.copy(other / "text_encoder_2/model.safetensors", other / "text_encoder/model.safetensors")
-    code, _, err = vsf("generate", "--like", "a.png", "--model", other)
+    changed = shutil.copytree(folder, tmp_path / "other")
+    shutil.copy(changed / "text_encoder_2/model.safetensors", changed / "text_encoder/model.safetensors")
+    code, _, err = vsf("generate", "--like", "a.png", "--model", changed)
     assert code == 2
     assert "not the weights that made the picture" in err
 
@@ -123,11 +136,11 @@ def test_a_config_file_speaks_where_flags_are_silent(vsf, folder, tmp_path):
 
 
 def test_finished_pictures_stay_when_the_run_is_interrupted(draw, monkeypatch, tmp_path):
-    home = sys.modules["vsf.generate"]
-    whole = home.draw
+    home = sys.modules["vsf.generation"]
+    draw_all = home.draw
 
     def interrupted(*arguments, **options):
-        drawing = whole(*arguments, **options)
+        drawing = draw_all(*arguments, **options)
         yield next(drawing)
         raise KeyboardInterrupt
 
@@ -316,10 +329,10 @@ def test_like_says_when_the_model_cannot_be_checked(draw, vsf, folder, tmp_path)
 
 def test_like_notices_a_changed_scheduler(draw, vsf, folder, tmp_path):
     draw("--out", "a.png")
-    other = shutil.copytree(folder, tmp_path / "other")
-    settings = other / "scheduler/scheduler_config.json"
+    changed = shutil.copytree(folder, tmp_path / "other")
+    settings = changed / "scheduler/scheduler_config.json"
     settings.write_text(settings.read_text().replace('"shift": 1.0', '"shift": 3.0'))
-    code, _, err = vsf("generate", "--like", "a.png", "--model", other)
+    code, _, err = vsf("generate", "--like", "a.png", "--model", changed)
     assert code == 2
     assert "not the weights that made the picture" in err
 
@@ -346,12 +359,12 @@ def test_twenty_commands_at_once_leave_every_picture(tmp_path):
         )
         for run in range(20)
     ]
-    told = [entry for run in runs for entry in json.loads(run.communicate(timeout=1200)[0])]
+    entries = [entry for run in runs for entry in json.loads(run.communicate(timeout=1200)[0])]
     files = sorted(tmp_path.glob("out/*.png"))
     assert [run.returncode for run in runs] == [0] * 20
-    assert sorted(entry["file"] for entry in told) == [f"out/{file.name}" for file in files]
-    assert {entry["file"]: entry["seed"] for entry in told} == {
+    assert sorted(entry["file"] for entry in entries) == [f"out/{file.name}" for file in files]
+    assert {entry["file"]: entry["seed"] for entry in entries} == {
         f"out/{file.name}": provenance.read(file)["seed"] for file in files
     }
-    assert len({entry["seed"] for entry in told}) == len(files) == 100
+    assert len({entry["seed"] for entry in entries}) == len(files) == 100
     assert len(list((tmp_path / "out").iterdir())) == 100

@@ -1,4 +1,4 @@
-"""What `vsf doctor FOLDER` says of models: those it knows, those it refuses, those it has never seen."""
+"""`vsf doctor MODEL`: supported, refused and unknown models."""
 
 import json
 
@@ -28,12 +28,12 @@ def written(path, pipeline, denoiser, config, component="transformer"):
 
 def test_a_known_model_is_told_with_the_layers_that_would_be_guided(vsf, known):
     code, out, err = vsf("doctor", known, "--json")
-    (found,) = json.loads(out)
+    (denoiser,) = json.loads(out)
     assert (code, err) == (0, "")
-    assert (found["pipeline"], found["denoiser"]) == ("Lumina2Pipeline", "Lumina2Transformer2DModel")
-    assert (found["family"], found["guided"]) == ("lumina2", True)
+    assert (denoiser["pipeline"], denoiser["denoiser"]) == ("Lumina2Pipeline", "Lumina2Transformer2DModel")
+    assert (denoiser["family"], denoiser["guided"]) == ("lumina2", True)
     layers = {"pattern": "layers.#.attn", "count": 2, "processor": "Lumina2AttnProcessor2_0", "obstacle": ""}
-    assert found["layers"] == [layers]
+    assert denoiser["layers"] == [layers]
     code, out, _ = vsf("doctor", known)
     assert code == 0
     assert "layers.#.attn" in out
@@ -45,14 +45,14 @@ def test_an_unknown_model_is_told_with_what_a_family_needs(vsf, tmp_path):
     sizes |= {"sample_height": 8, "sample_width": 8, "sample_frames": 2, "cross_attention_dim": 32}
     folder = written(tmp_path / "m", "AllegroPipeline", "AllegroTransformer3DModel", sizes)
     code, out, _ = vsf("doctor", folder, "--json")
-    (found,) = json.loads(out)
-    assert (code, found["family"], found["guided"]) == (1, "", False)
-    assert {layers["pattern"]: layers["count"] for layers in found["layers"]} == {
+    (denoiser,) = json.loads(out)
+    assert (code, denoiser["family"], denoiser["guided"]) == (1, "", False)
+    assert {layers["pattern"]: layers["count"] for layers in denoiser["layers"]} == {
         "transformer_blocks.#.attn1": 3,
         "transformer_blocks.#.attn2": 3,
     }
-    assert "encoder_hidden_states" in found["arguments"]
-    assert "add-a-family.md" in found["missing"]
+    assert "encoder_hidden_states" in denoiser["arguments"]
+    assert "add-a-family.md" in denoiser["missing"]
     code, out, _ = vsf("doctor", folder)
     assert code == 1
     assert "It cannot be guided: no family knows AllegroTransformer3DModel" in out
@@ -62,10 +62,10 @@ def test_a_refused_pipeline_is_told_with_the_reason(vsf, tmp_path):
     config = {"in_channels": 4, "dim": 32, "n_layers": 1, "n_heads": 2, "n_kv_heads": 2, "axes_dims": [8, 4, 4]}
     folder = written(tmp_path / "m", "ZImageOmniPipeline", "ZImageTransformer2DModel", config)
     code, out, _ = vsf("doctor", folder, "--json")
-    (found,) = json.loads(out)
+    (denoiser,) = json.loads(out)
     assert code == 1
-    assert found["family"] == "z_image"
-    assert "several texts" in found["missing"]
+    assert denoiser["family"] == "z_image"
+    assert "several texts" in denoiser["missing"]
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_a_refused_pipeline_is_told_with_the_reason(vsf, tmp_path):
 def test_families_that_share_a_denoiser_are_told_apart_by_the_pipeline(vsf, tmp_path, pipeline, family):
     folder = written(tmp_path / "m", pipeline, "UNet2DConditionModel", tiny_unet.SIZES, "unet")
     code, out, _ = vsf("doctor", folder, "--json")
-    (found,) = json.loads(out)
-    assert (code, found["family"]) == (0, family)
+    (denoiser,) = json.loads(out)
+    assert (code, denoiser["family"]) == (0, family)
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,9 @@ def test_families_that_share_a_denoiser_are_told_apart_by_the_pipeline(vsf, tmp_
 def test_what_keeps_a_model_of_a_known_family_from_being_guided_is_told(vsf, tmp_path, pipeline, changes, reason):
     folder = written(tmp_path / "m", pipeline, "UNet2DConditionModel", {**tiny_unet.SIZES, **changes}, "unet")
     code, out, _ = vsf("doctor", folder, "--json")
-    (found,) = json.loads(out)
-    assert (code, found["family"], found["guided"]) == (1, "unet", False)
-    assert reason in found["missing"]
+    (denoiser,) = json.loads(out)
+    assert (code, denoiser["family"], denoiser["guided"]) == (1, "unet", False)
+    assert reason in denoiser["missing"]
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_what_keeps_a_model_of_a_known_family_from_being_guided_is_told(vsf, tmp
 )
 def test_a_pipeline_is_told_by_its_class_and_an_embedded_model_by_its_name(vsf, name, family, guided):
     code, out, _ = vsf("doctor", name, "--json")
-    (found,) = json.loads(out)
-    assert (code, found["family"], found["guided"]) == (int(not guided), family, guided)
-    assert found["layers"]
+    (denoiser,) = json.loads(out)
+    assert (code, denoiser["family"], denoiser["guided"]) == (int(not guided), family, guided)
+    assert denoiser["layers"]
 
 
 @pytest.mark.parametrize(

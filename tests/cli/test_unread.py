@@ -1,4 +1,4 @@
-"""What the model does not read of its prompts is always told."""
+"""Words and text that the model does not read are always reported."""
 
 
 def test_words_digits_and_emoji_that_the_embedded_model_never_learned_are_told(vsf):

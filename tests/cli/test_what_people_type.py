@@ -14,12 +14,12 @@ from vsf.generation.metadata import provenance
 
 
 def test_short_and_other_spellings_mean_the_same(vsf, folder):
-    rest = ("--model", folder, "--steps", 1)
+    common = ("--model", folder, "--steps", 1)
     words = ("--negative", "wheels", "--size", "16x12", "--dtype", "bfloat16", "--out", "a.png")
-    assert vsf("generate", "a car", *words, *rest)[0] == 0
+    assert vsf("generate", "a car", *words, *common)[0] == 0
     words = ("--width", 16, "--height", 12, "--dtype", "bf16")
-    assert vsf("generate", "a car", "-n", "wheels", "-o", "b.png", *words, *rest)[0] == 0
-    assert vsf("generate", "a car", "--negative-prompt", "wheels", "--output", "c.png", *words, *rest)[0] == 0
+    assert vsf("generate", "a car", "-n", "wheels", "-o", "b.png", *words, *common)[0] == 0
+    assert vsf("generate", "a car", "--negative-prompt", "wheels", "--output", "c.png", *words, *common)[0] == 0
     assert provenance.read("a.png") == provenance.read("b.png") == provenance.read("c.png")
     assert not pixels_differ("a.png", "b.png")
 
@@ -183,17 +183,17 @@ def test_the_doctor_takes_a_hub_id_and_says_when_it_cannot_be_fetched(vsf):
 def test_the_doctor_reads_the_settings_of_a_model_on_the_hub(vsf, folder, monkeypatch):
     import huggingface_hub
 
-    asked = []
+    downloads = []
 
     def download(hub_id, file, revision=None):
-        asked.append((hub_id, file, revision))
+        downloads.append((hub_id, file, revision))
         return str(folder / file)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     code, out, _ = vsf("doctor", "owner/name@main", "--json")
-    (found,) = json.loads(out)
-    assert (code, found["family"]) == (0, "sd3")
-    assert asked == [("owner/name", file, "main") for file in ("model_index.json", "transformer/config.json")]
+    (denoiser,) = json.loads(out)
+    assert (code, denoiser["family"]) == (0, "sd3")
+    assert downloads == [("owner/name", file, "main") for file in ("model_index.json", "transformer/config.json")]
 
 
 @pytest.mark.parametrize(

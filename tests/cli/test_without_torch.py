@@ -1,4 +1,4 @@
-"""What the command says before anything heavy is imported: help, and whatever names, files and settings tell."""
+"""What needs no torch: help, and errors in names, files and settings."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ class Forbidden:
 
 sys.meta_path.insert(0, Forbidden())
 from vsf.cli import main
-told = []
+results = []
 for words in json.loads(sys.argv[1]):
     out, err = StringIO(), StringIO()
     with redirect_stdout(out), redirect_stderr(err):
@@ -32,8 +32,8 @@ for words in json.loads(sys.argv[1]):
         try:
             main(words)
         except SystemExit as end:
-            told.append([end.code, out.getvalue(), err.getvalue()])
-print(json.dumps(told))
+            results.append([end.code, out.getvalue(), err.getvalue()])
+print(json.dumps(results))
 """
 BAD = {
     "a missing image": (["--image", "none.png"], 'no image file "none.png"'),
@@ -92,8 +92,8 @@ def run(tmp_path):
 @pytest.mark.parametrize("name", ["generate", "compare"])
 def test_what_is_cheap_to_refuse_is_refused_before_torch_is_imported(run, name):
     cases = {what: case for what, case in BAD.items() if name == "generate" or case[0][0] not in ("--method", "--like")}
-    told = run(*([name, "a red car", *words] for words, _ in cases.values()))
-    for (what, (_, message)), (code, out, err) in zip(cases.items(), told, strict=True):
+    results = run(*([name, "a red car", *words] for words, _ in cases.values()))
+    for (what, (_, message)), (code, out, err) in zip(cases.items(), results, strict=True):
         assert (what, code, out) == (what, 2, "")
         assert message in " ".join(err.split()), what
         assert "Traceback" not in err
@@ -116,4 +116,4 @@ def test_help_of_generate_takes_a_second(tmp_path):
 
 
 def test_the_index_says_what_the_methods_declare():
-    assert index.FILE.read_text(encoding="utf-8") == index.text(index.made()), "run: python -m vsf.cli.index"
+    assert index.FILE.read_text(encoding="utf-8") == index.to_text(index.collect()), "run: python -m vsf.cli.index"

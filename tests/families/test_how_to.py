@@ -11,7 +11,7 @@ import torch
 import vsf
 from families.harness import OFF, STRONG, difference
 from support import tiny_pipelines as tiny
-from vsf.cli.doctor import inspect_model as recognition
+from vsf.cli.doctor.inspect_model import inspect_model
 from vsf.families import FAMILIES
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/add-a-family.md").read_text()
@@ -60,7 +60,7 @@ def test_the_doctor_prints_what_the_page_shows(case, tmp_path, monkeypatch):
     index = {"_class_name": "AllegroPipeline", "transformer": ["diffusers", "AllegroTransformer3DModel"]}
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     case.model().save_config(tmp_path / "transformer")
-    (found,) = recognition.recognise(tmp_path)
+    (found,) = inspect_model(tmp_path)
     for layers in found.layers:
         assert re.search(rf"{re.escape(layers.pattern)} +32 +{layers.processor}", PAGE)
     assert f"the denoiser is called with: {', '.join(found.arguments[:5])}, ..." in PAGE

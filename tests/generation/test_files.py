@@ -1,4 +1,4 @@
-"""Names that are reserved when they are chosen, and files that are there in full or not at all."""
+"""Reserved file names, and files that are written atomically."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import time
 import pytest
 from PIL import Image
 
-from vsf.generation.files import atomic_write, note_of, report_files, reserved_names
+from vsf.generation.files import atomic_write, report_files, reserved_names, sidecar
 
 WRITERS, PICTURES = 20, 5
 WRITER = """
@@ -27,7 +27,7 @@ SLOW_WRITER = """
 import sys, time
 from pathlib import Path
 from PIL import Image
-from vsf.generate import provenance
+from vsf.generation.metadata import provenance
 from vsf.generation.files import reserved_names
 
 def slowly(self, stream, **settings):
@@ -80,7 +80,7 @@ def test_a_number_is_free_only_where_everything_beside_it_is(tmp_path):
     (tmp_path / "car-0002.report.json").touch()
 
     def beside(file):
-        return [note_of(file), *report_files(file, 1)]
+        return [sidecar(file), *report_files(file, 1)]
 
     with reserved_names(tmp_path, "car", 1, ".mp4", beside) as (file,):
         assert file.name == "car-0003.mp4"

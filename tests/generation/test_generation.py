@@ -25,7 +25,7 @@ def same(a, b):
 
 
 def test_without_a_negative_the_image_is_the_pipeline_s_own(pipe):
-    own = pipe(
+    expected = pipe(
         "a red car",
         num_inference_steps=2,
         guidance_scale=0.0,
@@ -35,13 +35,13 @@ def test_without_a_negative_the_image_is_the_pipeline_s_own(pipe):
     ).images[0]
     (drawn,) = generate(request(seed=5, size=(16, 12)), pipe=pipe)
     assert drawn.image.size == (16, 12)
-    assert same(drawn.image, own)
+    assert same(drawn.image, expected)
 
 
 def test_a_negative_changes_the_image_as_guide_does(pipe):
     method = vsf.ValueSignFlip(scale=2.0)
     with vsf.guide(pipe, "wheels", method=method):
-        own = pipe(
+        expected = pipe(
             "a red car",
             num_inference_steps=2,
             guidance_scale=0.0,
@@ -51,7 +51,7 @@ def test_a_negative_changes_the_image_as_guide_does(pipe):
         ).images[0]
     (guided,) = generate(request(negative="wheels", knobs={"scale": 2.0}), pipe=pipe)
     (unguided,) = generate(request(negative="wheels", method="none"), pipe=pipe)
-    assert same(guided.image, own)
+    assert same(guided.image, expected)
     assert not same(guided.image, unguided.image)
 
 
@@ -82,7 +82,7 @@ def test_the_pipeline_is_free_while_the_caller_looks_at_an_image(pipe):
     with vsf.guide(pipe, "something else"):
         pass
     drawing.close()
-    assert all(processors[name] is now for name, now in pipe.transformer.attn_processors.items())
+    assert all(processors[name] is processor for name, processor in pipe.transformer.attn_processors.items())
 
 
 @pytest.mark.parametrize(("size", "words"), [((17, 16), "multiples of 2.*16x16"), ((16, 64), "pos_embed_max_size")])
@@ -142,8 +142,8 @@ def test_metadata_names_neither_paths_nor_weights_it_does_not_know(pipe, folder)
     handed_over = generate(request(), pipe=pipe)[0].metadata
     assert handed_over["model"] is None
     assert "weights" not in handed_over
-    asked = request(model=str(folder))
-    loaded = next(draw(asked, load(asked))).metadata
+    asked_request = request(model=str(folder))
+    loaded = next(draw(asked_request, load(asked_request))).metadata
     assert loaded["model"] is None
     assert len(loaded["weights"]) == 64
     assert str(folder) not in str(loaded)

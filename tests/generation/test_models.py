@@ -40,9 +40,9 @@ def test_a_folder_is_opened_in_the_dtype_that_is_asked_for(folder):
 
 def test_other_weights_have_another_hash_and_so_have_swapped_ones(folder, copy):
     first, second = copy / "text_encoder/model.safetensors", copy / "text_encoder_2/model.safetensors"
-    one, two = first.read_bytes(), second.read_bytes()
-    first.write_bytes(two)
-    second.write_bytes(one)
+    first_weights, second_weights = first.read_bytes(), second.read_bytes()
+    first.write_bytes(second_weights)
+    second.write_bytes(first_weights)
     assert hash_folder(copy) != hash_folder(folder)
 
 
@@ -159,24 +159,24 @@ def test_a_checkpoint_has_to_be_readable_safetensors_of_a_known_family(tmp_path)
     broken.write_text("no tensors")
     with pytest.raises(RequestError, match="as safetensors"):
         opened(broken)
-    other = tmp_path / "other.safetensors"
-    save_file({"double_blocks.0.weight": torch.zeros(1)}, other)
+    foreign = tmp_path / "other.safetensors"
+    save_file({"double_blocks.0.weight": torch.zeros(1)}, foreign)
     with pytest.raises(UnsupportedPipelineError, match="no family recognises"):
-        opened(other)
+        opened(foreign)
 
 
 def test_a_checkpoint_of_stable_diffusion_3_is_opened_by_its_pipeline(tmp_path, monkeypatch, folder):
     file = tmp_path / "sd3.safetensors"
     save_file({"model.diffusion_model.joint_blocks.0.weight": torch.zeros(1)}, file)
-    asked = []
+    calls = []
 
     def open_file(path, **settings):
-        asked.append((path, settings))
+        calls.append((path, settings))
         return StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
 
     monkeypatch.setattr(StableDiffusion3Pipeline, "from_single_file", open_file)
     model = opened(file)
-    assert asked == [(file, {"dtype": torch.float32})]
+    assert calls == [(file, {"dtype": torch.float32})]
     assert len(model.origin["weights"]) == 64
 
 
@@ -200,13 +200,13 @@ def lora(folder, tmp_path):
 
 def test_a_lora_acts_by_its_weight_and_is_known_by_its_hash(folder, lora):
     def image(*loras):
-        asked = Request("a car", model=str(folder), steps=2, size=(8, 8), loras=loras)
-        (result,) = generate(asked)
+        request = Request("a car", model=str(folder), steps=2, size=(8, 8), loras=loras)
+        (result,) = generate(request)
         return result
 
-    plain, off, full, named = image(), image(Lora(lora, 0.0)), image(Lora(lora)), image(Lora(lora, 1.0))
+    plain, off, full, weighted = image(), image(Lora(lora, 0.0)), image(Lora(lora)), image(Lora(lora, 1.0))
     assert off.image.tobytes() == plain.image.tobytes() != full.image.tobytes()
-    assert full.image.tobytes() == named.image.tobytes()
+    assert full.image.tobytes() == weighted.image.tobytes()
     (entry,) = full.metadata["loras"]
     assert entry["weight"] == 1.0
     assert len(entry["sha256"]) == 64

@@ -1,11 +1,11 @@
-"""Negatives as people write them: plain, weighted, several in one text, and back."""
+"""Negative prompts in every spelling: plain, weighted, several in one text; parsed and formatted."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vsf.errors import PromptError
-from vsf.generation.negatives import parse_negatives, spell
+from vsf.generation.negatives import format_negatives, parse_negatives
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ def test_what_cannot_be_meant_is_refused(written, words):
 
 
 def test_negatives_are_spelled_in_one_line():
-    assert spell({"wheels": 1.0, "lights": 0.5}) == "wheels, (lights:0.5)"
-    assert spell({}) == ""
+    assert format_negatives({"wheels": 1.0, "lights": 0.5}) == "wheels, (lights:0.5)"
+    assert format_negatives({}) == ""
 
 
 TEXTS = st.text(st.characters(codec="ascii", categories=["L"]), min_size=1)
@@ -79,4 +79,4 @@ def test_what_is_spelled_is_read_again(negatives):
     together = {text: weight for text, weight in negatives.items() if weight != 1}
     together |= {", ".join(light): 1.0} if light else {}
     alone = list(together.values()) == [1.0]
-    assert parse_negatives(spell(negatives)) == (next(iter(together)) if alone else together)
+    assert parse_negatives(format_negatives(negatives)) == (next(iter(together)) if alone else together)

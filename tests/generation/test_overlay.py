@@ -1,4 +1,4 @@
-"""The heat map over a picture: hottest where the attention was, the picture still there, the legend readable."""
+"""The heat map: brightest where the attention was highest, over a visible picture, with a legend."""
 
 from itertools import pairwise, product
 
@@ -18,16 +18,16 @@ def brightness(picture, x, y):
 def test_the_hottest_place_is_the_brightest_one():
     heat = torch.full((4, 8), 0.001)
     heat[1, 6] = 0.03
-    found = overlay(GREY, heat, "wheels").crop((0, 0, 256, 128))
-    places = product(range(4), range(8))
-    cells = {(row, column): brightness(found, 32 * column + 16, 32 * row + 16) for row, column in places}
+    drawn = overlay(GREY, heat, "wheels").crop((0, 0, 256, 128))
+    cells_of_heat = product(range(4), range(8))
+    cells = {(row, column): brightness(drawn, 32 * column + 16, 32 * row + 16) for row, column in cells_of_heat}
     assert max(cells, key=cells.get) == (1, 6)
 
 
 def test_a_map_is_smooth_between_its_cells():
     heat = torch.tensor([[0.0, 1.0]])
-    found = overlay(Image.new("RGB", (256, 256), "gray"), heat, "wheels")
-    along = [brightness(found, x, 100) for x in range(64, 193)]
+    drawn = overlay(Image.new("RGB", (256, 256), "gray"), heat, "wheels")
+    along = [brightness(drawn, x, 100) for x in range(64, 193)]
     assert max(abs(b - a) for a, b in pairwise(along)) < 12
     assert along[-1] - along[0] > 100
 
@@ -55,8 +55,8 @@ def test_the_legend_says_the_share_and_the_negative():
 
 
 def test_a_map_of_nothing_is_dark_all_over():
-    found = overlay(GREY, torch.zeros(2, 2), "wheels").crop((0, 0, 256, 128))
-    assert found.getextrema() == tuple((value, value) for value in found.getpixel((0, 0)))
+    drawn = overlay(GREY, torch.zeros(2, 2), "wheels").crop((0, 0, 256, 128))
+    assert drawn.getextrema() == tuple((value, value) for value in drawn.getpixel((0, 0)))
 
 
 def test_the_ramp_gets_lighter_all_the_way():

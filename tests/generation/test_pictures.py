@@ -1,4 +1,4 @@
-"""Pictures that come in: sizes, transparency, and files that are none."""
+"""Input pictures: size, mode, transparency, and files that are not pictures."""
 
 import pytest
 from PIL import Image
@@ -46,7 +46,7 @@ def test_a_file_that_is_no_picture_or_half_of_one_is_refused(tmp_path):
     file.write_text("no picture")
     with pytest.raises(RequestError, match='cannot read the image "'):
         open_image(file)
-    whole = saved(tmp_path / "b.png", Image.effect_noise((64, 64), 50)).read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
+    content = saved(tmp_path / "b.png", Image.effect_noise((64, 64), 50)).read_bytes()
+    file.write_bytes(content[: len(content) // 2])
     with pytest.raises(RequestError, match='cannot read the mask "'):
         open_mask(file)

@@ -1,4 +1,4 @@
-"""The report beside a picture: what was seen of each negative, and an honest word where nothing was."""
+"""The report beside a picture: figures on each negative, and None for what was not observed."""
 
 import json
 
@@ -35,22 +35,22 @@ def test_every_negative_has_its_figures_and_its_picture(drawn, tmp_path):
     document = report.write(tmp_path / "car.png", result)
     assert json.loads((tmp_path / "car.report.json").read_text()) == document
     assert sorted(file.name for file in tmp_path.iterdir()) == ["car.heat-1.png", "car.heat-2.png", "car.report.json"]
-    assert [(own["text"], own["weight"], own["heat_map"]) for own in document["negatives"]] == [
+    assert [(entry["text"], entry["weight"], entry["heat_map"]) for entry in document["negatives"]] == [
         ("wheels", 2.0, "car.heat-1.png"),
         ("lights", 0.5, "car.heat-2.png"),
     ]
     layers = len(document["layers"])
-    assert [[len(row) for row in own["mass"]] for own in document["negatives"]] == [[layers] * 2] * 2
+    assert [[len(row) for row in entry["mass"]] for entry in document["negatives"]] == [[layers] * 2] * 2
     assert [len(row) for row in document["change"]] == [layers] * 2
-    assert all(0 < own["mean_mass"] < 1 and own["seen"] for own in document["negatives"])
+    assert all(0 < entry["mean_mass"] < 1 and entry["seen"] for entry in document["negatives"])
     assert document["summary"] == str(result.report)
     assert report_files(tmp_path / "car.png", 2)[0].name == "car.report.json"
 
 
 def test_the_mean_is_that_of_the_figures(drawn):
-    (own,) = report.describe(drawn(negative="wheels"))["negatives"]
-    values = [value for row in own["mass"] for value in row]
-    assert own["mean_mass"] == pytest.approx(sum(values) / len(values), rel=1e-4)
+    (entry,) = report.describe(drawn(negative="wheels"))["negatives"]
+    values = [value for row in entry["mass"] for value in row]
+    assert entry["mean_mass"] == pytest.approx(sum(values) / len(values), rel=1e-4)
 
 
 def test_what_was_not_guided_has_no_figures(drawn):
@@ -63,15 +63,15 @@ def test_a_negative_that_never_got_attention_is_named(drawn, tmp_path):
     result = drawn(negative={"wheels": 1e-30, "lights": 1.0})
     assert report.unseen(result) == ["wheels"]
     document = report.write(tmp_path / "car.png", result)
-    assert [own["seen"] for own in document["negatives"]] == [False, True]
+    assert [entry["seen"] for entry in document["negatives"]] == [False, True]
     assert "NEVER GOT ATTENTION" in document["summary"]
 
 
 @pytest.mark.parametrize("fields", [{"schedule": {"start": 0.5, "end": 0.5}}, {"method": "none"}])
 def test_where_nothing_could_be_observed_nothing_is_claimed(drawn, tmp_path, fields):
     result = drawn(negative="wheels", **fields)
-    (own,) = report.write(tmp_path / "car.png", result)["negatives"]
-    assert (own["seen"], own["mean_mass"], own["heat_map"]) == (None, None, None)
+    (entry,) = report.write(tmp_path / "car.png", result)["negatives"]
+    assert (entry["seen"], entry["mean_mass"], entry["heat_map"]) == (None, None, None)
     assert report.unseen(result) == []
     assert [file.name for file in tmp_path.iterdir()] == ["car.report.json"]
 

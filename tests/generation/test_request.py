@@ -99,9 +99,9 @@ def test_texts_are_taken_as_paths_and_lists_as_tuples(tmp_path):
     lora, picture = tmp_path / "there.safetensors", tmp_path / "here.png"
     lora.touch()
     picture.touch()
-    given = Request("a car", size=[64, 32], image=str(picture), loras=[Lora(str(lora))])
-    assert given == Request("a car", size=(64, 32), image=picture, loras=(Lora(lora),))
-    assert given.image == picture
+    request = Request("a car", size=[64, 32], image=str(picture), loras=[Lora(str(lora))])
+    assert request == Request("a car", size=(64, 32), image=picture, loras=(Lora(lora),))
+    assert request.image == picture
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0", "cuda:11", "mps", "auto"])
@@ -131,8 +131,8 @@ def test_controls_out_of_their_range_are_refused(fields, error, words):
 
 
 def test_negatives_of_prompt_and_field_are_taken_together():
-    wanted = Request("a red car (wheels:-1.2) on snow", {"lights": 0.5, "wheels": 0.8}).wanted
-    assert wanted == vsf.Prompt("a red car on snow", {"wheels": 2.0, "lights": 0.5})
+    prompt = Request("a red car (wheels:-1.2) on snow", {"lights": 0.5, "wheels": 0.8}).wanted
+    assert prompt == vsf.Prompt("a red car on snow", {"wheels": 2.0, "lights": 0.5})
     assert Request("a car", "wheels: all of them").wanted.negatives == {"wheels: all of them": 1.0}
     assert Request("a car", " ").wanted.negatives == {}
 
@@ -152,6 +152,21 @@ def test_a_prompt_object_is_as_good_as_its_spelling():
     request = Request(prompt)
     assert request.wanted == prompt
     assert request == Request(str(prompt))
+
+
+def test_a_prompt_object_is_kept_and_never_parsed(monkeypatch):
+    monkeypatch.setattr(vsf.Prompt, "parse", lambda *_: pytest.fail("it was parsed"))
+    prompt = vsf.Prompt("a red car", {"wheels": 0.5})
+    request = Request(prompt, {"lights": 1.0, "wheels": 0.5})
+    assert request.prompt is prompt
+    assert request.wanted == vsf.Prompt("a red car", {"wheels": 1.0, "lights": 1.0})
+    with pytest.raises(PromptError, match='weight of the negative "wheels" has to be a number from 0 to 10'):
+        Request(prompt, {"wheels": 9.9})
+
+
+def test_a_request_builds_its_method_once():
+    request = Request("a car", knobs={"scale": 2.0})
+    assert request.guidance() is request.guidance()
 
 
 def test_a_schedule_may_be_given_by_its_fields():

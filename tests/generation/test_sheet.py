@@ -1,4 +1,4 @@
-"""The contact sheet shows every picture, enlarged by whole factors, where its labels say."""
+"""The contact sheet: every picture, enlarged by a whole factor, under its labels."""
 
 from PIL import Image
 
@@ -11,8 +11,8 @@ def test_pictures_stand_column_by_column_in_their_own_pixels():
     sheet = contact_sheet(["title"], ["one", "two", "three"], ["upper", "lower"], images)
     width = (sheet.width - GAP) // 3
     centres = [GAP + width * column + width // 2 for column in range(3)]
-    found = [[sheet.getpixel((x, y)) for y in range(sheet.height)] for x in centres]
-    for column, pixels in enumerate(found):
+    pixels_by_column = [[sheet.getpixel((x, y)) for y in range(sheet.height)] for x in centres]
+    for column, pixels in enumerate(pixels_by_column):
         upper, lower = (
             Image.new("RGB", (1, 1), colour).getpixel((0, 0)) for colour in colours[2 * column : 2 * column + 2]
         )

@@ -1,4 +1,4 @@
-"""Clips: drawn as pictures are, written as MP4 with a note beside them."""
+"""Clips: drawn like pictures, and written as MP4 with a sidecar of metadata."""
 
 import json
 
@@ -33,9 +33,9 @@ def frames(count=5, size=(48, 32)):
 def test_without_a_negative_a_clip_is_the_pipeline_s_own(pipe):
     (drawn,) = generate(request(seed=5), pipe=pipe)
     settings = {"num_inference_steps": 1, "guidance_scale": 0.0, "width": 48, "height": 32, "num_frames": 5}
-    own = pipe("a red car", **settings, output_type="pil", generator=torch.Generator().manual_seed(5)).frames[0]
-    assert len(drawn.frames) == len(own) == 5
-    assert all(ImageChops.difference(*pair).getbbox() is None for pair in zip(drawn.frames, own, strict=True))
+    expected = pipe("a red car", **settings, output_type="pil", generator=torch.Generator().manual_seed(5)).frames[0]
+    assert len(drawn.frames) == len(expected) == 5
+    assert all(ImageChops.difference(*pair).getbbox() is None for pair in zip(drawn.frames, expected, strict=True))
     assert drawn.image is drawn.frames[0]
     assert (drawn.metadata["frames"], drawn.metadata["size"]) == (5, [48, 32])
 

@@ -13,13 +13,20 @@ EXTRAS = {
     "ray": {"ray"},
     "video": {"ftfy", "imageio", "imageio_ffmpeg"},
 }
-"""What each extra of the distribution brings."""
+"""The packages that each extra of the distribution installs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0 done, 1 a failed check, 2 something the user can put right, 130 after Ctrl-C."""
+    """Run one command and exit.
+
+    The exit code is 0 on success, 1 for a failed check, 2 for an error that the user can fix, and 130 after Ctrl-C.
+
+    Args:
+        arguments: the words after `vsf`; those of the process if not given.
+    """
     try:
-        from vsf.cli.application import app  # here, so that a missing extra is one clear line
+        # Imported here, so that a missing extra is reported in one line.
+        from vsf.cli.application import app
 
         app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="vsf")
     except KeyboardInterrupt:
@@ -35,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str) -> None:
+    """Print an error on stderr, in red if rich is installed, and exit with 2."""
     try:
         from rich.console import Console
         from rich.text import Text

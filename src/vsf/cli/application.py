@@ -1,4 +1,4 @@
-"""The commands put together; each is imported when it is called for, so that the overview is there at once."""
+"""The typer application: every command is imported only when it is called, so that the overview appears at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import vsf
 
 
 class Command(NamedTuple):
-    """Where a command is, `command` with an `EXAMPLE` or a whole `app`, and its line in the overview."""
+    """The module of a command, and its line in the overview.
+
+    The module has either a function `command` and an `EXAMPLE`, or an `app` with commands of its own.
+    """
 
     module: str
     summary: str
@@ -25,47 +28,50 @@ COMMANDS = {
     "list": Command("vsf.cli.list_", "List the methods, presets, model families, embedded models, suites or judges."),
     "doctor": Command(
         "vsf.cli.doctor.command",
-        "Say what is installed, and whether guidance is exact here, or a model can be guided; exit 1 if it is not.",
+        "Check this install or, given a model, whether it can be guided; exit 1 if a check fails.",
     ),
 }
 
 
-class _OnDemand(TyperGroup):
-    """A group whose commands are stand-ins with a line of help until one is called."""
+class _OnDemandGroup(TyperGroup):
+    """A group whose commands are placeholders with a line of help until one is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Put the command itself in the place of its stand-in."""
+        """Replace the placeholder of a command by the command itself."""
         if args[0] in COMMANDS:
-            self.commands[args[0]] = _imported(args[0])
+            self.commands[args[0]] = _import_command(args[0])
         return super().resolve_command(ctx, args)
 
 
-def _imported(name: str) -> Any:
+def _import_command(name: str) -> Any:
     module = import_module(COMMANDS[name].module)
     group = typer.Typer(add_completion=False, rich_markup_mode="rich")
     if hasattr(module, "app"):
         group.add_typer(module.app, name=name)
     else:
         group.command(name, epilog=f"Example: {module.EXAMPLE}")(module.command)
-    group.callback()(lambda: None)  # or a single command would not be a group
-    whole: Any = typer.main.get_command(group)
-    return whole.commands[name]
+    # typer turns a group of one command into that command, unless it has a callback.
+    group.callback()(lambda: None)
+    click_group: Any = typer.main.get_command(group)
+    return click_group.commands[name]
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(is_requested: bool) -> None:
+    if is_requested:
         typer.echo(f"vsf {vsf.__version__}")
         raise typer.Exit
 
 
 app = typer.Typer(
-    cls=_OnDemand,
+    cls=_OnDemandGroup,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-VERSION: Any = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show it and exit.")
+VERSION: Any = typer.Option(
+    False, "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+)
 
 
 @app.callback(
@@ -75,5 +81,6 @@ def _root(version: bool = VERSION) -> None:
     """Negative prompts that work in few-step image models."""
 
 
+# Placeholders, which give the overview its lines and the shell its completions.
 for name, listed in COMMANDS.items():
     app.command(name, help=listed.summary)(lambda: None)

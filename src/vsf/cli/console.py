@@ -1,9 +1,9 @@
-"""Progress on stderr, results on stdout."""
+"""Terminal output: progress and notes on stderr, results on stdout."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +17,17 @@ stderr = Console(stderr=True)
 
 
 def note(message: str) -> None:
-    """One line on stderr that is no error."""
+    """Print one line on stderr that is not an error."""
     stderr.print(f"note: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def print_json(document: Any) -> None:
-    """One JSON document on stdout."""
+def print_json(document: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+    """Print one JSON document on stdout."""
     print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def load_quietly(request: Request, *, quiet: bool) -> Model:
-    """Load the model behind a spinner; the bars and advice of its libraries stay out of the way."""
+    """Load the model behind a spinner, without the progress bars and advice of its libraries."""
     with nullcontext() if quiet else stderr.status(f"loading {request.model}"):
         import diffusers
         import huggingface_hub
@@ -43,8 +43,8 @@ def load_quietly(request: Request, *, quiet: bool) -> Model:
 
 
 @contextmanager
-def steps(images: int, *, quiet: bool) -> Iterator[Any]:
-    """Show a bar over all steps of all images; yields the callback that moves it."""
+def steps(images: int, *, quiet: bool) -> Iterator[Progress]:
+    """Show a progress bar over all steps of all images; yields the callback that moves it."""
     from rich import progress
 
     columns = (
@@ -54,7 +54,8 @@ def steps(images: int, *, quiet: bool) -> Iterator[Any]:
         progress.TextColumn("steps"),
         progress.TimeRemainingColumn(),
     )
-    with progress.Progress(*columns, console=stderr, transient=True, disable=quiet or not stderr.is_terminal) as bar:
+    is_hidden = quiet or not stderr.is_terminal
+    with progress.Progress(*columns, console=stderr, transient=True, disable=is_hidden) as bar:
         task = bar.add_task("drawing", total=None)
 
         def move(index: int, step: int, total: int) -> None:
@@ -64,5 +65,5 @@ def steps(images: int, *, quiet: bool) -> Iterator[Any]:
 
 
 def after(progress: Progress, images: int) -> Progress:
-    """Return the callback for images that come after so many others under the same bar."""
+    """Return a callback that counts from a number of images that the same bar has already shown."""
     return lambda index, step, total: progress(images + index, step, total)

@@ -1,7 +1,8 @@
-"""What the negatives did to a picture, told on the terminal."""
+"""Tell on the terminal what the negatives did to a picture."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,12 @@ if TYPE_CHECKING:
     from vsf.generation import Result
 
 
-def note_unseen(result: Result, what: str) -> None:
-    """Say which negatives the picture `what` never looked at, so that no one trusts a run without effect."""
+def note_unseen(result: Result, file: str) -> None:
+    """Print the negatives that a picture never looked at, so that no one trusts a run without effect."""
     from vsf.generation import report
 
     for text in report.unseen(result):
-        console.note(f'{what}: the negative "{text}" never got attention, so it changed nothing.')
+        console.note(f'{file}: the negative "{text}" never got attention, so it changed nothing.')
 
 
 def verdict(model: str, result: Result, negatives: str) -> str:
@@ -30,13 +31,15 @@ def verdict(model: str, result: Result, negatives: str) -> str:
     return describe(result.image, negatives)
 
 
-def sentences(picture: Path, document: dict[str, Any]) -> list[str]:
-    """Write the report of a picture in lines for people."""
-    lines = [document["summary"], f"all figures: {report_files(picture, 0)[0].name}"]
-    for negative in document["negatives"]:
-        if negative["seen"]:
-            found = f"{negative['mean_mass']:.2%} of the attention, where: {negative['heat_map']}"
+def sentences(picture: Path, report: Mapping[str, Any]) -> list[str]:
+    """Format the report of a picture, as `vsf.generation.report` writes it, in lines for people."""
+    lines = [report["summary"], f"all figures: {report_files(picture, 0)[0].name}"]
+    for negative in report["negatives"]:
+        if negative["seen"] is None:
+            effect = "what it did could not be observed"
+        elif negative["seen"]:
+            effect = f"{negative['mean_mass']:.2%} of the attention, where: {negative['heat_map']}"
         else:
-            found = "what it did could not be observed" if negative["seen"] is None else "NEVER GOT ATTENTION"
-        lines.append(f"{negative['text']}: {found}")
+            effect = "NEVER GOT ATTENTION"
+        lines.append(f"{negative['text']}: {effect}")
     return lines

@@ -1,167 +1,185 @@
 """`vsf generate`: draw images and save them with everything needed to draw them again.
 
-Everything that can be refused without torch is refused before it is imported.
+Everything that can be refused without torch is refused before torch is imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsf.cli import console, effect, inputs, outputs
-from vsf.cli.options import NEGATIVE, PRESET, PROMPT, SHARED, flag, knob_flags, out_flag, takes
+from vsf.cli import console, effect, index, inputs, outputs
+from vsf.cli.drawing_options import OUT_HELP, OUT_SPELLINGS, DrawingOptions, PromptOptions
+from vsf.cli.knob_flags import knob_flags
+from vsf.cli.options import option, takes_options
 from vsf.errors import RequestError
 from vsf.generation import prompt_files
-from vsf.generation.files import note_of, report_files
+from vsf.generation.files import report_files, sidecar
 from vsf.generation.metadata import like, provenance
-from vsf.generation.request import Request
+from vsf.generation.request import Arguments, Request
 from vsf.text.prompt import Prompt
 
 if TYPE_CHECKING:
     from vsf.generation import Model, Result
 
 EXAMPLE = "vsf generate 'a red car on snow' -n wheels --within subject --scale 4 --orthogonal --seed 1 -o car.png"
-FLAGS = [
-    PROMPT,
-    NEGATIVE,
-    flag("method", str, "How the negative prompt acts, also with knobs as in nag:tau=3; see vsf list methods."),
-    out_flag("out"),
-    PRESET,
-    flag(
-        "prompts",
-        str,
-        "Draw every prompt of a file: .txt with one a line, .jsonl or .json with prompt and negative.",
-        metavar="FILE",
-    ),
-    flag("frames", int, "Draw a clip of this many frames into an .mp4 file, with a model that does."),
-    flag("report", bool, "Write beside each picture what the negative did, with a heat map.", spelled="--report"),
-    flag(
-        "like",
-        str,
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnOptions(PromptOptions):
+    """The options that only `vsf generate` has, after the prompt."""
+
+    method: str | None = option("How the negative prompt acts, also with knobs as in nag:tau=3; see vsf list methods.")
+    out: str = option(OUT_HELP, default="out", also=OUT_SPELLINGS)
+    preset: str | None = option(
+        f"Knobs made for the model: {', '.join(index.preset_names())}; a knob's own flag wins; see vsf list presets."
+    )
+    prompts: str | None = option(
+        "Draw every prompt of a file: .txt with one a line, .jsonl or .json with prompt and negative.", metavar="FILE"
+    )
+    frames: int | None = option("Draw a clip of this many frames into an .mp4 file, with a model that does.")
+    report: bool = option(
+        "Write beside each picture what the negative did, with a heat map.", default=False, spelled="--report"
+    )
+    like: str | None = option(
         "Repeat this PNG picture or MP4 clip, also one of AUTOMATIC1111 or ComfyUI; flags replace single fields.",
         metavar="FILE",
-    ),
-    *SHARED,
-    *knob_flags(),
-]
+    )
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.report, bool):  # from a config file
+            raise RequestError(f"report has to be true or false, got {self.report!r}.")
 
 
-@takes(FLAGS)
-def command(**flags: Any) -> None:
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions(DrawingOptions, OwnOptions):
+    """The options of `vsf generate`; their order in the help is that of the bases, last base first."""
+
+    knobs: Mapping[str, object] = field(default_factory=dict)
+
+
+@takes_options(GenerateOptions, knob_flags())
+def command(options: GenerateOptions) -> None:
     """Draw images, guided away from a negative prompt."""
-    quiet = bool(flags.pop("json"))
-    given = inputs.with_config(flags)
-    prompts = _prompts(given)
-    past_file, out, reporting = given.pop("like", None), str(given.pop("out", "out")), given.pop("report", False)
-    if not isinstance(reporting, bool):
-        raise RequestError(f"report has to be true or false, got {reporting!r}.")
-    given = inputs.request_fields(given)
-    past = like.read(Path(past_file).expanduser()) if past_file else None
-    fields = past.repeat(given) if past else given
-    inputs.check_model(fields)
-    requests = [Request(**{**fields, "prompt": prompt}) for prompt in prompts or [fields.get("prompt", "")]]
-    with _planned(requests, out, reporting=reporting) as files:
-        _note(requests, given, past.doubts(given) if past else [])
-        model = console.load_quietly(requests[0], quiet=quiet)
+    prompts = _prompts(options)
+    given = inputs.request_arguments(options)
+    past = like.read(Path(options.like).expanduser()) if options.like else None
+    arguments = past.repeat(given) if past else given
+    inputs.check_model(arguments)
+    requests = []
+    for prompt in prompts or [arguments.get("prompt", "")]:
+        requests.append(Request(**{**arguments, "prompt": prompt}))
+    # The files are reserved, and tried out, before the model is loaded: that may take minutes.
+    with _planned(requests, str(options.out), with_reports=options.report) as files:
+        _print_warnings(requests, given, past.reproduction_warnings(given) if past else [])
+        model = console.load_quietly(requests[0], quiet=options.json)
         if past:
             past.check_weights(given, model)
-        _draw_and_save(requests, model, files, reporting=reporting, quiet=quiet)
+        _draw_and_save(requests, model, files, with_reports=options.report, quiet=options.json)
 
 
-def _prompts(given: dict[str, Any]) -> list[Prompt]:
-    """Read the file of prompts, if one is given, and take its name out of what is given."""
-    file = given.pop("prompts", None)
-    if file is None:
-        if "prompt" not in given and "like" not in given:
+def _prompts(options: GenerateOptions) -> list[Prompt]:
+    """Read the file of prompts; an empty list if none is given."""
+    if options.prompts is None:
+        if options.prompt is None and options.like is None:
             raise RequestError('no prompt: say what to draw, as in vsf generate "a red car".')
         return []
-    if "prompt" in given:
+    if options.prompt is not None:
         raise RequestError("give a prompt, or a file of prompts with --prompts, not both.")
-    return prompt_files.read(Path(str(file)).expanduser())
+    return prompt_files.read(Path(str(options.prompts)).expanduser())
 
 
 @contextmanager
-def _planned(requests: Sequence[Request], out: str, *, reporting: bool) -> Iterator[list[Path]]:
-    """Reserve where pictures or clips go, and what is written beside them; one for each image of each request."""
-    stems = [outputs.stem_of(request.wanted.positive) for request in requests for _ in range(request.count)]
-    clips = requests[0].frames is not None
-    if clips:
+def _planned(requests: Sequence[Request], out: str, *, with_reports: bool) -> Iterator[list[Path]]:
+    """Reserve the files of all pictures or clips, in the order of drawing, and of what is written beside them."""
+    stems: list[str] = []
+    for request in requests:
+        stems += [outputs.stem_of(request.wanted.positive)] * request.count
+    draws_clips = requests[0].frames is not None
+    if draws_clips:
         from vsf.generation import video
 
         video.check_encoder()
-    most = max(len(request.wanted.negatives) for request in requests) if reporting else None
-    with outputs.planned(out, stems, ".mp4" if clips else ".png", partial(_beside, clips, most)) as files:
+    most_negatives = max(len(request.wanted.negatives) for request in requests)
+    companions = partial(_companions, draws_clips, most_negatives if with_reports else None)
+    with outputs.planned(out, stems, ".mp4" if draws_clips else ".png", companions) as files:
         yield files
 
 
-def _beside(clips: bool, negatives: int | None, file: Path) -> list[Path]:
-    """Name what is written beside a picture: the note on how a clip was made, and the report on so many negatives."""
-    reports = [] if negatives is None else report_files(file, negatives)
-    return [*([note_of(file)] if clips else []), *reports]
+def _companions(is_clip: bool, negatives: int | None, file: Path) -> list[Path]:
+    """Return the files written beside a picture or clip: the sidecar of a clip, and the report on so many negatives."""
+    files = [sidecar(file)] if is_clip else []
+    if negatives is not None:
+        files += report_files(file, negatives)
+    return files
 
 
-def _note(requests: Sequence[Request], given: dict[str, Any], doubts: list[str]) -> None:
-    """Say what is odd about the requests and yet allowed."""
-    asked = given.keys() & {"knobs", "preset", "schedule", "mask", "within"} or given.get("method", "none") != "none"
-    notes = [oddity for request in requests for oddity in inputs.oddities(request, acts=bool(asked))] + doubts
+def _print_warnings(requests: Sequence[Request], given: Arguments, reproduction_warnings: Sequence[str]) -> None:
+    """Print everything that is odd about the requests, though allowed, once each."""
+    controls = given.keys() & {"knobs", "preset", "schedule", "mask", "within"}
+    is_guided = bool(controls) or given.get("method", "none") != "none"
+    messages: list[str] = []
+    for request in requests:
+        messages += inputs.warnings(request, is_guided=is_guided)
+    messages += reproduction_warnings
     for request in requests:
         if request.wanted.negatives and request.method == "none" and not request.host_negative:
-            notes.append("method none ignores the negative prompt.")
-    for note in dict.fromkeys(notes):
-        console.note(note)
+            messages.append("method none ignores the negative prompt.")
+    for message in dict.fromkeys(messages):
+        console.note(message)
 
 
 def _draw_and_save(
-    requests: Sequence[Request], model: Model, files: list[Path], *, reporting: bool, quiet: bool
+    requests: Sequence[Request], model: Model, files: Sequence[Path], *, with_reports: bool, quiet: bool
 ) -> None:
-    """Save each image as soon as it is finished; what is finished stays, and is reported, after Ctrl-C too."""
+    """Save each image as soon as it is finished; after Ctrl-C the finished ones stay, and are printed."""
     from vsf.cli import unread
     from vsf.generation import draw, report
 
-    done: list[dict[str, Any]] = []
-    names = iter(files)
+    entries: list[dict[str, Any]] = []
+    free_files = iter(files)
     try:
-        with unread.told(), console.steps(len(files), quiet=quiet) as progress:
+        with unread.library_warnings_off(), console.steps(len(files), quiet=quiet) as progress:
             for request in requests:
-                for note in unread.notes(request, model):
-                    console.note(note)
-                for result in draw(request, model, console.after(progress, len(done)), observe=reporting):
-                    file = next(names)
-                    _write(file, result)
+                for message in unread.messages(request, model):
+                    console.note(message)
+                for result in draw(request, model, console.after(progress, len(entries)), observe=with_reports):
+                    file = next(free_files)
+                    _save(file, result)
                     entry = {"file": str(file), **_seen(request, result), **provenance.portable(result.metadata)}
-                    if reporting:
+                    if with_reports:
                         entry["report"] = report.write(file, result)
                     effect.note_unseen(result, str(file))
-                    done.append(entry)
+                    entries.append(entry)
     finally:
         if quiet:
-            console.print_json(done)
+            console.print_json(entries)
         else:
-            for entry in done:
+            for entry in entries:
                 _print(entry)
 
 
-def _write(file: Path, result: Result) -> None:
-    """Save a clip, or a picture."""
+def _save(file: Path, result: Result) -> None:
     if result.frames:
         from vsf.generation import video
 
         video.write(file, result.frames, result.metadata)
     else:
-        provenance.write(file, result.image, result.metadata)
+        provenance.write(file, result.image, result.metadata, result.prompt)
 
 
 def _seen(request: Request, result: Result) -> dict[str, str]:
-    seen = effect.verdict(request.model, result, " ".join(result.negatives))
-    return {"seen": seen} if seen else {}
+    verdict = effect.verdict(request.model, result, " ".join(result.negatives))
+    return {"seen": verdict} if verdict else {}
 
 
-def _print(entry: dict[str, Any]) -> None:
-    seen = f": the judge saw {entry['seen']}" if "seen" in entry else ""
-    lines = [f"{entry['file']}  (seed {entry['seed']}){seen}"]
+def _print(entry: Mapping[str, Any]) -> None:
+    verdict = f": the judge saw {entry['seen']}" if "seen" in entry else ""
+    lines = [f"{entry['file']}  (seed {entry['seed']}){verdict}"]
     if "report" in entry:
         lines += [f"  {line}" for line in effect.sentences(Path(entry["file"]), entry["report"])]
     console.stdout.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)

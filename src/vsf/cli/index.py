@@ -1,7 +1,7 @@
-"""The methods, their knobs and the names of their settings, known before torch is imported.
+"""An index of the methods, their knobs and the names of presets, for use before torch is imported.
 
-They are declared in `vsf.guidance` and `vsf.families.catalogue.presets`; index.json says the same for those who
-cannot wait. `python -m vsf.cli.index` writes it anew, and a test holds both against each other.
+They are declared in `vsf.guidance` and `vsf.families.catalogue.presets`, which import torch; index.json holds a copy.
+`python -m vsf.cli.index` regenerates it, and a test checks that both agree.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FILE = Path(__file__).with_name("index.json")
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """What the command line needs to know of a `vsf.guidance.Knob`."""
+    """The part of a `vsf.guidance.Knob` that the command line needs."""
 
     name: str
     default: float | str | bool
@@ -33,52 +33,46 @@ class Knob:
 
 @cache
 def methods() -> Registry[dict[str, Knob]]:
-    """Return the knobs of each method by their names. A lookup that fails lists the published settings, too."""
-    entries = {name: {knob["name"]: _knob(knob) for knob in knobs} for name, knobs in _index()["methods"].items()}
+    """Return the knobs of each method by name."""
+    entries: dict[str, dict[str, Knob]] = {}
+    for method, knobs in _index()["methods"].items():
+        entries[method] = {}
+        for knob in knobs:
+            entries[method][knob["name"]] = Knob(**{**knob, "choices": tuple(knob["choices"])})
     return Registry("method", entries)
 
 
 @cache
 def published() -> Mapping[str, tuple[str, dict[str, Any]]]:
-    """Return the method and knobs behind each published setting that has a name of its own, such as nag++."""
+    """Return the method and knobs of each published setting that has a name of its own, such as nag++."""
     return {name: (method, dict(knobs)) for name, (method, knobs) in _index()["published"].items()}
 
 
 @cache
 def preset_names() -> tuple[str, ...]:
-    """Return the names that presets have."""
+    """Return the names of presets."""
     return tuple(_index()["presets"])
 
 
-def made() -> dict[str, Any]:
-    """Gather the index from where everything is declared."""
+def collect() -> dict[str, Any]:
+    """Collect the index from the declarations; imports torch."""
     from vsf import guidance
     from vsf.families.catalogue.presets import NAMES
 
-    settings = {
-        preset: [method, dict(knobs)]
-        for method, cls in guidance.METHODS.items()
-        for preset, knobs in cls.PRESETS.items()
-        if preset not in guidance.METHODS
-    }
-    return {
-        "methods": {name: [_entry(knob) for knob in guidance.knobs(cls)] for name, cls in guidance.METHODS.items()},
-        "published": settings,
-        "presets": list(NAMES),
-    }
+    methods: dict[str, list[dict[str, Any]]] = {}
+    published: dict[str, list[Any]] = {}
+    for method, cls in guidance.METHODS.items():
+        methods[method] = [{**asdict(knob), "takes_auto": knob.takes_auto} for knob in guidance.knobs(cls)]
+        for setting, knobs in cls.PRESETS.items():
+            # Otherwise the setting goes by the method's own name.
+            if setting not in guidance.METHODS:
+                published[setting] = [method, dict(knobs)]
+    return {"methods": methods, "published": published, "presets": list(NAMES)}
 
 
-def text(index: Mapping[str, Any]) -> str:
-    """Write an index as it stands in the file."""
+def to_text(index: Mapping[str, Any]) -> str:
+    """Format an index as the text of its file."""
     return json.dumps(index, indent=1, ensure_ascii=False) + "\n"
-
-
-def _entry(knob: Any) -> dict[str, Any]:
-    return {**asdict(knob), "takes_auto": knob.takes_auto}
-
-
-def _knob(entry: Mapping[str, Any]) -> Knob:
-    return Knob(**{**entry, "choices": tuple(entry["choices"])})
 
 
 @cache
@@ -87,4 +81,4 @@ def _index() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    FILE.write_text(text(made()), encoding="utf-8")
+    FILE.write_text(to_text(collect()), encoding="utf-8")

@@ -1,18 +1,18 @@
-"""`vsf list`: the methods, their presets, the model families, embedded models, suites and judges there are."""
+"""`vsf list`: the available methods, presets, model families, embedded models, suites and judges."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from inspect import Parameter, getdoc
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from inspect import getdoc
 
-import typer
 from rich.table import Table
 from rich.text import Text
 
 from vsf import guidance, tiny
 from vsf.cli import console
-from vsf.cli.options import JSON, MARKDOWN, allowed, flag, spelled, takes
+from vsf.cli.knob_flags import allowed_values, format_value
+from vsf.cli.options import JSON_HELP, argument, option, takes_options
 from vsf.errors import RequestError
 from vsf.families import FAMILIES
 from vsf.families.catalogue.presets import PRESETS
@@ -21,64 +21,73 @@ from vsf.registry import Registry
 
 EXAMPLE = "vsf list methods"
 
-
-def _methods() -> list[dict[str, str]]:
-    return [
-        {"method": name, "what it does": _summary(cls), "knobs": "; ".join(map(_shown, guidance.knobs(cls)))}
-        for name, cls in guidance.METHODS.items()
-    ]
+Rows = list[dict[str, str]]
+"""Rows of a table, each with all columns by name."""
 
 
-def _families() -> list[dict[str, str]]:
-    return [
-        {
-            "family": name,
-            "what it is": _summary(type(family)),
-            "denoisers": ", ".join(family.denoisers),
-            "negatives enter": entrance(family),
-            "pipelines run in the tests": ", ".join(map(_dated, pipelines(name))),
-            "with": weights(name),
-        }
-        for name, family in FAMILIES.items()
-    ]
+def _methods() -> Rows:
+    rows = []
+    for name, cls in guidance.METHODS.items():
+        knobs = [f"{knob.name} ({allowed_values(knob)})" for knob in guidance.knobs(cls)]
+        rows.append({"method": name, "what it does": _summary(cls), "knobs": "; ".join(knobs)})
+    return rows
 
 
-def _models() -> list[dict[str, str]]:
+def _families() -> Rows:
+    rows = []
+    for name, family in FAMILIES.items():
+        rows.append(
+            {
+                "family": name,
+                "what it is": _summary(type(family)),
+                "denoisers": ", ".join(family.denoisers),
+                "negatives enter": entrance(family),
+                "pipelines run in the tests": ", ".join(map(_with_release, pipelines(name))),
+                "with": weights(name),
+            }
+        )
+    return rows
+
+
+def _models() -> Rows:
     return [{"model": name, "what it is": text} for name, text in tiny.MODELS.items()]
 
 
-def _presets() -> list[dict[str, str]]:
-    return [
-        {
-            "family": family,
-            "preset": preset.name,
-            "method": preset.method,
-            "knobs": " ".join(f"{name}={spelled(value)}" for name, value in preset.knobs.items()),
-            "provenance": preset.provenance,
-            "source": preset.source,
-        }
-        for family, presets in PRESETS.items()
-        for preset in presets
-    ]
+def _presets() -> Rows:
+    rows = []
+    for family, presets in PRESETS.items():
+        for preset in presets:
+            rows.append(
+                {
+                    "family": family,
+                    "preset": preset.name,
+                    "method": preset.method,
+                    "knobs": " ".join(f"{name}={format_value(value)}" for name, value in preset.knobs.items()),
+                    "provenance": preset.provenance,
+                    "source": preset.source,
+                }
+            )
+    return rows
 
 
-def _suites() -> list[dict[str, str]]:
+def _suites() -> Rows:
     from vsf.bench.suites import load as suites
 
-    loaded = {name: suites.load(name) for name in suites.names()}
-    return [
-        {"suite": name, "pairs": str(len(pairs)), "the first": f"{pairs[0].prompt}, without {pairs[0].negative}"}
-        for name, pairs in loaded.items()
-    ]
+    rows = []
+    for name in suites.names():
+        pairs = suites.load(name)
+        first = f"{pairs[0].prompt}, without {pairs[0].negative}"
+        rows.append({"suite": name, "pairs": str(len(pairs)), "the first": first})
+    return rows
 
 
-def _judges() -> list[dict[str, str]]:
+def _judges() -> Rows:
     from vsf.judges.registry import JUDGES
 
     return [{"judge": name, "what it is": _summary(make)} for name, make in JUDGES.items()]
 
 
-KINDS: Registry[Callable[[], list[dict[str, str]]]] = Registry(
+LISTS: Registry[Callable[[], Rows]] = Registry(
     "list",
     {
         "methods": _methods,
@@ -90,27 +99,31 @@ KINDS: Registry[Callable[[], list[dict[str, str]]]] = Registry(
     },
 )
 BRIEF = {"families": ("family", "what it is", "negatives enter")}
-"""What a terminal has room for; the rest is for --json and --markdown."""
-WHAT = Parameter(
-    "what", Parameter.KEYWORD_ONLY, default=typer.Argument(help=f"One of {', '.join(KINDS)}."), annotation=str
-)
+"""The columns that a terminal has room for; --json and --markdown show all."""
 
 
-FAMILY = flag("family", str, "With presets: only those of this family, or embedded model.")
+@dataclass(frozen=True, kw_only=True)
+class ListOptions:
+    """The options of `vsf list`."""
+
+    what: str = argument(f"One of {', '.join(LISTS)}.", required=True)
+    family: str | None = option("With presets: only those of this family, or embedded model.")
+    json: bool = option(JSON_HELP, default=False, spelled="--json")
+    markdown: bool = option("Print a Markdown table.", default=False, spelled="--markdown")
 
 
-@takes([WHAT, FAMILY, JSON, MARKDOWN])
-def command(**flags: Any) -> None:
+@takes_options(ListOptions)
+def command(options: ListOptions) -> None:
     """List the methods, presets, model families, embedded models, suites or judges."""
-    rows = KINDS[flags["what"]]()
-    if flags["family"] is not None:
-        rows = _of_family(rows, flags["what"], flags["family"])
-    if flags["json"]:
+    rows = LISTS[options.what]()
+    if options.family is not None:
+        rows = _of_family(rows, options.what, options.family)
+    if options.json:
         console.print_json(rows)
-    elif flags["markdown"]:
+    elif options.markdown:
         print(_markdown(rows))
     else:
-        names = BRIEF.get(flags["what"], tuple(rows[0]))
+        names = BRIEF.get(options.what, tuple(rows[0]))
         table = Table(*names)
         table.columns[0].no_wrap = True
         for row in rows:
@@ -118,27 +131,34 @@ def command(**flags: Any) -> None:
         console.stdout.print(table)
 
 
-def _of_family(rows: list[dict[str, str]], what: str, family: str) -> list[dict[str, str]]:
-    """Keep the presets of one family. Raises RequestError for another list, and UnknownNameError."""
+def _of_family(rows: Rows, what: str, family: str) -> Rows:
+    """Select the presets of one family.
+
+    Raises:
+        RequestError: the list is not that of presets.
+        UnknownNameError: there is no such family.
+    """
     if what != "presets":
         raise RequestError(f"--family goes with vsf list presets, not with {what}.")
-    Registry("family", PRESETS)[family]
+    Registry("family", PRESETS)[family]  # raises for an unknown name
     return [row for row in rows if row["family"] == family]
 
 
-def _markdown(rows: list[dict[str, str]]) -> str:
-    lines = [[*rows[0]], ["---"] * len(rows[0]), *([*row.values()] for row in rows)]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+def _markdown(rows: Rows) -> str:
+    lines = [_markdown_line(rows[0].keys()), _markdown_line(["---"] * len(rows[0]))]
+    for row in rows:
+        lines.append(_markdown_line(row.values()))
+    return "\n".join(lines)
 
 
-def _dated(pipeline: str) -> str:
+def _markdown_line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _with_release(pipeline: str) -> str:
     release = SINCE.get(pipeline)
     return f"{pipeline} (from diffusers {release})" if release else pipeline
 
 
 def _summary(documented: object) -> str:
     return (getdoc(documented) or "").partition("\n")[0]
-
-
-def _shown(knob: guidance.Knob) -> str:
-    return f"{knob.name} ({allowed(knob)})"

@@ -1,4 +1,4 @@
-"""Where pictures go: decided, reserved and tried out before any time is spent on drawing."""
+"""Output files: chosen, reserved and tried out before any time is spent on drawing."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from vsf.generation.files import Companions, reserved_names
 def planned(
     out: str, stems: Sequence[str], suffix: str = ".png", companions: Companions = lambda _: ()
 ) -> Iterator[list[Path]]:
-    """Give the files that pictures, or clips with the suffix .mp4, will be written to, one for each stem.
+    """Yield the files to write pictures or clips to, one per stem, and create missing folders.
 
-    `out` may be a file of that suffix (several are numbered after it: name-0001.png) or a folder, where each file is
-    named after its stem with the first free number, which no other process gets before the end. What ends in a slash
-    is a folder, whatever its name. Folders that are missing are made.
+    `out` is a file with the suffix (several files are numbered after it: name-0001.png) or a folder. In a folder, each
+    file is named after its stem with the first free number, which is reserved against other processes until the
+    context ends. A name that ends in a slash is a folder, even with a dot in it.
 
     Args:
         out: a file or a folder.
-        stems: what the names begin with where `out` is a folder; equal ones are numbered.
-        suffix: what the names end in.
-        companions: names what will be written beside a file.
+        stems: start of the file names if `out` is a folder; equal ones are numbered.
+        suffix: end of the file names: ".png", or ".mp4" for clips.
+        companions: returns the files written beside each one.
 
     Raises:
-        RequestError: nothing can be written there, or the file is of another kind.
+        RequestError: nothing can be written there, or the file has another suffix.
     """
     target = Path(out).expanduser()
     with ExitStack() as reservations:
@@ -43,6 +43,7 @@ def planned(
                 raise RequestError(f'{what}; "{target}" should end in {suffix}, or name a folder.')
             folder = target if is_folder else target.parent
             folder.mkdir(parents=True, exist_ok=True)
+            # Raises if the folder cannot be written to.
             with tempfile.TemporaryFile(dir=folder):
                 pass
             if is_folder:
@@ -51,12 +52,13 @@ def planned(
                 files = _numbered(target, len(stems))
         except OSError as error:
             raise RequestError(f'cannot write to "{target}": {error.strerror}.') from error
-        check_names(name for file in files for name in [file, *companions(file)])
+        for file in files:
+            _check_names([file, *companions(file)])
         yield files
 
 
-def check_names(files: Iterable[Path]) -> None:
-    """Raise RequestError for a name that the file system does not take, or that a folder has."""
+def _check_names(files: Iterable[Path]) -> None:
+    """Raise RequestError for a name that the file system rejects, or that is a folder's."""
     for file in files:
         try:
             mode = file.lstat().st_mode
@@ -69,18 +71,18 @@ def check_names(files: Iterable[Path]) -> None:
 
 
 def stem_of(prompt: str) -> str:
-    """Make a short file name from a prompt: `a red car on snow` becomes `a-red-car-on-snow`."""
+    """Turn a prompt into a short file name: `a red car on snow` becomes `a-red-car-on-snow`."""
     return re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")[:40].rstrip("-_") or "image"
 
 
 def _reserve(
     reservations: ExitStack, folder: Path, stems: Sequence[str], suffix: str, companions: Companions
 ) -> list[Path]:
-    """Reserve as many names for each stem as it occurs; returns them in the order of the stems."""
-    names = {
-        stem: iter(reservations.enter_context(reserved_names(folder, stem, count, suffix, companions)))
-        for stem, count in Counter(stems).items()
-    }
+    """Reserve as many names for each stem as it occurs, and return them in the order of the stems."""
+    names: dict[str, Iterator[Path]] = {}
+    for stem, count in Counter(stems).items():
+        reserved = reservations.enter_context(reserved_names(folder, stem, count, suffix, companions))
+        names[stem] = iter(reserved)
     return [next(names[stem]) for stem in stems]
 
 

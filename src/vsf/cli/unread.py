@@ -1,4 +1,4 @@
-"""What a model does not read of its prompts: words it was never taught, and whatever is too long."""
+"""Tell what a model does not read of its prompts: words that it never learned, and text that is too long."""
 
 from __future__ import annotations
 
@@ -14,30 +14,35 @@ from vsf.families.base.unread import UnreadWarning
 from vsf.generation import Model, Request
 
 
-def notes(request: Request, model: Model) -> list[str]:
-    """Say which words, and which ends of the prompt and of the negatives, the model does not read."""
+def messages(request: Request, model: Model) -> list[str]:
+    """Return which words, and which ends of the prompt and the negatives, the model does not read."""
     texts = [request.wanted.positive, *request.wanted.negatives]
     entries = patch.unread(model.pipe, texts)
     lines = []
     if request.model in tiny.MODELS:
-        untaught = dict.fromkeys(word for text in texts for word in _untaught(text))
-        lines = [f"the model {request.model} does not know: {', '.join(untaught)}."] if untaught else []
-        entries = [replace(entry, unknown=()) for entry in entries if entry.cut]  # its unknown words are told already
-    return lines + [f"{entry}." for entry in entries]
+        untaught: dict[str, None] = {}  # an ordered set
+        for text in texts:
+            untaught |= dict.fromkeys(_untaught_words(text))
+        if untaught:
+            lines.append(f"the model {request.model} does not know: {', '.join(untaught)}.")
+        # Their unknown words are in the line above.
+        entries = [replace(entry, unknown=()) for entry in entries if entry.cut]
+    lines += [f"{entry}." for entry in entries]
+    return lines
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Keep the library from warning of what the notes have told already."""
+def library_warnings_off() -> Iterator[None]:
+    """Keep the library from warning of what `messages` says already."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnreadWarning)
         yield
 
 
-def _untaught(text: str) -> Iterator[str]:
+def _untaught_words(text: str) -> Iterator[str]:
     """Yield words, numbers and symbols that the embedded models were never taught; punctuation does not count."""
     taught = tiny.vocabulary()
-    for kind, characters in groupby(text, key=lambda character: unicodedata.category(character)[0]):
+    for category, characters in groupby(text, key=lambda character: unicodedata.category(character)[0]):
         word = "".join(characters)
-        if kind in "LNS" and word.lower() not in taught:
+        if category in "LNS" and word.lower() not in taught:  # letters, numbers, symbols
             yield word

@@ -1,4 +1,4 @@
-"""From a request to images that say how they were made."""
+"""Turn a request into pictures that record how they were made."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Lora", "Model", "Progress", "Request", "Result", "draw", "generate", "load"]
 
-_HOMES = {"Lora": "request", "Request": "request", "Model": "models", "load": "models"}
+# The names that do not come from vsf.generation.drawing.
+_MODULES = {"Lora": "request", "Request": "request", "Model": "models", "load": "models"}
 
-if not TYPE_CHECKING:  # a type checker that saw this would take any name for one of ours
+# A type checker that saw __getattr__ would accept any name as one of this package.
+if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Import a name when it is first used: a request can be checked, and refused, before torch is there."""
+        """Import a name on first use (PEP 562), so that a request can be checked and refused without loading torch."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'drawing')}"), name)
+        module = import_module(f"{__name__}.{_MODULES.get(name, 'drawing')}")
+        globals()[name] = getattr(module, name)
         return globals()[name]

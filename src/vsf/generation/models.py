@@ -1,4 +1,4 @@
-"""From a model's name to a pipeline that is ready to run, and to what identifies its weights."""
+"""Load a model by name into a pipeline that is ready to run, and identify its weights."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from vsf.errors import RequestError, UnsupportedPipelineError
 from vsf.families import FAMILIES
@@ -19,26 +20,43 @@ from vsf.generation.metadata.hashes import hash_file, hash_folder
 from vsf.generation.request import Lora, Request
 from vsf.generation.sources import check_complete, check_size, locate, read_index
 
-__all__ = ["Model", "hash_file", "hash_folder", "image_to_image", "load", "takes", "usable_device"]
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
-SD3_KEY = ".joint_blocks."  # what every checkpoint of the SD3 family calls its blocks, and no other does
+__all__ = [
+    "Model",
+    "available_gpus",
+    "hash_file",
+    "hash_folder",
+    "image_to_image",
+    "load",
+    "takes",
+    "usable_device",
+]
+
+SD3_KEY = ".joint_blocks."  # part of every SD3 checkpoint's keys, and of no other family's
 
 
 @dataclass(frozen=True)
 class Model:
-    """A pipeline, and `origin`: what a picture's metadata says about it (hub id or hashes of weights, never a path)."""
+    """A loaded model.
 
-    pipe: Any
+    Args:
+        pipe: the pipeline.
+        origin: what metadata record of it: a hub id or hashes of weights, dtype, device and LoRAs, never a path.
+    """
+
+    pipe: DiffusionPipeline
     origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load(request: Request) -> Model:
     """Load the model that a request names: an embedded one, a folder, a .safetensors checkpoint or a hub id.
 
-    Weights come from safetensors alone and no code that travels with a model is run.
+    Weights are read from safetensors only, and code that comes with a model is never run.
 
     Raises:
-        RequestError: there is no such model, it cannot be loaded or put on the device, or it takes not the size or a
+        RequestError: there is no such model, it cannot be loaded or put on the device, or it rejects the size or a
             LoRA.
         UnknownNameError: a plain name that is not an embedded model's.
         UnsupportedPipelineError: no family recognises the pipeline.
@@ -48,23 +66,24 @@ def load(request: Request) -> Model:
     dtype = _dtype(request.dtype, device)
     pipe, origin = _open(request.model, dtype)
     pipe.set_progress_bar_config(disable=True)
-    loras = [_add_lora(pipe, f"lora{index}", lora) for index, lora in enumerate(request.loras)]
-    if loras:
-        names = [f"lora{index}" for index in range(len(loras))]
-        pipe.set_adapters(names, [lora["weight"] for lora in loras])
+    loras = _add_loras(pipe, request.loras)
     if request.image is not None:
         pipe = image_to_image(pipe)
     _place(pipe, device, request.offload)
-    place = {"dtype": str(dtype).removeprefix("torch."), "device": torch.device(device).type}
-    return Model(pipe, {**origin, **place, "loras": loras})
+    origin |= {"dtype": str(dtype).removeprefix("torch."), "device": torch.device(device).type, "loras": loras}
+    return Model(pipe, origin)
 
 
-def image_to_image(pipe: Any) -> Any:
-    """The image-to-image pipeline over the same models; raises RequestError where diffusers has none."""
+def image_to_image(pipe: DiffusionPipeline) -> DiffusionPipeline:
+    """Return the image-to-image pipeline over the same models.
+
+    Raises:
+        RequestError: diffusers has none for this pipeline.
+    """
     from diffusers import AutoPipelineForImage2Image
 
     if takes(pipe, "num_frames") and takes(pipe, "image"):
-        return pipe  # it starts from a picture as it is
+        return pipe  # image-to-video pipelines take a start image themselves
     try:
         image_pipe = AutoPipelineForImage2Image.from_pipe(pipe)
     except ValueError as error:
@@ -73,13 +92,13 @@ def image_to_image(pipe: Any) -> Any:
     return image_pipe
 
 
-def takes(pipe: Any, argument: str) -> bool:
-    """Whether calls of a pipeline have an argument of this name."""
+def takes(pipe: DiffusionPipeline, argument: str) -> bool:
+    """Tell whether calls of a pipeline take an argument of this name."""
     return argument in inspect.signature(type(pipe).__call__).parameters
 
 
-def _open(name: str, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
-    """The pipeline in `dtype` on the CPU, and the origin of its weights."""
+def _open(name: str, dtype: torch.dtype) -> tuple[DiffusionPipeline, dict[str, Any]]:
+    """Load a pipeline in `dtype` on the CPU; also return the origin of its weights."""
     source = locate(name)
     if source.path is None:
         folder = _download(source.name, source.revision)
@@ -92,11 +111,11 @@ def _open(name: str, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
     return _from_folder(source.path, dtype), weights
 
 
-def _clip_encoders(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
-    """Read the text encoders of an embedded model, {} where this transformers names their weights otherwise.
+def _clip_encoders(folder: Path, dtype: torch.dtype) -> dict[str, nn.Module]:
+    """Load the text encoders of an embedded model; {} if this version of transformers names their weights differently.
 
-    `from_pretrained` first compiles the rules by which it renames the weights of every model there is, which takes
-    longer than all the rest of loading an embedded model, whose weights have no need of them.
+    `from_pretrained` first compiles its rules for renaming the weights of every architecture. That takes longer than
+    all the rest of loading an embedded model, whose weights need no renaming.
     """
     from safetensors.torch import load_file
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
@@ -112,24 +131,28 @@ def _clip_encoders(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
     return encoders
 
 
-def _from_folder(folder: Path, dtype: torch.dtype, parts_at_hand: Mapping[str, Any] = MappingProxyType({})) -> Any:
-    """Load a diffusers folder, but for the parts that are at hand already."""
+def _from_folder(
+    folder: Path, dtype: torch.dtype, loaded_parts: Mapping[str, nn.Module] = MappingProxyType({})
+) -> DiffusionPipeline:
+    """Load a diffusers folder, except for the parts that are loaded already."""
     from diffusers import DiffusionPipeline
 
-    parts = read_index(folder)
-    _check_family(parts)
-    check_complete(folder, parts)
-    left_out = {name: None for name, part in parts.items() if part == [None, None]}  # diffusers wants to be told again
-    given = {**left_out, **parts_at_hand}
+    index = read_index(folder)
+    _check_family(index)
+    check_complete(folder, index)
+    # diffusers fails on a part that its own index declares to be absent, unless it is passed as None.
+    absent_parts = {name: None for name, entry in index.items() if entry == [None, None]}
+    parts = {**absent_parts, **loaded_parts}
     try:
         return DiffusionPipeline.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True, **given
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True, **parts
         )
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise RequestError(f'cannot load the model in "{folder}": {_first_line(error)}') from error
 
 
-def _from_file(file: Path, dtype: torch.dtype) -> Any:
+def _from_file(file: Path, dtype: torch.dtype) -> DiffusionPipeline:
+    """Load a checkpoint of Stable Diffusion 3; diffusers fetches the configuration, which the file does not hold."""
     from diffusers import StableDiffusion3Pipeline
     from diffusers.loaders.single_file_utils import SingleFileComponentError
 
@@ -154,12 +177,13 @@ def _keys(file: Path) -> Iterable[str]:
 
 
 def _download(hub_id: str, revision: str | None) -> Path:
-    """Fetch what a model needs into the local cache; the folder is named after the exact commit."""
+    """Download a model into the local cache, and return its folder, which is named after the exact commit."""
     from diffusers import DiffusionPipeline
     from huggingface_hub import hf_hub_download
 
     try:
         index = Path(hf_hub_download(hub_id, "model_index.json", revision=revision))
+        # Checked before gigabytes of weights are fetched.
         _check_family(json.loads(index.read_text(encoding="utf-8")))
         folder = DiffusionPipeline.download(hub_id, revision=revision, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -171,28 +195,43 @@ def _download(hub_id: str, revision: str | None) -> Path:
 
 
 def _check_family(index: Mapping[str, Any]) -> None:
-    """Refuse, before any weights are read, a pipeline that cannot be guided, or is newer than diffusers."""
+    """Raise UnsupportedPipelineError for a pipeline that cannot be guided, or is newer than diffusers."""
     import diffusers
 
-    parts = {entry[1] for entry in index.values() if isinstance(entry, list | tuple) and len(entry) == 2}
-    if reason := next((REFUSED[part] for part in parts & set(REFUSED)), None):
-        raise UnsupportedPipelineError(f"{index.get('_class_name', 'this model')} cannot be guided: {reason}")
-    if not any(parts & set(family.denoisers) for family in FAMILIES.values()):
-        raise UnsupportedPipelineError(
-            f"no family recognises {index.get('_class_name', 'this model')}. Supported: {', '.join(FAMILIES)}. "
-            'Run "vsf list families" for details.'
-        )
     name = index.get("_class_name")
-    if isinstance(name, str) and not hasattr(diffusers, name):
+    shown_name = index.get("_class_name", "this model")
+    part_classes = {entry[1] for entry in index.values() if isinstance(entry, list | tuple) and len(entry) == 2}
+    for part_class in part_classes & set(REFUSED):
+        raise UnsupportedPipelineError(f"{shown_name} cannot be guided: {REFUSED[part_class]}")
+    if not any(part_classes & set(family.denoisers) for family in FAMILIES.values()):
+        raise UnsupportedPipelineError(
+            f'no family recognises {shown_name}. Supported: {", ".join(FAMILIES)}. Run "vsf list families" for details.'
+        )
+    if not isinstance(name, str):
+        return
+    if not hasattr(diffusers, name):
         raise UnsupportedPipelineError(
             f"diffusers {diffusers.__version__} has no {name}; install a release that has it."
         )
-    if isinstance(name, str) and (reason := why_not(getattr(diffusers, name))):
+    if reason := why_not(getattr(diffusers, name)):
         raise UnsupportedPipelineError(f"{name} cannot be guided: {reason}")
 
 
-def _add_lora(pipe: Any, name: str, lora: Lora) -> dict[str, Any]:
-    """Load one LoRA under an adapter name; returns what metadata keeps of it."""
+def _add_loras(pipe: DiffusionPipeline, loras: Iterable[Lora]) -> list[dict[str, Any]]:
+    """Load LoRAs onto a pipeline, and return their entries in the metadata: hash and weight of each."""
+    entries: list[dict[str, Any]] = []
+    weights: dict[str, float] = {}
+    for index, lora in enumerate(loras):
+        name = f"lora{index}"
+        weights[name] = 1.0 if lora.weight is None else lora.weight
+        _add_lora(pipe, name, lora)
+        entries.append({"sha256": hash_file(lora.file), "weight": weights[name]})
+    if weights:
+        pipe.set_adapters(list(weights), list(weights.values()))
+    return entries
+
+
+def _add_lora(pipe: DiffusionPipeline, name: str, lora: Lora) -> None:
     from safetensors import SafetensorError
 
     try:
@@ -203,14 +242,22 @@ def _add_lora(pipe: Any, name: str, lora: Lora) -> dict[str, Any]:
         raise RequestError(f'cannot load the LoRA "{lora.file}": {_first_line(error)}') from error
     if not any(name in adapters for adapters in pipe.get_list_adapters().values()):
         raise RequestError(f'the LoRA "{lora.file}" changes nothing in {type(pipe).__name__}: no key of it matches.')
-    return {"sha256": hash_file(lora.file), "weight": 1.0 if lora.weight is None else lora.weight}
+
+
+def available_gpus() -> list[str]:
+    """Return the types of GPU that torch can use on this machine, the preferred one first."""
+    return [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()]
 
 
 def usable_device(name: str) -> str:
-    """The device of that name; `auto` is the best there is. Raises RequestError for one that cannot be used here."""
+    """Return the device of a name; `auto` is a GPU if there is one, otherwise the CPU.
+
+    Raises:
+        RequestError: the device cannot be used on this machine.
+    """
     if name == "auto":
-        available = [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()]
-        return available[0] if available else "cpu"
+        gpus = available_gpus()
+        return gpus[0] if gpus else "cpu"
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
@@ -225,7 +272,7 @@ def _dtype(name: str, device: str) -> torch.dtype:
     return dtype
 
 
-def _place(pipe: Any, device: str, offload: str) -> None:
+def _place(pipe: DiffusionPipeline, device: str, offload: str) -> None:
     if offload == "none":
         pipe.to(device)
     elif device == "cpu":

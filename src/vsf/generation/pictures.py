@@ -1,4 +1,4 @@
-"""Pictures that a request starts from or is confined by."""
+"""Pictures given as input: the start image and the mask."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def open_image(file: Path, size: tuple[int, int] | None = None) -> Image:
-    """A picture in RGB, at a size (width, height) if one is asked for. Raises RequestError if it cannot be read."""
+    """Open a picture in RGB, resized to `size` (width, height) if given.
+
+    Raises:
+        RequestError: the file cannot be read.
+    """
     from PIL.Image import Resampling
 
     picture = _read(file, "image", "RGB")
@@ -22,13 +26,17 @@ def open_image(file: Path, size: tuple[int, int] | None = None) -> Image:
 
 
 def image_size(file: Path) -> tuple[int, int]:
-    """Return the width and height of a picture without reading its pixels. Raises RequestError for no picture."""
+    """Return the width and height of a picture without reading its pixels.
+
+    Raises:
+        RequestError: the file is not a picture.
+    """
     with _opened(file, "image") as picture:
         return picture.size
 
 
 def open_mask(file: Path) -> Image:
-    """A mask in grey, white where the negative acts; what is transparent counts as black.
+    """Open a mask in greyscale: white where the negative acts; transparent pixels count as black.
 
     Raises:
         RequestError: the file cannot be read, or is black all over, so that the negative would act nowhere.
@@ -43,17 +51,17 @@ def open_mask(file: Path) -> Image:
     return mask
 
 
-def _read(file: Path, what: str, mode: str) -> Image:
-    with _opened(file, what) as picture:
+def _read(file: Path, role: str, mode: str) -> Image:
+    with _opened(file, role) as picture:
         return picture.convert(mode)
 
 
 @contextmanager
-def _opened(file: Path, what: str) -> Iterator[Image]:
+def _opened(file: Path, role: str) -> Iterator[Image]:
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(file) as picture:
             yield picture
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise RequestError(f'cannot read the {what} "{file}": {error}') from error
+        raise RequestError(f'cannot read the {role} "{file}": {error}') from error

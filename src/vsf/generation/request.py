@@ -1,6 +1,6 @@
-"""What to draw: one frozen, validated description of a run.
+"""A request: one frozen, validated description of a run.
 
-What needs torch, methods and families, is imported when it is asked for, after everything that is quick to refuse.
+Whatever needs torch (methods, families, regions) is imported on use, after every check that needs no torch.
 """
 
 from __future__ import annotations
@@ -30,12 +30,20 @@ LARGEST_SEED = 2**63 - 1
 SUBJECT = "subject"
 SCHEDULE = tuple(field.name for field in fields(Schedule))
 
+Arguments = Mapping[str, Any]
+"""Arguments of `Request` by name, not checked yet."""
+
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA file in safetensors and how strongly it acts; without a weight, 1. A text is taken as a path.
+    """A LoRA file in safetensors and its weight; None stands for 1.
 
-    Raises RequestError for a file that is not there or not safetensors, and a weight that is no finite number.
+    Args:
+        file: the file; text is taken as a path.
+        weight: how strongly it acts.
+
+    Raises:
+        RequestError: the file does not exist or is not safetensors, or the weight is not a finite number.
     """
 
     file: Path
@@ -45,10 +53,11 @@ class Lora:
         _as_path(self, "file")
         if self.file.suffix != ".safetensors":
             raise RequestError(f'a LoRA has to be a .safetensors file, got "{self.file}".')
+        # Path.is_file() raises for a name that is too long; here and below.
         if not os.path.isfile(self.file):
             raise RequestError(f'there is no LoRA file "{self.file}".')
-        number = isinstance(self.weight, int | float) and not isinstance(self.weight, bool)
-        if self.weight is not None and not (number and math.isfinite(self.weight)):
+        is_number = isinstance(self.weight, int | float) and not isinstance(self.weight, bool)
+        if self.weight is not None and not (is_number and math.isfinite(self.weight)):
             raise RequestError(f"the weight of a LoRA has to be a finite number, got {self.weight!r}.")
 
 
@@ -56,19 +65,35 @@ class Lora:
 class Request:
     """Everything that decides the pixels, and where to compute them.
 
-    `prompt` is a `vsf.Prompt`, or text in its inline spelling: `(wheels:-1.2)` is a negative, and
-    `(red:1.3)` weighs a word. `negative` is plain text,
-    or several texts with their weights; both add up. `within` says what they belong to, as `vsf.guide` takes it, or
-    "subject" for what the prompt is about. `preset` sets the knobs of the method to those of a preset of the
-    model's family, unless `knobs` sets them. `schedule` is a `vsf.Schedule` or its fields by name. `mask` confines the
-    negatives to a part of the picture: a picture file, white where they act, or a box (left, top, right, bottom) in
-    fractions.
+    The defaults suit few-step models: eight steps, no classifier-free guidance. Two requests are equal if their prompts
+    mean the same, however they are spelled.
 
-    `size` is (width, height) in pixels; None leaves it to the model. Image i of `count` is drawn from seed `seed + i`
-    and does not depend on `count`. `frames` is the length of a clip, for models that draw clips. `image` with
-    `strength` (0 to 1) starts from a picture instead of noise; a text is taken as its path; a clip has it as its first
-    frame, whatever the strength. `device` is cpu, cuda, cuda:N, mps or auto.
-    The defaults suit few-step models: eight steps, no classifier-free guidance.
+    Args:
+        prompt: a `vsf.Prompt`, or text in its inline spelling: `(red:1.3)` weighs a word, `(wheels:-1)` is a negative.
+        negative: plain text, or several texts with their weights; added to the negatives of the prompt.
+        within: the context of the negatives, as `vsf.guide` takes it, or "subject" for what the prompt is about.
+        method: name of the guidance method.
+        knobs: settings of the method by name.
+        preset: a preset of the model's family, which sets the knobs of the method that `knobs` does not.
+        schedule: a `vsf.Schedule` or its fields by name.
+        mask: where in the picture the negatives act: a picture file, white where they do, or a box (left, top, right,
+            bottom) in fractions of width and height.
+        model: an embedded model, a diffusers folder, a .safetensors checkpoint or a hub id (id@revision).
+        steps: denoising steps.
+        guidance_scale: the pipeline's own classifier-free guidance; up to 1 is off.
+        seed: seed of the first image; image i of `count` is drawn from `seed + i`, whatever the count.
+        count: number of images.
+        size: (width, height) in pixels; None leaves it to the model.
+        frames: length of a clip, for models that draw clips.
+        loras: LoRAs to load onto the model.
+        image: a picture to start from instead of noise (text is taken as a path); the first frame of a clip.
+        strength: how much of `image` to redraw, 0 to 1; ignored for clips.
+        dtype: one of `DTYPES`, or short as in `SHORT_DTYPES`.
+        device: cpu, cuda, cuda:N, mps or auto.
+        offload: one of `OFFLOADS`.
+
+    Attributes:
+        wanted: the prompt with the negatives of both fields, parsed once.
 
     Raises:
         RequestError: a field is of the wrong type or out of its range.
@@ -76,7 +101,7 @@ class Request:
         UnknownNameError, KnobError: no such method, preset or knob, or a value out of its range.
     """
 
-    prompt: str | Prompt
+    prompt: str | Prompt = field(compare=False)
     negative: str | Mapping[str, float] = ""
     within: str = ""
     method: str = "vsf"
@@ -97,24 +122,26 @@ class Request:
     dtype: str = "auto"
     device: str = "auto"
     offload: str = "none"
+    wanted: Prompt = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._check_prompts()
         for name in ("method", "model", "device"):
-            _text(name, getattr(self, name))
+            _check_text(name, getattr(self, name))
         if not self.model.strip():
             raise RequestError("no model given.")
-        _whole("steps", self.steps, 1, 1000)
-        _whole("count", self.count, 1, 10_000)
-        _whole("seed", self.seed, 0, LARGEST_SEED - self.count)
-        _number("guidance_scale", self.guidance_scale, 0.0, 100.0)
-        _number("strength", self.strength, 0.0, 1.0)
+        _check_whole_number("steps", self.steps, 1, 1000)
+        _check_whole_number("count", self.count, 1, 10_000)
+        _check_whole_number("seed", self.seed, 0, LARGEST_SEED - self.count)
+        _check_number("guidance_scale", self.guidance_scale, 0.0, 100.0)
+        _check_number("strength", self.strength, 0.0, 1.0)
         object.__setattr__(self, "dtype", full_dtype(self.dtype))
-        _choice("offload", self.offload, OFFLOADS)
+        if self.offload not in OFFLOADS:
+            raise RequestError(f"offload has to be one of {', '.join(OFFLOADS)}, got {self.offload!r}.")
         if not DEVICE.fullmatch(self.device):
             raise RequestError(f'device has to be cpu, cuda, cuda:N, mps or auto, got "{self.device}".')
         if self.frames is not None:
-            _whole("frames", self.frames, 1, 10_000)
+            _check_whole_number("frames", self.frames, 1, 10_000)
         self._check_size()
         self._check_loras()
         self._check_image()
@@ -123,34 +150,35 @@ class Request:
         self._check_schedule()
         self._check_host_negative()
         self._check_mask()
-        self._check_method()
+        self._check_method()  # last: it imports torch
 
     def _check_prompts(self) -> None:
-        if isinstance(self.prompt, Prompt):
-            object.__setattr__(self, "prompt", str(self.prompt))
-        _text("prompt", self.prompt)
+        if not isinstance(self.prompt, str | Prompt):
+            raise RequestError(f"prompt has to be text, got {self.prompt!r}.")
         if not isinstance(self.negative, str | Mapping):
             raise RequestError(f"negative has to be text, or texts with their weights, got {self.negative!r}.")
+        negatives = {self.negative: 1.0} if isinstance(self.negative, str) else self.negative
+        object.__setattr__(self, "wanted", _with_negatives(self.prompt, negatives))
         if not self.wanted.positive.strip():
             raise RequestError("the prompt is empty; say what to draw.")
-        _text("within", self.within)
+        _check_text("within", self.within)
 
     def _check_method(self) -> None:
-        """Check what torch has to be there for."""
         from vsf.controls.region import Region
         from vsf.families.catalogue import presets
 
         self.guidance()
         if self.preset is not None:
-            presets.NAMES[self.preset]
+            presets.NAMES[self.preset]  # raises for an unknown name
         if isinstance(self.mask, tuple):
             object.__setattr__(self, "mask", Region(self.mask).mask)
-        _ = self.context
+        _ = self.context  # raises if the prompt has no subject
 
     def _check_schedule(self) -> None:
         if isinstance(self.schedule, Mapping):
-            if unknown := [name for name in self.schedule if name not in SCHEDULE]:
-                raise RequestError(f"a schedule has {', '.join(SCHEDULE)}, and no {unknown[0]!r}.")
+            for name in self.schedule:
+                if name not in SCHEDULE:
+                    raise RequestError(f"a schedule has {', '.join(SCHEDULE)}, and no {name!r}.")
             object.__setattr__(self, "schedule", Schedule(**self.schedule))
         if not isinstance(self.schedule, Schedule):
             raise RequestError(f"schedule has to be a vsf.Schedule, got {self.schedule!r}.")
@@ -170,12 +198,12 @@ class Request:
         if not isinstance(self.size, tuple | list) or len(self.size) != 2:
             raise RequestError(f"size has to be a width and a height, got {self.size!r}.")
         for name, value in zip(("width", "height"), self.size, strict=True):
-            _whole(name, value, 1, 16384)
+            _check_whole_number(name, value, 1, 16384)
         object.__setattr__(self, "size", tuple(self.size))
 
     def _check_loras(self) -> None:
         if not (isinstance(self.loras, tuple | list) and all(isinstance(lora, Lora) for lora in self.loras)):
-            raise RequestError(f"loras has to hold vsf.generate.Lora entries, got {self.loras!r}.")
+            raise RequestError(f"loras has to hold vsf.generation.Lora entries, got {self.loras!r}.")
         object.__setattr__(self, "loras", tuple(self.loras))
 
     def _check_image(self) -> None:
@@ -187,16 +215,13 @@ class Request:
         if self.frames is None and int(self.steps * self.strength) < 1:
             raise RequestError(f"strength {self.strength} of {self.steps} steps leaves no step to run; raise either.")
 
-    @cached_property
-    def wanted(self) -> Prompt:
-        """What to draw and what to leave out, the negatives of both fields together."""
-        assert isinstance(self.prompt, str)
-        given = {self.negative: 1.0} if isinstance(self.negative, str) else self.negative
-        return Prompt.parse(self.prompt, given)
-
     @property
     def context(self) -> str | None:
-        """What the negatives belong to, with {} in their place. Raises PromptError when it has none."""
+        """The context of the negatives, with {} where they go; None without one.
+
+        Raises:
+            PromptError: `within` is invalid, or "subject" of a prompt that has none.
+        """
         from vsf.text.context import belonging, contexts
 
         if self.within == SUBJECT:
@@ -205,7 +230,7 @@ class Request:
 
     @property
     def host_negative(self) -> str:
-        """What goes to the pipeline's own negative prompt: with the method none, under classifier-free guidance."""
+        """The pipeline's own negative prompt: set for the method none under classifier-free guidance, else ""."""
         if self.method != "none" or self.guidance_scale <= 1:
             return ""
         return ", ".join(self.wanted.negatives)
@@ -220,13 +245,20 @@ class Request:
             raise RequestError("within is for methods; the pipeline's own negative prompt, with none, has no context.")
 
     def guidance(self) -> Guidance:
-        """Make the guidance method with its knobs set; those of a preset are not known before `with_preset`."""
+        """Return the guidance method with its knobs set; the knobs of a preset only after `with_preset`."""
+        return self._guidance
+
+    @cached_property
+    def _guidance(self) -> Guidance:
         from vsf import guidance
 
         return guidance.method(self.method, **self.knobs)
 
     def with_preset(self, owner: str) -> Request:
-        """The same request with the knobs of its preset, those of `owner`, a family or embedded model, filled in.
+        """Return this request with the knobs of its preset filled in.
+
+        Args:
+            owner: the family or embedded model whose preset it is.
 
         Raises:
             UnknownNameError: the owner has no such preset for the method.
@@ -235,41 +267,50 @@ class Request:
 
         if self.preset is None:
             return self
-        found = presets.find(owner, self.method, self.preset)
-        return replace(self, preset=None, knobs={**found.knobs, **self.knobs})
+        preset = presets.find(owner, self.method, self.preset)
+        return replace(self, preset=None, knobs={**preset.knobs, **self.knobs})
 
 
 def full_dtype(name: object) -> str:
-    """Return the name of a dtype as torch has it: fp16 is short for float16. Raises RequestError for another name."""
+    """Return torch's name of a dtype, which may be given short: fp16 for float16.
+
+    Raises:
+        RequestError: no dtype of that name is supported.
+    """
     full = SHORT_DTYPES.get(name, name) if isinstance(name, str) else name
     if full not in DTYPES:
         raise RequestError(f"dtype has to be one of {', '.join([*DTYPES, *SHORT_DTYPES])}, got {name!r}.")
     return str(full)
 
 
+def _with_negatives(prompt: str | Prompt, negatives: Mapping[str, float]) -> Prompt:
+    """Parse a prompt unless it is parsed already, and add further negatives to its own."""
+    if isinstance(prompt, str):
+        return Prompt.parse(prompt, negatives)
+    weights = dict(prompt.negatives)
+    for text, weight in Prompt("", negatives).negatives.items():
+        weights[text] = weights.get(text, 0.0) + weight
+    return replace(prompt, negatives=weights)
+
+
 def _as_path(owner: object, name: str) -> None:
-    """Turn a field of a frozen dataclass that may be text into a Path."""
+    """Turn a field of a frozen dataclass from text into a Path."""
     value = getattr(owner, name)
     if not isinstance(value, str | os.PathLike):
         raise RequestError(f"{name} has to be a path, got {value!r}.")
     object.__setattr__(owner, name, Path(value))
 
 
-def _text(name: str, value: object) -> None:
+def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise RequestError(f"{name} has to be text, got {value!r}.")
 
 
-def _whole(name: str, value: object, low: int, high: int) -> None:
+def _check_whole_number(name: str, value: object, low: int, high: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise RequestError(f"{name} has to be a whole number from {low} to {high}, got {value!r}.")
 
 
-def _number(name: str, value: object, low: float, high: float) -> None:
+def _check_number(name: str, value: object, low: float, high: float) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
         raise RequestError(f"{name} has to be a number from {low:g} to {high:g}, got {value!r}.")
-
-
-def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise RequestError(f"{name} has to be one of {', '.join(choices)}, got {value!r}.")

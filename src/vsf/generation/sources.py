@@ -1,4 +1,4 @@
-"""Where a model comes from, told by its name and its settings alone, before anything is imported or loaded."""
+"""Resolve a model's name, and check what its settings alone can tell, without importing or loading anything heavy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model by the kind of its name; `path` is its folder or file, None on the hub."""
+    """The location of a model; `path` is its folder or file, None on the hub."""
 
     kind: Literal["embedded", "folder", "checkpoint", "hub"]
     name: str
@@ -28,7 +28,7 @@ class Source:
 
 
 def locate(name: str) -> Source:
-    """Find out what a model's name means: an embedded model, a folder, a .safetensors checkpoint or a hub id.
+    """Resolve a model's name: an embedded model, a folder, a .safetensors checkpoint or a hub id.
 
     Raises:
         RequestError: there is no such model.
@@ -48,31 +48,37 @@ def locate(name: str) -> Source:
         return Source("hub", hub["id"], revision=hub["revision"])
     if "/" in name or path.suffix:
         raise RequestError(f'there is no model "{name}": neither a folder or file nor a hub id such as owner/name.')
-    return Source("embedded", name, tiny.folder(name))  # raises for the unknown name, and suggests
+    # Raises for the unknown name, and suggests a known one.
+    return Source("embedded", name, tiny.folder(name))
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """Return what a diffusers folder says it consists of.
+    """Read the model_index.json of a diffusers folder.
 
     Raises:
-        RequestError: the folder is no diffusers model, or its index cannot be read.
+        RequestError: the folder is not a diffusers model, or its index cannot be read.
     """
     index = folder / "model_index.json"
     if not index.is_file():
         raise RequestError(f'"{folder}" is not a diffusers model: it has no model_index.json.')
-    try:
-        return dict(json.loads(index.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise RequestError(f'cannot read "{index}": {str(error).partition(chr(10))[0]}') from error
+    return _read_json(index)
 
 
 def check_complete(folder: Path, index: Mapping[str, Any]) -> None:
-    """Raise RequestError for a model that is there in part; a tokenizer without its files would load, and know no word.
+    """Check that every part of a model has its folder: a tokenizer without files would load, and know no word.
 
-    folder, index: as `read_index` takes and returns them.
+    Args:
+        folder: the folder of the model.
+        index: its content as `read_index` returns it.
+
+    Raises:
+        RequestError: a part is missing.
     """
-    parts = [name for name, entry in index.items() if isinstance(entry, list) and entry[:1] != [None]]
-    missing = [name for name in parts if not name.startswith("_") and not (folder / name).is_dir()]
+    missing = []
+    for name, entry in index.items():
+        is_part = isinstance(entry, list) and entry[:1] != [None] and not name.startswith("_")
+        if is_part and not (folder / name).is_dir():
+            missing.append(name)
     if missing:
         raise RequestError(
             f'the model in "{folder}" is not complete: its model_index.json names {", ".join(missing)}, '
@@ -81,12 +87,18 @@ def check_complete(folder: Path, index: Mapping[str, Any]) -> None:
 
 
 def check_size(source: Source, size: tuple[int, int] | None, image: Path | None = None) -> None:
-    """Raise RequestError for a size (width, height) that a model on this machine is known not to draw.
+    """Check a size against what is known of a local model.
 
-    Without a size it is that of the picture to start from, if there is one.
+    An embedded model draws only the size that it was trained on. A Stable Diffusion 3 has a table of positions, which
+    limits the size. Nothing is known here of other models, whose pipelines check the size themselves.
 
-    An embedded model draws the one size that it was trained on. A Stable Diffusion 3 has a table of positions, which
-    ends at some size. Nothing is known here of other models, whose pipelines speak for themselves.
+    Args:
+        source: the model.
+        size: (width, height) in pixels; None stands for the size of `image`.
+        image: the picture to start from.
+
+    Raises:
+        RequestError: the model cannot draw that size.
     """
     if source.path is None or source.kind == "checkpoint":
         return
@@ -108,7 +120,11 @@ def check_size(source: Source, size: tuple[int, int] | None, image: Path | None 
 
 
 def check_multiple(size: tuple[int, int], multiple: int) -> None:
-    """Raise RequestError unless both sides are multiples of what one token of the model covers; says the closest."""
+    """Check that both sides are multiples of the pixels that one token covers.
+
+    Raises:
+        RequestError: one is not; the message has the closest size.
+    """
     if any(side % multiple for side in size):
         nearest = "x".join(str(max(multiple, round(side / multiple) * multiple)) for side in size)
         raise RequestError(
@@ -118,7 +134,7 @@ def check_multiple(size: tuple[int, int], multiple: int) -> None:
 
 
 class _Sides(NamedTuple):
-    """Sides in pixels that a Stable Diffusion 3 draws: what it was trained on, the steps and the end of its table."""
+    """Sides in pixels that a Stable Diffusion 3 can draw."""
 
     trained: int
     multiple: int
@@ -126,23 +142,29 @@ class _Sides(NamedTuple):
 
 
 def _sides(folder: Path) -> _Sides | None:
-    """Read them from the settings of the parts; None for another kind of model, or one whose settings do not say."""
-    denoiser, decoder = _settings(folder, "transformer"), _settings(folder, "vae")
+    """Read the possible sides from the configurations; None for another kind of model, or if they do not say."""
+    denoiser = _config(folder, "transformer")
+    decoder = _config(folder, "vae")
     if denoiser.get("_class_name") != "SD3Transformer2DModel":
         return None
     try:
-        latent = 2 ** (len(decoder["block_out_channels"]) - 1)  # pixels to a side of one, as the pipeline computes it
+        # Pixels per latent, as the pipeline computes it.
+        latent = 2 ** (len(decoder["block_out_channels"]) - 1)
         patch = latent * denoiser["patch_size"]
         return _Sides(denoiser["sample_size"] * latent, patch, denoiser["pos_embed_max_size"] * patch)
     except (KeyError, TypeError):
         return None
 
 
-def _settings(folder: Path, part: str) -> dict[str, Any]:
+def _config(folder: Path, part: str) -> dict[str, Any]:
+    """Read the configuration of one part of a model; {} without one."""
     file = folder / part / "config.json"
-    if not file.is_file():
-        return {}
+    return _read_json(file) if file.is_file() else {}
+
+
+def _read_json(file: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise RequestError(f'cannot read "{file}": {str(error).partition(chr(10))[0]}') from error
+        reason = str(error).partition("\n")[0]
+        raise RequestError(f'cannot read "{file}": {reason}') from error

@@ -1,4 +1,4 @@
-"""The graphs that ComfyUI writes into a PNG picture: those that were run, and those of its editor."""
+"""Graphs of ComfyUI in a PNG picture: the one that was run, and the one of the editor."""
 
 import copy
 import json
@@ -92,9 +92,9 @@ def read(graph, key=comfyui.KEY):
 
 
 def changed(graph, node, **inputs):
-    other = copy.deepcopy(graph)
-    other[node]["inputs"] |= inputs
-    return other
+    graph_copy = copy.deepcopy(graph)
+    graph_copy[node]["inputs"] |= inputs
+    return graph_copy
 
 
 def test_a_graph_that_was_run_becomes_fields_of_a_request():
@@ -112,15 +112,15 @@ def test_values_are_found_where_the_nodes_leave_them_to_others():
     assert recipe.fields == {"steps": 6, "seed": 12, "guidance_scale": 3.5, "strength": 0.5}
     assert (recipe.prompt, recipe.negative, recipe.model) == ("a red car", "", "flow.safetensors")
     assert recipe.left_out == ("the sampler euler",)
-    assert "give that with --image" in " ".join(recipe.doubts({}))
+    assert "give that with --image" in " ".join(recipe.reproduction_warnings({}))
 
 
 def test_the_editors_graph_is_read_where_there_is_no_other():
     recipe = read(EDITOR, comfyui.EDITOR_KEY)
     assert recipe.fields == {"steps": 4, "seed": 9, "guidance_scale": 1.5, "size": (64, 32)}
     assert (recipe.prompt, recipe.negative, recipe.model) == ("a red car", "wheels", "some_model.safetensors")
-    both = {comfyui.KEY: json.dumps(CLASSIC), comfyui.EDITOR_KEY: json.dumps(EDITOR)}
-    assert comfyui.read(both) == read(CLASSIC)
+    chunks = {comfyui.KEY: json.dumps(CLASSIC), comfyui.EDITOR_KEY: json.dumps(EDITOR)}
+    assert comfyui.read(chunks) == read(CLASSIC)
 
 
 def test_of_a_picture_that_was_drawn_and_then_refined_the_first_sampler_tells():

@@ -1,4 +1,4 @@
-"""A picture's metadata: written whole, read back the same, and refused when it is not ours."""
+"""Metadata of a picture: read back as written, and refused if they are damaged or of another tool."""
 
 import json
 import math
@@ -43,6 +43,11 @@ def test_what_is_read_is_what_was_written(tmp_path):
     assert (read["seed"], read["size"], read["vsf"]) == (7, [4, 6], vsf.__version__)
     assert Image.open(tmp_path / "a.png").tobytes() == PICTURE.tobytes()
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_prompt_is_recorded_as_it_was_written():
+    assert metadata(prompt="a (red) car")["prompt"] == "a (red) car"
+    assert metadata(prompt=vsf.Prompt("a red (car)", {"hub": 0.5}))["prompt"] == "a red \\(car\\) (hub:-0.5)"
 
 
 def test_a_request_survives_its_picture(tmp_path):

@@ -1,4 +1,4 @@
-"""The text of a PNG picture as AUTOMATIC1111's web UI writes it, read and written."""
+"""Metadata in the format of AUTOMATIC1111's web UI, read and written."""
 
 import pytest
 from PIL import Image
@@ -40,7 +40,7 @@ def test_another_tools_name_of_a_model_is_not_guessed_at():
 def test_a_picture_that_started_from_another_takes_its_strength_where_that_is_given():
     recipe = webui.read("a car\nSteps: 4, Seed: 1, Denoising strength: 0.4")
     assert "strength" not in recipe.repeat({"model": "tiny"})
-    assert "give that with --image" in " ".join(recipe.doubts({}))
+    assert "give that with --image" in " ".join(recipe.reproduction_warnings({}))
     assert recipe.repeat({"model": "tiny", "image": "a.png"})["strength"] == 0.4
     enlarged = webui.read("a car\nSteps: 4, Seed: 1, Denoising strength: 0.4, Hires upscale: 2")
     assert "strength" not in enlarged.fields

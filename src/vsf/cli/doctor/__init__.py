@@ -1,1 +1,1 @@
-"""`vsf doctor`: check this installation, and tell whether a model can be guided."""
+"""`vsf doctor`: self-checks of the install, and an inspection of models by their configuration."""

@@ -1,8 +1,8 @@
-"""The checks behind `vsf doctor`: the core against dense float64, and guided runs of the embedded model."""
+"""The self-checks of `vsf doctor`: the core against float64, and guided runs of the embedded model."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,91 +13,100 @@ from vsf import patch
 from vsf.attention.layout import Span, TokenLayout
 from vsf.guidance import HostCall, ValueSignFlip, guided_attention
 
-IMAGE, POSITIVE, NEGATIVE = 64, 12, 7  # tokens of the check; any numbers would do
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+IMAGE_TOKENS = 64  # these and the next two could be any numbers
+POSITIVE_TOKENS = 12
+NEGATIVE_TOKENS = 7
 SCALE = 1.5
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-PROMPT, ASKED_AWAY = "a red car on snow", "wheels"
+PROMPT = "a red car on snow"
+NEGATIVE = "wheels"
 
 
-class Finding(NamedTuple):
-    """What a check found."""
+class CheckResult(NamedTuple):
+    """The outcome of a check."""
 
     passed: bool
     detail: str
 
 
-def devices() -> list[str]:
-    """The kinds of device that torch can use here."""
-    return ["cpu", *(kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available())]
-
-
-def core_against_float64(device: str, dtype: torch.dtype) -> Finding:
+def core_against_float64(device: str, dtype: torch.dtype) -> CheckResult:
     """Guide one random attention call and compare every row with a dense softmax in float64.
 
-    Exact means: an error over (1 + scale) * max|value| of at most four times that of torch's own attention on the same
-    inputs, and never asked to be below 1e-6.
+    It is exact if the error over (1 + scale) * max|value| is at most four times that of torch's own attention on the
+    same inputs, or at most 1e-6.
     """
     method = ValueSignFlip(scale=SCALE, offset=-0.4)
-    tokens = IMAGE + POSITIVE + NEGATIVE
+    tokens = IMAGE_TOKENS + POSITIVE_TOKENS + NEGATIVE_TOKENS
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.randn(3, 1, 4, tokens, 64, generator=generator).to(device, dtype)
-    query, key, value = drawn
-    layout = TokenLayout((Span("image", IMAGE), Span("positive", POSITIVE), Span("negative", NEGATIVE)))
+    inputs = torch.randn(3, 1, 4, tokens, 64, generator=generator).to(device, dtype)
+    query, key, value = inputs
+    layout = TokenLayout(
+        (Span("image", IMAGE_TOKENS), Span("positive", POSITIVE_TOKENS), Span("negative", NEGATIVE_TOKENS))
+    )
     guided = guided_attention(method, HostCall(query, key, value), layout)
-    wide = drawn.cpu().double()
-    reach = wide[2].abs().max().item()
-    error = _largest(guided, _dense(wide[0], wide[1], wide[2], method)) / (1 + SCALE) / reach
+    exact_query, exact_key, exact_value = inputs.cpu().double()
+    largest_value = exact_value.abs().max().item()
+    exact = _dense_guided(exact_query, exact_key, exact_value, method)
+    error = _largest_difference(guided, exact) / (1 + SCALE) / largest_value
     plain = F.scaled_dot_product_attention(query, key, value)
-    usual = _largest(plain, F.softmax(_logits(wide[0], wide[1]), -1) @ wide[2]) / reach
-    allowed = max(4 * usual, 1e-6)
-    return Finding(bool(error <= allowed), f"error {error:.1e}, allowed {allowed:.1e}")
+    exact_plain = F.softmax(_logits(exact_query, exact_key), -1) @ exact_value
+    usual_error = _largest_difference(plain, exact_plain) / largest_value
+    allowed = max(4 * usual_error, 1e-6)
+    return CheckResult(bool(error <= allowed), f"error {error:.1e}, allowed {allowed:.1e}")
 
 
-def empty_negative_changes_nothing(pipe: Any) -> Finding:
-    """Guided by an empty negative, the model has to give the same latents to the last bit."""
+def empty_negative_changes_nothing(pipe: DiffusionPipeline) -> CheckResult:
+    """Check that an empty negative leaves the latents bit-identical."""
     plain = _latents(pipe)
     with patch.guide(pipe, ""):
-        same = torch.equal(plain, _latents(pipe))
-    return Finding(same, "latents are bit-identical" if same else "latents differ")
+        is_same = torch.equal(plain, _latents(pipe))
+    return CheckResult(is_same, "latents are bit-identical" if is_same else "latents differ")
 
 
-def negative_changes_something(pipe: Any) -> Finding:
-    """A negative has to move the latents, and taking the guidance off has to bring the old ones back."""
+def negative_changes_something(pipe: DiffusionPipeline) -> CheckResult:
+    """Check that a negative changes the latents, and that they are bit-identical again afterwards."""
     plain = _latents(pipe)
-    with patch.guide(pipe, ASKED_AWAY) as report:
-        moved = (plain - _latents(pipe)).abs().max().item()
-    restored = torch.equal(plain, _latents(pipe))
-    after = "gone without a trace afterwards" if restored else "NOT gone afterwards"
-    detail = f"latents moved by {moved:.2g} in {report.calls} guided attention calls; {after}"
-    return Finding(moved > 0 and restored, detail)
+    with patch.guide(pipe, NEGATIVE) as report:
+        largest_change = (plain - _latents(pipe)).abs().max().item()
+    is_restored = torch.equal(plain, _latents(pipe))
+    after = "gone without a trace afterwards" if is_restored else "NOT gone afterwards"
+    detail = f"latents moved by {largest_change:.2g} in {report.calls} guided attention calls; {after}"
+    return CheckResult(largest_change > 0 and is_restored, detail)
 
 
-def _latents(pipe: Any) -> Tensor:
+def _latents(pipe: DiffusionPipeline) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return pipe(
-        PROMPT, num_inference_steps=2, guidance_scale=0.0, generator=generator, output_type="latent"
-    ).images.clone()
+    output = pipe(PROMPT, num_inference_steps=2, guidance_scale=0.0, generator=generator, output_type="latent")
+    latents: Tensor = output.images.clone()
+    return latents
 
 
-def _dense(
+def _dense_guided(
     query: Float[Tensor, "batch heads tokens channels"],
     key: Float[Tensor, "batch heads tokens channels"],
     value: Float[Tensor, "batch heads tokens channels"],
     method: ValueSignFlip,
 ) -> Float[Tensor, "batch heads tokens channels"]:
-    """The whole matrix of weights: image rows see I, P and the flipped N; positive rows I, P; negative rows I, N."""
+    """Compute guided attention from the whole matrix of weights.
+
+    Image rows see image, positive and sign-flipped negative; positive rows image and positive; negative rows image and
+    negative.
+    """
     logits = _logits(query, key)
-    text = IMAGE + POSITIVE
-    logits[..., :IMAGE, text:] -= method.offset
-    logits[..., IMAGE:text, text:] = -torch.inf
-    logits[..., text:, IMAGE:text] = -torch.inf
+    positive_end = IMAGE_TOKENS + POSITIVE_TOKENS
+    logits[..., :IMAGE_TOKENS, positive_end:] -= method.offset
+    logits[..., IMAGE_TOKENS:positive_end, positive_end:] = -torch.inf
+    logits[..., positive_end:, IMAGE_TOKENS:positive_end] = -torch.inf
     weights = F.softmax(logits, -1)
-    weights[..., :IMAGE, text:] *= -SCALE
+    weights[..., :IMAGE_TOKENS, positive_end:] *= -SCALE
     return weights @ value
 
 
-def _largest(found: Tensor, exact: Tensor) -> float:
-    return (found.cpu().double() - exact).abs().max().item()
+def _largest_difference(computed: Tensor, exact: Tensor) -> float:
+    return (computed.cpu().double() - exact).abs().max().item()
 
 
 def _logits(query: Tensor, key: Tensor) -> Tensor:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
-from inspect import Parameter
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import typer
@@ -17,72 +17,83 @@ from rich.text import Text
 import vsf
 from vsf.attention.kernels import kernel_for, name_of
 from vsf.cli import console
-from vsf.cli.doctor import checks as exactness
-from vsf.cli.doctor import inspect_model as recognition
-from vsf.cli.options import JSON, takes
+from vsf.cli.doctor import checks, inspect_model
+from vsf.cli.options import JSON_HELP, argument, option, takes_options
 from vsf.generation import Request
+from vsf.generation.models import available_gpus
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 EXAMPLE = "vsf doctor --json"
 MARKS = {True: Text("passed", "green"), False: Text("FAILED", "red")}
-MODEL = Parameter(
-    "model",
-    Parameter.KEYWORD_ONLY,
-    default=typer.Argument(
-        None,
-        help="A diffusers folder, a hub id (its configuration is fetched, no weights), or a pipeline by its class: say "
-        "whether it can be guided, and what it lacks.",
-    ),
-    annotation=str | None,
-)
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "jaxtyping", "pillow")
 
 
-@takes([MODEL, JSON])
-def command(**flags: Any) -> None:
-    """Say what is installed, and whether guidance is exact here, or a model can be guided; exit 1 if it is not."""
-    quiet = bool(flags["json"])
-    if flags["model"] is not None:
-        _recognise(flags["model"], quiet)
-        return
-    versions = {"python": platform.python_version(), "vsf": vsf.__version__} | {
-        name: _version(name) for name in PACKAGES
-    }
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions:
+    """The options of `vsf doctor`."""
+
+    model: str | None = argument(
+        "A diffusers folder, a hub id (its configuration is fetched, no weights), or a pipeline by its class: say "
+        "whether it can be guided, and what it lacks."
+    )
+    json: bool = option(JSON_HELP, default=False, spelled="--json")
+
+
+@takes_options(DoctorOptions)
+def command(options: DoctorOptions) -> None:
+    """Check this install or, given a model, whether it can be guided; exit 1 if a check fails."""
+    passed = _check_install(options.json) if options.model is None else _check_model(options.model, options.json)
+    if not passed:
+        raise typer.Exit(1)
+
+
+def _check_install(quiet: bool) -> bool:
+    """Print versions, devices and checks; return whether all checks passed."""
+    versions = {"python": platform.python_version(), "vsf": vsf.__version__}
+    for package in PACKAGES:
+        versions[package] = _version(package)
     devices = _devices()
-    checks = [_run(name, check) for name, check in _checks(quiet).items()]
-    exact = all(check["passed"] for check in checks)
+    results = [_run(name, check) for name, check in _checks(quiet).items()]
+    is_exact = all(result["passed"] for result in results)
     if quiet:
-        console.print_json({"exact": exact, "versions": versions, "devices": devices, "checks": checks})
+        console.print_json({"exact": is_exact, "versions": versions, "devices": devices, "checks": results})
+        return is_exact
+    version_rows = [{"package": name, "version": number} for name, number in versions.items()]
+    console.stdout.print(_table("versions", version_rows))
+    console.stdout.print(_table("attention kernels that keep guidance fast and exact", devices))
+    console.stdout.print(_table("checks", results))
+    verdict = "[green]Guidance is exact on this install.[/]" if is_exact else "[red]Guidance is NOT exact here.[/]"
+    console.stdout.print(verdict)
+    return is_exact
+
+
+def _check_model(model: str, quiet: bool) -> bool:
+    """Print what is known of a model without loading its weights; return whether it can be guided."""
+    inspected = inspect_model.inspect_model(model)
+    if quiet:
+        console.print_json([denoiser.document() for denoiser in inspected])
     else:
-        console.stdout.print(_table("versions", [{"package": name, "version": it} for name, it in versions.items()]))
-        console.stdout.print(_table("attention kernels that keep guidance fast and exact", devices))
-        console.stdout.print(_table("checks", checks))
-        verdict = "[green]Guidance is exact on this install.[/]" if exact else "[red]Guidance is NOT exact here.[/]"
-        console.stdout.print(verdict)
-    if not exact:
-        raise typer.Exit(1)
+        for denoiser in inspected:
+            _print_denoiser(denoiser)
+    return not any(denoiser.missing for denoiser in inspected)
 
 
-def _recognise(model: str, quiet: bool) -> None:
-    """Say what a model is to us; its weights are not loaded."""
-    found = recognition.recognise(model)
-    if quiet:
-        console.print_json([each.document() for each in found])
-    for each in [] if quiet else found:
-        console.stdout.print(f"[bold]{each.pipeline}[/], whose denoiser is {each.denoiser}")
-        console.stdout.print(f"family: {each.family or 'none'}")
-        if each.layers:
-            title = "attention layers that would be guided" if each.family else "attention layers"
-            rows = [
-                {"layers": layers.pattern, "how many": layers.count, "processor": layers.processor}
-                for layers in each.layers
-            ]
-            console.stdout.print(_table(title, rows))
-        if each.arguments:
-            console.stdout.print(f"the denoiser is called with: {', '.join(each.arguments)}")
-        verdict = f"[red]It cannot be guided:[/] {each.missing}" if each.missing else "[green]It can be guided.[/]"
-        console.stdout.print(verdict, soft_wrap=True)
-    if any(each.missing for each in found):
-        raise typer.Exit(1)
+def _print_denoiser(denoiser: inspect_model.InspectedDenoiser) -> None:
+    console.stdout.print(f"[bold]{denoiser.pipeline}[/], whose denoiser is {denoiser.denoiser}")
+    console.stdout.print(f"family: {denoiser.family or 'none'}")
+    if denoiser.layers:
+        title = "attention layers that would be guided" if denoiser.family else "attention layers"
+        rows = []
+        for layers in denoiser.layers:
+            rows.append({"layers": layers.pattern, "how many": layers.count, "processor": layers.processor})
+        console.stdout.print(_table(title, rows))
+    if denoiser.arguments:
+        console.stdout.print(f"the denoiser is called with: {', '.join(denoiser.arguments)}")
+    reason = denoiser.missing
+    verdict = f"[red]It cannot be guided:[/] {reason}" if reason else "[green]It can be guided.[/]"
+    console.stdout.print(verdict, soft_wrap=True)
 
 
 def _version(package: str) -> str:
@@ -93,11 +104,11 @@ def _version(package: str) -> str:
 
 
 def _devices() -> list[dict[str, str]]:
-    """Each usable device with the kernel that serves each dtype there."""
+    """Return a row for each usable device, with the attention kernel for each dtype."""
     rows = []
-    for device in exactness.devices():
+    for device in ["cpu", *available_gpus()]:
         name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
-        kernels = {_short(dtype): _kernel(device, dtype) for dtype in exactness.DTYPES}
+        kernels = {_short(dtype): _kernel(device, dtype) for dtype in checks.DTYPES}
         rows.append({"device": device, "name": name, **kernels})
     return rows
 
@@ -106,36 +117,36 @@ def _kernel(device: str, dtype: torch.dtype) -> str:
     try:
         query = torch.zeros(1, 1, 16, 64, device=device, dtype=dtype)
         kernel = kernel_for(query, query, query, None)
-    except (RuntimeError, TypeError) as error:  # a dtype that the device has not
+    except (RuntimeError, TypeError) as error:  # the device lacks the dtype
         return f"none: {_reason(error)}"
     return "one call over all keys" if kernel is None else name_of(kernel)
 
 
-def _checks(quiet: bool) -> dict[str, Callable[[], exactness.Finding]]:
-    """The checks by name; the embedded model is loaded by the first that needs it."""
+def _checks(quiet: bool) -> dict[str, Callable[[], checks.CheckResult]]:
+    """Return the checks by name; the first that needs the embedded model loads it."""
 
     @cache
-    def pipe() -> Any:
+    def pipe() -> DiffusionPipeline:
         return console.load_quietly(Request("check", device="cpu"), quiet=quiet).pipe
 
-    core: dict[str, Callable[[], exactness.Finding]] = {
-        f"attention on {device}, {_short(dtype)}": partial(exactness.core_against_float64, device, dtype)
-        for device in exactness.devices()
-        for dtype in exactness.DTYPES
-    }
-    return core | {
-        "an empty negative changes nothing": lambda: exactness.empty_negative_changes_nothing(pipe()),
-        "a negative acts, and only while it is asked to": lambda: exactness.negative_changes_something(pipe()),
-    }
+    checks_by_name: dict[str, Callable[[], checks.CheckResult]] = {}
+    for device in ["cpu", *available_gpus()]:
+        for dtype in checks.DTYPES:
+            checks_by_name[f"attention on {device}, {_short(dtype)}"] = partial(
+                checks.core_against_float64, device, dtype
+            )
+    checks_by_name["an empty negative changes nothing"] = lambda: checks.empty_negative_changes_nothing(pipe())
+    checks_by_name["a negative acts, and only while it is asked to"] = lambda: checks.negative_changes_something(pipe())
+    return checks_by_name
 
 
-def _run(name: str, check: Callable[[], exactness.Finding]) -> dict[str, Any]:
-    """One row; a check that cannot run has failed, and the reason is its finding."""
+def _run(name: str, check: Callable[[], checks.CheckResult]) -> dict[str, str | bool]:
+    """Run one check; one that raises has failed, with the error as its detail."""
     try:
-        passed, detail = check()
-    except Exception as error:  # noqa: BLE001 - whatever stops a check is what the doctor is asked about
-        passed, detail = False, f"cannot run: {_reason(error)}"
-    return {"check": name, "passed": passed, "detail": detail}
+        result = check()
+    except Exception as error:  # noqa: BLE001 - whatever stops a check is what the user wants to know
+        result = checks.CheckResult(False, f"cannot run: {_reason(error)}")
+    return {"check": name, "passed": result.passed, "detail": result.detail}
 
 
 def _reason(error: Exception) -> str:
@@ -146,7 +157,7 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _table(title: str, rows: list[dict[str, Any]]) -> Table:
+def _table(title: str, rows: Sequence[Mapping[str, object]]) -> Table:
     table = Table(*rows[0], title=title, title_justify="left")
     for row in rows:
         table.add_row(*(MARKS[cell] if isinstance(cell, bool) else Text(str(cell)) for cell in row.values()))

@@ -1,4 +1,4 @@
-"""What `vsf doctor` finds out about a model from its configuration, without loading a weight."""
+"""Inspect a model by its configuration, without loading a weight: its family, its attention layers, any obstacle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +23,17 @@ from vsf.generation.sources import HUB_ID
 from vsf.guidance import Unguided
 from vsf.patching.processor_twins import Twins
 
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
 HOW_TO = "docs/how-to/add-a-family.md"
-_DENOISERS = ("transformer", "unet", "prior")  # how diffusers names the components that predict the noise
+# How diffusers names the components that predict the noise.
+_DENOISERS = ("transformer", "unet", "prior")
 
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """Attention layers of one name, numbers aside, and what speaks against guiding them; "" for nothing."""
+    """Attention layers whose names differ in numbers only; `obstacle` is why they cannot be guided, "" if they can."""
 
     pattern: str
     count: int
@@ -38,82 +42,111 @@ class Layers:
 
 
 @dataclass(frozen=True, slots=True)
-class Recognised:
-    """One model: its pipeline, its denoiser, and the family that guides it, "" for none.
+class InspectedDenoiser:
+    """A denoiser of a model.
 
-    layers: those that would be guided, or, without a family, all attention layers. arguments: what the denoiser is
-    called with, where there is no family. missing: what keeps it from being guided, "" for nothing.
+    Args:
+        pipeline: class of the pipeline.
+        denoiser: class of the denoiser.
+        family: the family that guides it, "" for none.
+        layers: the layers that would be guided; without a family, all attention layers.
+        arguments: what the denoiser is called with, if it has no family.
+        missing: why it cannot be guided, "" if it can.
     """
 
     pipeline: str
     denoiser: str
     family: str
-    layers: tuple[Layers, ...]
+    layers: tuple[Layers, ...] = ()
     arguments: tuple[str, ...] = ()
     missing: str = ""
 
     def document(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return it as a JSON object."""
         return {"guided": not self.missing, **asdict(self)}
 
 
-def recognise(name: str | Path) -> list[Recognised]:
-    """Look at each denoiser of a model, or of a pipeline class of diffusers.
+def inspect_model(name: str | Path) -> list[InspectedDenoiser]:
+    """Inspect each denoiser of a model, or of a pipeline class of diffusers.
 
-    name: a diffusers folder, an embedded model's name, a hub id (id@revision), of which the configuration is fetched
-    and no weights, or the class. Raises RequestError for what is none of them.
+    Args:
+        name: a diffusers folder, an embedded model's name, a hub id (id@revision), of which only the configuration is
+            downloaded, or the name of a pipeline class.
+
+    Raises:
+        RequestError: the name is none of these, or the model has no denoiser.
     """
     folder = tiny.folder(str(name)) if str(name) in tiny.MODELS else Path(name)
     fetch: Callable[[str], Path] = folder.joinpath
     if not folder.exists():
         if denoisers := _denoisers_of(str(name)):
-            return [_recognised(str(name), cls, _of_usual_size(cls)) for cls in denoisers]
+            return [_inspect_denoiser(str(name), denoiser, _of_default_size(denoiser)) for denoiser in denoisers]
         hub = HUB_ID.fullmatch(str(name))
         if hub is None or str(name).startswith((".", "~")):
             raise RequestError(
                 f'"{name}" is no diffusers folder, no hub id such as owner/name, no pipeline class of diffusers and '
                 f"none of {', '.join(tiny.MODELS)}."
             )
-        fetch = partial(_from_hub, hub["id"], hub["revision"])
-    index = _json(fetch("model_index.json"))
-    parts = {name: value[-1] for name, value in index.items() if isinstance(value, list) and value[-1]}
-    named = {name: cls for name, cls in parts.items() if name.startswith(_DENOISERS) or any(_families_with(cls))}
-    if not named:
+        fetch = partial(_download, hub["id"], hub["revision"])
+    index = _read_json(fetch("model_index.json"))
+    denoisers_of_parts: dict[str, str] = {}
+    for part, entry in index.items():
+        # An entry is [library, class], or [null, null] for an absent part.
+        part_class = entry[-1] if isinstance(entry, list) else None
+        if part_class and (part.startswith(_DENOISERS) or any(_families_with(part_class))):
+            denoisers_of_parts[part] = part_class
+    if not denoisers_of_parts:
         raise RequestError(f"{name} has no {', '.join(_DENOISERS)} in its model_index.json: nothing here draws")
-    configs = {part: _json(fetch(f"{part}/config.json")) for part in named}
     pipeline = index.get("_class_name", "?")
-    return [_recognised(pipeline, cls, _without_weights(cls, configs[part])) for part, cls in named.items()]
+    configs = {part: _read_json(fetch(f"{part}/config.json")) for part in denoisers_of_parts}
+    inspected = []
+    for part, denoiser in denoisers_of_parts.items():
+        inspected.append(_inspect_denoiser(pipeline, denoiser, _without_weights(denoiser, configs[part])))
+    return inspected
 
 
-def _from_hub(hub_id: str, revision: str | None, file: str) -> Path:
-    """Fetch one file of a model into the local cache. Raises RequestError where that cannot be done."""
+def _download(hub_id: str, revision: str | None, file: str) -> Path:
+    """Download one file of a model into the local cache.
+
+    Raises:
+        RequestError: the file cannot be downloaded.
+    """
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(hub_id, file, revision=revision))
     except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
         raise RequestError(
-            f'cannot fetch {file} of "{hub_id}" from the hub: {str(error).strip().partition(chr(10))[0]} '
+            f'cannot fetch {file} of "{hub_id}" from the hub: {reason} '
             "Check the name, the network and, for models that want a login, your access."
         ) from error
 
 
 def _denoisers_of(pipeline: str) -> list[str]:
-    """Name the denoisers that a pipeline class of diffusers is made with, () for what is no such class."""
+    """Return the denoiser classes in the constructor of a pipeline class; [] if diffusers has no such class."""
     import diffusers
 
-    cls = getattr(diffusers, pipeline, None) if "Pipeline" in pipeline else None
-    if cls is None:
+    pipeline_class = getattr(diffusers, pipeline, None) if "Pipeline" in pipeline else None
+    if pipeline_class is None:
         return []
-    parameters = inspect.signature(cls.__init__).parameters.items()
-    taken = [(name, word) for name, taken in parameters for word in re.findall(r"\w+", str(taken.annotation))]
-    found = [word for name, word in taken if name.startswith(_DENOISERS) or any(_families_with(word))]
-    classes = {word: getattr(diffusers, word, None) for word in found}
-    return [word for word, cls in classes.items() if inspect.isclass(cls) and issubclass(cls, nn.Module)]
+    denoisers: dict[str, None] = {}  # an ordered set
+    for name, parameter in inspect.signature(pipeline_class.__init__).parameters.items():
+        # The annotation may be a union, or a string.
+        for word in re.findall(r"\w+", str(parameter.annotation)):
+            cls = getattr(diffusers, word, None)
+            is_denoiser = name.startswith(_DENOISERS) or any(_families_with(word))
+            if is_denoiser and inspect.isclass(cls) and issubclass(cls, nn.Module):
+                denoisers[word] = None
+    return list(denoisers)
 
 
-def _of_usual_size(denoiser: str) -> nn.Module | None:
-    """Build a denoiser as large as diffusers makes it unasked. Raises RequestError where it has to be told."""
+def _of_default_size(denoiser: str) -> nn.Module | None:
+    """Build a denoiser of the size that diffusers makes it by default.
+
+    Raises:
+        RequestError: it has no default size.
+    """
     try:
         return _without_weights(denoiser, {})
     except TypeError:
@@ -122,40 +155,43 @@ def _of_usual_size(denoiser: str) -> nn.Module | None:
         ) from None
 
 
-def _json(file: Path) -> dict[str, Any]:
+def _read_json(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text())
+        document = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise RequestError(f"expected a diffusers folder, with {file.name} in it: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise RequestError(f"{file} is no JSON object")
-    return found
+    return document
 
 
-def _recognised(pipeline: str, denoiser: str, model: nn.Module | None) -> Recognised:
+def _inspect_denoiser(pipeline: str, denoiser: str, model: nn.Module | None) -> InspectedDenoiser:
     if model is None:
-        name = next(_families_with(denoiser), "")
-        return Recognised(pipeline, denoiser, name, (), (), f"this diffusers has no {denoiser}: another version has it")
-    target = _stand_in(pipeline, model)
+        family_name = next(_families_with(denoiser), "")
+        reason = f"this diffusers has no {denoiser}: another version has it"
+        return InspectedDenoiser(pipeline, denoiser, family_name, missing=reason)
+    pipe = _stand_in(pipeline, model)
     try:
-        family = find_family(target)
+        family = find_family(pipe)
     except UnsupportedPipelineError:
         layers = {path: part for path, part in model.named_modules() if hasattr(part, "processor")}
         reason = REFUSED.get(denoiser, f"no family knows {denoiser}; {HOW_TO} says how to add one")
+        # The first parameter is self.
         arguments = tuple(inspect.signature(type(model).forward).parameters)[1:]
-        return Recognised(pipeline, denoiser, "", tuple(_grouped(layers)), arguments, reason)
-    groups, reason = tuple(_grouped(_layers(family, model))), ""
+        return InspectedDenoiser(pipeline, denoiser, "", _grouped(layers), arguments, reason)
+    groups = _grouped(_guided_layers(family, model))
     try:
-        family.check(target, Unguided())
+        family.check(pipe, Unguided())
         family.attention_layers(model)
+        reason = ""
     except (UnsupportedPipelineError, UnsupportedAttentionError) as error:
         reason = str(error)
     obstacles = (group.obstacle for group in groups if group.obstacle)
-    return Recognised(pipeline, denoiser, family.name, groups, (), reason or next(obstacles, ""))
+    return InspectedDenoiser(pipeline, denoiser, family.name, groups, missing=reason or next(obstacles, ""))
 
 
-def _layers(family: Family, model: nn.Module) -> dict[str, nn.Module]:
-    """Return the layers to guide by name, {} where there is none."""
+def _guided_layers(family: Family, model: nn.Module) -> dict[str, nn.Module]:
+    """Return the layers that the family would guide by name; {} if it finds none."""
     try:
         return {path: layer for path, (layer, _) in family.attention_layers(model).items()}
     except UnsupportedAttentionError:
@@ -166,36 +202,43 @@ def _families_with(denoiser: str) -> Iterator[str]:
     return (family.name for family in FAMILIES.values() if denoiser in family.denoisers)
 
 
-def _stand_in(pipeline: str, model: nn.Module) -> Any:
-    """Make an object that families take for a pipeline of that class, with this denoiser and nothing else."""
+def _stand_in(pipeline: str, model: nn.Module) -> DiffusionPipeline:
+    """Make an object that families take for a pipeline of that class, with this denoiser as its only component."""
     import diffusers
 
-    host = getattr(diffusers, pipeline, object)
-    return object.__new__(type(pipeline, (host,), {"components": {"denoiser": model}}))
+    pipeline_class = getattr(diffusers, pipeline, object)
+    # A subclass whose `components` needs no __init__: that of the pipeline would want every part.
+    stand_in_class = type(pipeline, (pipeline_class,), {"components": {"denoiser": model}})
+    return object.__new__(stand_in_class)
 
 
-def _without_weights(denoiser: str, config: Mapping[str, Any]) -> nn.Module | None:
-    """Build a denoiser from its configuration, with weights that hold no numbers; None if diffusers has it not."""
+def _without_weights(denoiser: str, config: Mapping[str, object]) -> nn.Module | None:
+    """Build a denoiser from its configuration with weights that hold no numbers; None if this diffusers lacks it."""
     import diffusers
 
-    cls = getattr(diffusers, denoiser, None)
-    if cls is None:
+    denoiser_class = getattr(diffusers, denoiser, None)
+    if denoiser_class is None:
         return None
     with torch.device("meta"):
-        return cls.from_config(dict(config))
+        model: nn.Module = denoiser_class.from_config(dict(config))
+    return model
 
 
-def _grouped(layers: Mapping[str, Any]) -> Iterator[Layers]:
-    """Put layers whose names differ in their numbers alone together."""
-    patterns: dict[str, list[str]] = {}
+def _grouped(layers: Mapping[str, nn.Module]) -> tuple[Layers, ...]:
+    """Group layers whose names differ in numbers only."""
+    names_by_pattern: dict[str, list[str]] = {}
     for name in layers:
-        patterns.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "#", name), []).append(name)
-    for pattern, names in patterns.items():
+        pattern = re.sub(r"(?<=\.)\d+(?=\.)", "#", name)
+        names_by_pattern.setdefault(pattern, []).append(name)
+    groups = []
+    for pattern, names in names_by_pattern.items():
         first = layers[names[0]]
-        yield Layers(pattern, len(names), type(first.processor).__name__, _obstacle(names[0], first))
+        groups.append(Layers(pattern, len(names), type(first.processor).__name__, _obstacle(names[0], first)))
+    return tuple(groups)
 
 
 def _obstacle(name: str, layer: nn.Module) -> str:
+    """Return why a layer's processor cannot be guided, "" if it can."""
     try:
         Twins({name: (layer, _leave)})
     except UnsupportedAttentionError as error:
@@ -203,7 +246,7 @@ def _obstacle(name: str, layer: nn.Module) -> str:
     return ""
 
 
-def _leave(query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, Any]) -> Tensor | None:
-    """An attention that leaves every call to the host."""
+def _leave(query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, object]) -> Tensor | None:
+    """An attention function that leaves every call to the host."""
     del query, key, value, options
     return None

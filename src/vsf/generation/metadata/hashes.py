@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-WEIGHTS = {".safetensors", ".json", ".txt", ".model"}  # tensors; settings; vocabularies of tokenizers
+# Tensors; configurations; vocabularies of tokenizers.
+WEIGHTS = {".safetensors", ".json", ".txt", ".model"}
 
 
 def hash_file(file: Path) -> str:
-    """Return the sha256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 of a file's content in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def hash_folder(folder: Path) -> str:
-    """Return one sha256 over what a model below a folder consists of, in the order of the files' relative names.
+    """Return one SHA-256 over everything in a model folder that decides pixels.
 
-    That is its weights, and what decides pixels as much as they do: settings of every part and tokenizer files.
+    That is its weights, the configuration of every part and the files of its tokenizers, by their relative names in
+    sorted order.
     """
     total = hashlib.sha256()
     files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.suffix in WEIGHTS}

@@ -1,15 +1,15 @@
-"""A finished picture as the model for another: one of this package, of AUTOMATIC1111's web UI or of ComfyUI."""
+"""Read a finished picture to make another like it: one of this package, of AUTOMATIC1111's web UI or of ComfyUI."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsf.errors import RequestError
-from vsf.generation.metadata import comfyui, provenance, webui
+from vsf.generation.metadata import Metadata, comfyui, provenance, webui
 from vsf.generation.metadata.recipe import Recipe
+from vsf.generation.request import Arguments
 
 if TYPE_CHECKING:
     from vsf.generation.models import Model
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 class Own:
     """A picture or clip of this package, which can be repeated to the last pixel; `metadata` as from `describe`."""
 
-    metadata: Mapping[str, Any]
+    metadata: Metadata
 
-    def repeat(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of the request that repeats it; see `provenance.repeat`."""
+    def repeat(self, given: Arguments) -> dict[str, Any]:
+        """Return the arguments of the request that repeats it; see `provenance.repeat`."""
         return provenance.repeat(self.metadata, given)
 
-    def doubts(self, given: Mapping[str, Any]) -> list[str]:
-        """Say why repeating it may not give its pixels."""
-        return provenance.doubts(self.metadata, given)
+    def reproduction_warnings(self, given: Arguments) -> list[str]:
+        """Return the reasons why repeating it may not give the same pixels."""
+        return provenance.reproduction_warnings(self.metadata, given)
 
-    def check_weights(self, given: Mapping[str, Any], model: Model) -> None:
-        """Raise RequestError where the loaded weights are not those that made it."""
+    def check_weights(self, given: Arguments, model: Model) -> None:
+        """Raise RequestError unless the loaded weights are those that made it."""
         provenance.check_weights(self.metadata, given, model)
 
 
@@ -38,7 +38,7 @@ def read(file: Path) -> Own | Recipe:
     """Read a PNG picture, or an MP4 clip of this package.
 
     Raises:
-        RequestError: no such file, no metadata that are known here, or damaged ones.
+        RequestError: the file does not exist, has no metadata in a known format, or has damaged ones.
     """
     if file.suffix.lower() == ".mp4":
         return Own(provenance.read(file))
@@ -52,7 +52,7 @@ def read(file: Path) -> Own | Recipe:
             return comfyui.read(chunks)
     except RequestError as error:
         raise RequestError(f'cannot read how "{file}" was made: {error}') from error
-    others = f'"{webui.KEY}" of {webui.TOOL} or "{comfyui.KEY}" of {comfyui.TOOL}'
+    foreign_formats = f'"{webui.KEY}" of {webui.TOOL} or "{comfyui.KEY}" of {comfyui.TOOL}'
     raise RequestError(
-        f'"{file}" was not made by vsf: it carries no "{provenance.KEY}" metadata to repeat, nor {others}.'
+        f'"{file}" was not made by vsf: it carries no "{provenance.KEY}" metadata to repeat, nor {foreign_formats}.'
     )

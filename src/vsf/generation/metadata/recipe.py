@@ -1,13 +1,13 @@
-"""What the picture of another tool says about how it was made."""
+"""Recipes: the metadata of another tool's picture as arguments of a request."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vsf.errors import RequestError
 from vsf.generation.negatives import parse_negatives
+from vsf.generation.request import Arguments
 
 if TYPE_CHECKING:
     from vsf.generation.models import Model
@@ -18,48 +18,50 @@ class Recipe:
     """The part of another tool's metadata that a request can take over.
 
     Args:
-        tool: which tool wrote it.
-        fields: steps, seed and, where they are told, guidance_scale, size and strength of the request.
-        prompt: what was drawn, with weights as A1111 and ComfyUI spell them.
-        negative: its negative prompt, in the same spelling.
-        model: the tool's own name of the weights, "" where it does not tell.
+        tool: name of the tool.
+        fields: steps, seed and, if stated, guidance_scale, size and strength of the request.
+        prompt: the prompt, with weights as A1111 and ComfyUI spell them.
+        negative: the negative prompt, in the same spelling.
+        model: the tool's own name of the weights, "" if it does not say.
         left_out: what else decided the pixels and is not taken over, such as the sampler.
     """
 
     tool: str
-    fields: Mapping[str, Any]
+    fields: Arguments
     prompt: str
     negative: str = ""
     model: str = ""
-    left_out: tuple[str, ...] = field(default=())
+    left_out: tuple[str, ...] = ()
 
-    def repeat(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of a request like the picture, with the fields `given` in their place.
+    def repeat(self, given: Arguments) -> dict[str, Any]:
+        """Return the arguments of a request like the picture; `given` replaces single ones.
 
         Raises:
-            RequestError: no model is given; another tool's name for one is known to that tool alone.
-            PromptError: the negative prompt cannot be read, and none is given.
+            RequestError: no model is given; another tool's name of one means nothing here.
+            PromptError: the negative prompt cannot be parsed, and none is given.
         """
         if "model" not in given:
-            named = f' names its model "{self.model}", which is' if self.model else "'s model is"
+            subject = f' names its model "{self.model}", which is' if self.model else "'s model is"
             raise RequestError(
-                f"the picture of {self.tool}{named} not known here; give a folder, a file or a hub id with --model."
+                f"the picture of {self.tool}{subject} not known here; give a folder, a file or a hub id with --model."
             )
-        fields = {name: value for name, value in self.fields.items() if name != "strength" or "image" in given}
-        fields["prompt"] = self.prompt
+        arguments = dict(self.fields)
+        if "image" not in given:  # without a picture to start from there is nothing to redraw
+            arguments.pop("strength", None)
+        arguments["prompt"] = self.prompt
         if "negative" not in given:
-            fields["negative"] = parse_negatives(self.negative)
-        return {**fields, **given}
+            arguments["negative"] = parse_negatives(self.negative)
+        return {**arguments, **given}
 
-    def doubts(self, given: Mapping[str, Any]) -> list[str]:
-        """Say why the pixels will differ."""
-        notes = [f"the picture was made by {self.tool}, whose noise and sampling differ; so will the pixels."]
+    def reproduction_warnings(self, given: Arguments) -> list[str]:
+        """Return the reasons why the pixels will differ."""
+        warnings = [f"the picture was made by {self.tool}, whose noise and sampling differ; so will the pixels."]
         if self.left_out:
-            notes.append(f"not taken from the picture: {', '.join(self.left_out)}.")
+            warnings.append(f"not taken from the picture: {', '.join(self.left_out)}.")
         if "strength" in self.fields and "image" not in given:
-            notes.append("it started from another picture, which is not in it; give that with --image.")
-        return notes
+            warnings.append("it started from another picture, which is not in it; give that with --image.")
+        return warnings
 
-    def check_weights(self, given: Mapping[str, Any], model: Model) -> None:
-        """Accept any weights: another tool's name for a model says nothing about them."""
+    def check_weights(self, given: Arguments, model: Model) -> None:
+        """Accept any weights: another tool's name of a model cannot be compared with them."""
         del given, model
