@@ -104,7 +104,7 @@ class VSFGuider(BaseGuidance):
         self._session.thread = get_ident()
         self._session.install()
         # The host does not clean up after an error, so the call itself does.
-        self._session.after(swap_class(denoiser, {"__call__": self._called}))
+        self._session.add_undo(swap_class(denoiser, {"__call__": self._called}))
 
     def cleanup_models(self, denoiser: nn.Module) -> None:
         """Leave nothing behind."""

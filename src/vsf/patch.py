@@ -72,7 +72,7 @@ def guide(
     if negative is not None:
         session.use(negative)
     elif negative_prompt is not None:
-        session.take(cast(Negatives, negative_prompt), within, chosen_options(pipe, options))
+        session.encode(cast(Negatives, negative_prompt), within, chosen_options(pipe, options))
     try:
         session.install()
         yield session.report

@@ -13,7 +13,7 @@ from vsf.cli.application import COMMANDS
 from vsf.cli.doctor import checks as exactness
 from vsf.cli.doctor import command as doctor
 from vsf.guidance import METHODS
-from vsf.guidance import parameters as knobs
+from vsf.guidance import knobs
 
 HELP = """
 import sys

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vsf.errors import PromptError
 from vsf.guidance import ValueSignFlip
-from vsf.guidance import parameters as knobs
+from vsf.guidance import knobs
 from vsf.text.prompt import LARGEST_WEIGHT, Emphasis, Prompt, read_prompts
 
 WEIGHTS = st.floats(0, 2)  # three of which multiply or add up to no more than what is allowed

@@ -6,7 +6,7 @@ from vsf import guidance, tiny
 from vsf.controls.schedule import Axis, Curve, Schedule
 from vsf.errors import KnobError
 from vsf.guidance import AUTO, METHODS, Knob
-from vsf.guidance import parameters as knobs
+from vsf.guidance import knobs
 
 from . import host
 from .guide import Plan, guide

@@ -32,7 +32,7 @@ _OPTIONS = ("attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")  # bot
 _shadow_numbers = itertools.count(1)
 
 
-class Twins:
+class ProcessorTwins:
     """Stand-ins for the processors of some attention layers, in place only while a block runs.
 
     Between blocks the layers hold their own processors, so whatever the host does with them (fusing, replacing,

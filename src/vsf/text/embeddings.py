@@ -232,7 +232,7 @@ def _split(tokens: Tensor, shares: Sequence[Share]) -> tuple[Tensor, ...]:
     return tokens.split([share.tokens for share in shares])
 
 
-class Unpadded:
+class TokenizeUnpadded:
     """A stand-in for a tokenizer's call that returns real tokens where the pipeline asks for a padded sequence.
 
     Padding cannot simply be cut off after encoding: some encoders let every token attend to it. With a `length`, the
@@ -253,7 +253,7 @@ class Unpadded:
         return encoded
 
 
-class Padded:
+class TokenizePadded:
     """A stand-in for a tokenizer's call that leaves its padding, and notes which tokens are what.
 
     For encoders in which no token sees those behind it, so that padding can be cut off when they are done. `special`
@@ -275,7 +275,7 @@ class Padded:
         return encoded
 
 
-class Templated:
+class TokenizeTemplate:
     """A stand-in for a language model's tokenizer's call, where a pipeline puts the prompt into a template or a chat.
 
     It leaves the padding out, and `without`, a piece of the template. `special` holds, after the first call, which

@@ -28,7 +28,7 @@ def characters_of(tokenizer: Any, text: str, length: int) -> list[tuple[int, int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Wording:
+class TokenWeights:
     """Positive prompts whose words are weighted.
 
     texts: what the prompts have to be. weights: (tokens,) per prompt, 1 where nothing was asked for. One entry, or one
@@ -39,7 +39,7 @@ class Wording:
     weights: tuple[Float[Tensor, " _"], ...]
 
     @classmethod
-    def of(cls, prompts: Sequence[Prompt], characters: Callable[[str], Characters]) -> "Wording | None":
+    def of(cls, prompts: Sequence[Prompt], characters: Callable[[str], Characters]) -> "TokenWeights | None":
         """Weigh the tokens of each prompt by its emphases; None where there is none.
 
         A token has the weight of its last character: some tokenizers count the space before a word to it.

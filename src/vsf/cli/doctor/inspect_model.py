@@ -21,7 +21,7 @@ from vsf.families.base.family import Family
 from vsf.families.catalogue.unsupported import REFUSED
 from vsf.generation.sources import HUB_ID
 from vsf.guidance import Unguided
-from vsf.patching.processor_twins import Twins
+from vsf.patching.processor_twins import ProcessorTwins
 
 HOW_TO = "docs/how-to/add-a-family.md"
 _DENOISERS = ("transformer", "unet", "prior")  # how diffusers names the components that predict the noise
@@ -197,7 +197,7 @@ def _grouped(layers: Mapping[str, Any]) -> Iterator[Layers]:
 
 def _obstacle(name: str, layer: nn.Module) -> str:
     try:
-        Twins({name: (layer, _leave)})
+        ProcessorTwins({name: (layer, _leave)})
     except UnsupportedAttentionError as error:
         return str(error)
     return ""

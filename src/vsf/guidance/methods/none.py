@@ -1,4 +1,4 @@
-"""No guidance: the model as it is."""
+"""No guidance."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,7 +12,7 @@ from vsf.guidance.partials import Partials
 
 @dataclass(frozen=True, slots=True)
 class Unguided(Guidance):
-    """Leave the image rows alone: the baseline that every method is compared with."""
+    """Leave attention unchanged: the baseline that every method is compared with."""
 
     name: ClassVar[str] = "none"
 

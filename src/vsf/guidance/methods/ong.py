@@ -20,7 +20,7 @@ class OrthogonalNegativeGuidance(Guidance):
 
     arXiv:2605.29390, written from its abstract: Z⁺ − s·(Z⁻ − (⟨Z⁻,Z⁺⟩/⟨Z⁺,Z⁺⟩)·Z⁺), per token over the channels of all
     heads. The paper's own settings are not known to us; the default is the one of NASA. Negatives whose weights add up
-    to less than 1 lessen s by as much.
+    to less than 1 reduce s by that factor.
     """
 
     name: ClassVar[str] = "ong"
@@ -30,10 +30,11 @@ class OrthogonalNegativeGuidance(Guidance):
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Return Z⁺ − s·Z⁻⊥."""
         scale = partials.knob(self.scale) * partials.fade(4)
-        positive, negative = partials.under_positive(), partials.under_negative()
+        positive = partials.under_positive()
+        negative = partials.under_negative()
         return in_pieces(lambda towards, away: towards - scale * orthogonal_part(away, towards), positive, negative)
 
     def fusion(self, numbers: Numbers) -> Fusion:
-        """Name the fused kernel that computes the same."""
+        """Name the fused kernel that computes the same as `combine`."""
         scale = numbers.knob(self.scale, 1) * numbers.fade(1)
         return Fusion("ong", {"scale": scale}, extrapolates=True)
