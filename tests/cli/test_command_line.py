@@ -12,8 +12,7 @@ import vsf as package
 from vsf.cli.application import COMMANDS
 from vsf.cli.doctor import checks as exactness
 from vsf.cli.doctor import command as doctor
-from vsf.guidance import METHODS
-from vsf.guidance import knobs
+from vsf.guidance import METHODS, knobs
 
 HELP = """
 import sys

@@ -13,8 +13,7 @@ import vsf
 from comfyui import stub, stub_api
 from comfyui.guiding import guided
 from comfyui.hosts import HAS_HOST, REAL, host_module
-from vsf.guidance import METHODS
-from vsf.guidance import knobs
+from vsf.guidance import METHODS, knobs
 
 PACK = Path(__file__).parents[2] / "apps" / "comfyui"
 SETTINGS = {

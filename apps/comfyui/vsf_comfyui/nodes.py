@@ -5,8 +5,7 @@ from typing import Any, get_args
 from vsf import guidance, tiny
 from vsf.controls.schedule import Axis, Curve, Schedule
 from vsf.errors import KnobError
-from vsf.guidance import AUTO, METHODS, Knob
-from vsf.guidance import knobs
+from vsf.guidance import AUTO, METHODS, Knob, knobs
 
 from . import host
 from .guide import Plan, guide

@@ -142,7 +142,7 @@ def _true_scale(query: Tensor, scale: float | None) -> float:
 
 
 def _aligned(bias: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
-    """Expand the bias to every row, with rows that start at multiples of 16 numbers in memory, as the kernels require."""
+    """Expand the bias to every row, with rows that start at multiples of 16 numbers in memory: kernels require it."""
     if bias is None:
         return None
     keys = key.shape[2]

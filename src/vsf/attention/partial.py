@@ -3,9 +3,10 @@
 Softmax attention over the union of key sets K₁, K₂, ... is the mean of the attentions over each set, weighted by exp of
 their log-sum-exps. So a key set may be scaled or shifted on its own, and no dense mask is ever built.
 
-There are two implementations. Where a fused kernel returns the log-sum-exp, every part is one call and `merge` weighs the
-results. Elsewhere (gradients wanted: the fused log-sum-exp has none; MPS and others) `merge` is one call of plain
-attention over all the keys, with the shifts as a bias on the keys and the gains on the values. Both give the same numbers.
+There are two implementations, which give the same numbers. Where a fused kernel returns the log-sum-exp, every part is
+one call and `merge` weighs the results. Elsewhere (gradients wanted: the fused log-sum-exp has none; MPS and others)
+`merge` is one call of plain attention over all the keys, with the shifts as a bias on the keys and the gains on the
+values.
 
 Tensors are (batch, heads, tokens, channels).
 """
@@ -255,7 +256,7 @@ def additive(bias: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def finite(bias: Tensor, dtype: torch.dtype) -> Tensor:
-    """Turn a mask into an additive one of this dtype without -inf, so that a row that sees no key does not become NaN."""
+    """Turn a mask into an additive one of this dtype without -inf: a row that sees no key must not become NaN."""
     return additive(bias, dtype).to(dtype).clamp(min=lowest(dtype))
 
 

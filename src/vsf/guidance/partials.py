@@ -46,7 +46,7 @@ class Partials(Numbers):
     """The attention of the image rows, in parts that are computed when a method first reads them.
 
     `host` holds the keys that the unguided model attends to, in one part or in pieces, and `unguided` is its output Z⁺.
-    `negative` holds the keys of the negative prompts. A method that also needs Z⁻, the output under the negatives, takes
+    `negative` holds the keys of the negative prompts. A method that also needs Z⁻, the output under them, takes
     `under_positive` and `under_negative`, which share the attention from image to image.
     """
 

@@ -29,7 +29,7 @@ from vsf.runtime.second_pass import StopAtDenoiser, mixed, strength_on
 from vsf.runtime.step_caches import StepCaches
 
 COMPILED_MULTIPLE = 16
-"""Code is compiled anew for every length of the negatives, so under torch.compile they are padded to multiples of it."""
+"""The lengths of negatives are padded to multiples of this in compiled code, which is made anew for every length."""
 
 FindRun = Callable[[], Run | None]
 """Returns the run that makes the denoiser call in progress, None where the call is to be left alone."""
@@ -203,10 +203,11 @@ class GuidedDenoiser:
     def cache_context(self, original: Callable[..., Any], module: object, name: str, **step: Any) -> Iterator[None]:
         """Override the denoiser's own `cache_context`, to learn the name that the pipeline gives its next call."""
         run = self._run_of_call()
+        branches = (
+            Branches()
+        )  # notes the name for nobody: where all rows come in one call, there is nothing to tell apart
         if run is not None and run.rows.takes_turns:
             branches = run.branches_of(self)
-        else:
-            branches = Branches()
         before = self._cache_name
         self._cache_name = name
         try:

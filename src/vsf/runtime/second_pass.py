@@ -60,21 +60,22 @@ def mixed(mix: Callable[[Tensor, Tensor], Tensor], output: Any, second_output: A
 
     Args:
         mix: combines two predictions.
-        output: a tensor, or a tuple or output class of diffusers whose first entry is the prediction, or a list of them.
+        output: a tensor; or a tuple or output class whose first entry is the prediction, or a list of predictions.
         second_output: that of the second pass, of the same form.
     """
     if isinstance(output, Tensor):
         return mix(output, second_output)
     prediction = output[0]
     second_prediction = second_output[0]
+    mixture: Any
     if isinstance(prediction, list):
-        new = [mix(*predictions) for predictions in zip(prediction, second_prediction, strict=True)]
+        mixture = [mix(*predictions) for predictions in zip(prediction, second_prediction, strict=True)]
     else:
-        new = mix(prediction, second_prediction)
+        mixture = mix(prediction, second_prediction)
     if isinstance(output, tuple):
-        return (new, *output[1:])
+        return (mixture, *output[1:])
     name = next(iter(output.keys()))
-    return type(output)(**{**output, name: new})
+    return type(output)(**{**output, name: mixture})
 
 
 def strength_on(
@@ -105,10 +106,10 @@ def strength_on(
 
 
 @contextmanager
-def _generators_restored(generators: torch.Generator | Sequence[torch.Generator | None] | None) -> Iterator[None]:
-    """Put the caller's random generators back to the state they had before the block."""
-    listed = generators if isinstance(generators, list | tuple) else [generators]
-    states = [(generator, generator.get_state()) for generator in listed if generator is not None]
+def _generators_restored(argument: Any) -> Iterator[None]:
+    """Put random generators, a pipeline's `generator` argument, back to the state that they had before the block."""
+    generators = argument if isinstance(argument, list | tuple) else [argument]
+    states = [(generator, generator.get_state()) for generator in generators if generator is not None]
     try:
         yield
     finally:

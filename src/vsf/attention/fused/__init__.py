@@ -1,11 +1,12 @@
 """Triton kernels that apply a method in one or two launches after the host's own attention call. Needs Triton.
 
 Each function takes the image rows of one attention call as the host's kernel left them, and the few keys of the
-negative prompt, and writes the guided rows: `flip` for value sign flip and NegPiP, `nag`, `nasa` and `ong`. The equations are those of `vsf.guidance`; arithmetic is float32 for every dtype, and there are no gradients.
+negative prompt, and writes the guided rows: `flip` for value sign flip and NegPiP, `nag`, `nasa` and `ong`. The
+equations are those of `vsf.guidance`; arithmetic is float32 for every dtype, and there are no gradients.
 
 A method's numbers are Python floats, or tensors without axes or with one value per batch row; other numbers do not
-compile anything anew. A row without a visible negative key, with strength 0 or, for `flip`, with offset inf keeps what came to
-the last bit.
+compile anything anew. A row without a visible negative key, with strength 0 or, for `flip`, with offset inf keeps its
+value to the last bit.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -23,7 +24,7 @@ DEVICES = {"cuda"}
 """Types of device that Triton compiles for. Its interpreter also runs on the CPU, slowly: tests add "cpu"."""
 
 MAX_CHANNELS = 256
-"""The most channels of a head; a tile of more would not fit into registers."""
+"""The most channels of a head that the kernels take."""
 
 
 class Keys(NamedTuple):
