@@ -17,7 +17,8 @@ from vsf.controls.schedule import Schedule
 from vsf.errors import KnobError, NotGuidedError, PromptError, UnsupportedPipelineError
 from vsf.families.base.family import Family
 from vsf.guidance import method as make_method
-from vsf.patching.swaps import swap_class
+from vsf.patching.hosts import CallArguments
+from vsf.patching.swaps import Original, swap_class
 from vsf.runtime.report import Report
 from vsf.runtime.session import Session
 from vsf.text.embeddings import Negative
@@ -73,7 +74,7 @@ class VSFGuider(BaseGuidance):
 
     @property
     def is_conditional(self) -> bool:
-        """Whether the call in progress is conditional: all are, there is no unconditional one."""
+        """True: every call is conditional, none is unconditional."""
         return True
 
     @property
@@ -133,7 +134,7 @@ class VSFGuider(BaseGuidance):
         if self._session is not None:
             self._session.uninstall()
 
-    def _called(self, original: Any, denoiser: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def _called(self, original: Original, denoiser: nn.Module, *args: Any, **kwargs: Any) -> Any:
         try:
             return original(denoiser, *args, **kwargs)
         finally:
@@ -153,7 +154,7 @@ class VSFGuider(BaseGuidance):
         return bool(self._enabled) and is_within
 
 
-def _unpadded(family: Family, negatives: Mapping[str, Any]) -> Negative:
+def _unpadded(family: Family, negatives: CallArguments) -> Negative:
     """Remove the padding from negatives that a pipeline has encoded: what its mask hides, or what is all zeros.
 
     Args:

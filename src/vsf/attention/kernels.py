@@ -84,7 +84,7 @@ def name_of(kernel: Kernel) -> str:
 
 
 def _allowed(kernel: str) -> bool:
-    """Whether torch's switch for this kernel is on; "flash" counts on the CPU too."""
+    """Tell whether torch's switch for this kernel is on; "flash" counts on the CPU too."""
     return bool(getattr(torch.backends.cuda, f"{kernel}_sdp_enabled")())
 
 

@@ -241,10 +241,10 @@ def in_pieces(
         return formula(*outputs).to(wide)
     rows = first.shape[2]
     step = max(1, WIDE_PIECE * rows // max(1, first.numel()))
-    pieces = [
-        formula(*(output[:, :, start : start + step].to(wide) for output in outputs)).to(first.dtype)
-        for start in range(0, max(rows, 1), step)
-    ]
+    pieces = []
+    for start in range(0, max(rows, 1), step):
+        widened = [output[:, :, start : start + step].to(wide) for output in outputs]
+        pieces.append(formula(*widened).to(first.dtype))
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)
 
 
@@ -324,7 +324,10 @@ def _joined_bias(partials: tuple[Partial, ...]) -> Tensor | None:
     if not any(shifted) and all(partial.bias is None for partial in partials):
         return None
     biases = [_shifted_bias(partial) for partial in partials]
-    leading = [max(sizes) for sizes in zip(*(bias.shape[:3] for bias in biases), strict=True)]
+    # A size is 1 where a bias does not depend on batch, heads or queries.
+    leading = list(biases[0].shape[:3])
+    for bias in biases[1:]:
+        leading = [max(sizes) for sizes in zip(leading, bias.shape[:3], strict=True)]
     return torch.cat([bias.expand(*leading, bias.shape[3]) for bias in biases], 3)
 
 

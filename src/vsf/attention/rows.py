@@ -35,7 +35,7 @@ _KEYS: Mapping[Keys, tuple[Part, ...]] = {
 
 
 class RowsPlan:
-    """What does not change from layer to layer for batch rows of one layout, all or none of them guided and emphasised.
+    """Everything that all layers share for batch rows of one layout, all or none of them guided and emphasised.
 
     Masks and weights are made here, once and on the device, so that a layer only takes views and calls kernels.
 
@@ -355,7 +355,7 @@ def _real_tokens(layout: TokenLayout, control: Control, valid: Tensor | None) ->
 
 
 def _may_be_zero(control: Control) -> bool:
-    """Whether a strength that only the device knows may be 0 for some rows."""
+    """Tell whether a strength that only the device knows may be 0 for some rows."""
     strength = control.strength
     return isinstance(strength, Tensor) and (strength.dim() > 0 or control.unguided is None)
 

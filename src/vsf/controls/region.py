@@ -14,7 +14,7 @@ from vsf.errors import KnobError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
-    """How strongly guidance acts on each part of the picture, 0 (not at all) to 1.
+    """The strength of guidance on each part of the picture, 0 (not at all) to 1.
 
     Attributes:
         mask: a tensor (height, width) of numbers from 0 to 1, of any size; a PIL image, white = 1; or a box (left, top,
@@ -77,7 +77,7 @@ def _check_tensor(mask: Tensor) -> None:
 
 
 def _is_box(mask: object) -> bool:
-    """Whether a mask is (left, top, right, bottom) in fractions of width and height."""
+    """Tell whether a mask is (left, top, right, bottom) in fractions of width and height."""
     if not isinstance(mask, Sequence) or len(mask) != 4:
         return False
     if not all(isinstance(edge, int | float) and not isinstance(edge, bool) for edge in mask):

@@ -14,7 +14,7 @@ Axis = Literal["steps", "sigma"]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How strongly guidance acts on each step, and in which layers.
+    """The strength of guidance on each step, and the layers in which it acts.
 
     Strength m blends per query, for every method: out = Z⁺ + m·(combined − Z⁺); 1 is the method as it is, 0 leaves the
     model untouched. A step is identified by the fraction of the run that is done before it begins: 0 for the first,

@@ -77,7 +77,7 @@ class Guidance(ABC):
 
     @property
     def token_layout(self) -> Literal["paper", "reference"]:
-        """Which tokens are added to the sequence.
+        """The tokens that are added to the sequence.
 
         "paper": those of the negative. "reference": also an unflipped copy of the negative behind the positive prompt.
         """

@@ -150,7 +150,7 @@ class FusedRoute:
 
 
 def can_fuse(plan: RowsPlan, channels: int) -> bool:
-    """Whether the fused kernels can guide rows of this plan: neighbours in the sequence, of 32 or 16 bits."""
+    """Tell whether the fused kernels can guide rows of this plan: neighbours in the sequence, of 32 or 16 bits."""
     if not plan.acts or plan.emphasis is not None or channels > 256:
         return False
     if plan.dtype not in (torch.float16, torch.bfloat16, torch.float32) or not _has_kernels(plan.device.type):
@@ -159,12 +159,12 @@ def can_fuse(plan: RowsPlan, channels: int) -> bool:
 
 
 def takes_mask(mask: Tensor | None) -> bool:
-    """Whether the fused kernels can follow a host's mask, which has to hide keys from all rows alike."""
+    """Tell whether the fused kernels can follow a host's mask, which has to hide keys from all rows alike."""
     return mask is None or with_four_axes(mask).shape[1:3] == (1, 1)
 
 
 def _has_kernels(device: str) -> bool:
-    """Whether Triton is installed and compiles for this device; looked for without importing it."""
+    """Tell whether Triton is installed and compiles for this device; looked for without importing it."""
     if device == "cuda" and importlib.util.find_spec("triton") is not None:
         return True
     # Tests of the kernels in Triton's interpreter import them before, and add the CPU to their devices.

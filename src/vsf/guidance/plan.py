@@ -21,7 +21,7 @@ from vsf.guidance.partials import NegativePartials, Numbers, Partials, TextParti
 
 
 class AttentionPlan:
-    """How a method guides the attention calls of one shape.
+    """Applies a method to the attention calls of one shape.
 
     Made from a first call: layouts are checked, batch rows grouped, masks and weights made on the device. `attend` then
     guides any call with the same shapes, dtype and device; the host's mask may differ from call to call.

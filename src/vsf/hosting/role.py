@@ -8,7 +8,7 @@ from vsf.attention.layout import Span, TokenLayout
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """How a layer attends.
+    """The way a layer attends.
 
     Attributes:
         kind: "joint" for image and text together, "cross" for image to text, "text" for the text to itself.

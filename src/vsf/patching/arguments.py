@@ -1,9 +1,11 @@
 """The arguments of a call by name, passed on in the positions in which they came."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from vsf.patching.hosts import CallArguments
 
 _NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -23,7 +25,7 @@ class Arguments:
     unnamed: tuple[Any, ...]
 
     @classmethod
-    def of(cls, method: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> "Arguments":
+    def of(cls, method: Callable[..., Any], args: Sequence[object], kwargs: CallArguments) -> "Arguments":
         """Give the positional arguments of a method call their names.
 
         Raises:
@@ -39,7 +41,7 @@ class Arguments:
             raise TypeError(f"got multiple values for {', '.join(sorted(twice))}")
         return cls({**positional, **kwargs}, tuple(positional), tuple(args[len(names) :]))
 
-    def call(self, function: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+    def call(self, function: Callable[..., Any], values: CallArguments) -> Any:
         """Call a function with other values.
 
         What came by position is passed by position: forward hooks of users may look at it there.

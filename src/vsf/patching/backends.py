@@ -6,7 +6,7 @@ it.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -14,12 +14,13 @@ from torch import Tensor
 
 from vsf.attention.kernels import Kernel, native_kernel
 from vsf.attention.partial import HostAttention
+from vsf.patching.hosts import CallArguments
 
 logger = logging.getLogger(__name__)
 
 
 class _LogSumExp(NamedTuple):
-    """How to ask a backend for its log-sum-exp, and whether that comes as (batch, heads, queries)."""
+    """The option that asks a backend for its log-sum-exp, and whether that comes as (batch, heads, queries)."""
 
     option: str = "return_lse"
     heads_first: bool = True
@@ -50,7 +51,7 @@ _TAKES_NO_BIAS = {
 }
 
 
-def backend_attention(dispatch: Callable[..., Any], query: Tensor, options: Mapping[str, Any]) -> HostAttention | None:
+def backend_attention(dispatch: Callable[..., Any], query: Tensor, options: CallArguments) -> HostAttention | None:
     """Return the attention of the backend that diffusers would use for a call.
 
     Args:
@@ -91,7 +92,7 @@ def backend_attention(dispatch: Callable[..., Any], query: Tensor, options: Mapp
     return HostAttention(plain, kernel, takes_bias)
 
 
-def _backend_name(dispatch: Any, backend: Any) -> str:
+def _backend_name(dispatch: Any, backend: object) -> str:
     if backend is None:
         # Read from the module of the function: diffusers is not imported here.
         backend, _ = dispatch.__globals__["_AttentionBackendRegistry"].get_active_backend()

@@ -67,7 +67,7 @@ def _affects_attention(mode: TorchFunctionMode) -> bool:
 
 
 def _replaces_attention(mode: TorchFunctionMode) -> bool:
-    """Whether a mode's code names the attention function, or changes what it returns."""
+    """Tell whether a mode's code names the attention function, or changes what it returns."""
     if mode not in _replaces:
         names = set(_names(type(mode).__torch_function__.__code__))
         _replaces[mode] = "scaled_dot_product_attention" in names or _changes_attention(mode)

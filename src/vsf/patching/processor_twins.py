@@ -14,7 +14,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import torch.nn.functional
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsf.errors import UnsupportedAttentionError
 from vsf.patching.backends import backend_attention
@@ -42,7 +42,7 @@ class ProcessorTwins:
     Layers are held by weak references.
     """
 
-    def __init__(self, layers: Mapping[str, tuple[Any, Attend]], around: Around | None = None) -> None:
+    def __init__(self, layers: Mapping[str, tuple[nn.Module, Attend]], around: Around | None = None) -> None:
         """Take the layers, and check that their attention can be replaced.
 
         Args:
@@ -74,7 +74,7 @@ class ProcessorTwins:
         """Replace the processors by their twins, and put the very same processors back after the block."""
         with ExitStack() as stack:
             for name, (layer, attend) in self._layers.items():
-                module: Any = layer()
+                module: Any = layer()  # alive, since its denoiser is being called
                 twin = self._twin_of(name, module, attend)
                 stack.callback(setattr, module, "processor", module.processor)
                 module.processor = twin
@@ -85,9 +85,9 @@ class ProcessorTwins:
                 stack.callback(sys.modules.pop, shadow)
             yield
 
-    def _twin_of(self, name: str, module: Any, attend: Attend) -> Any:
+    def _twin_of(self, name: str, module: nn.Module, attend: Attend) -> Any:
         """Return this layer's twin, a new one when the host has set another processor since."""
-        processor = module.processor
+        processor: Any = module.processor
         twinned, twin = self._twins.get(name, (None, None))
         if twinned is not processor:
             require_attention(name, module)
@@ -114,7 +114,7 @@ class ProcessorTwins:
         return self._classes[host, attend]
 
 
-def require_attention(layer: str, module: Any) -> None:
+def require_attention(layer: str, module: nn.Module) -> None:
     """Raise UnsupportedAttentionError for a processor whose code calls no attention function that can be replaced."""
     processor = type(module.processor)
     function = processor.__call__
@@ -138,7 +138,7 @@ def _surrounded(call: Callable[..., Any], around: Callable[[Callable[[], Any]], 
 
 
 def _reaches_attention(function: FunctionType, seen: frozenset[str]) -> bool:
-    """Whether the code calls a replaceable attention function, itself or through functions of its own module.
+    """Tell whether the code calls a replaceable attention function, itself or through functions of its own module.
 
     `seen` holds the names of the functions that were looked into already.
     """

@@ -5,10 +5,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
-from typing import Any
+from typing import Any, SupportsIndex
+
+Original = Callable[..., Any]
+"""A plain function of a host, that is a method which is not bound: called as original(self, *args, **kwargs)."""
 
 Override = Callable[..., Any]
-"""override(original, self, *args, **kwargs), where `original` is the plain function that it overrides."""
+"""override(original, self, *args, **kwargs), where `original` is the method that it overrides."""
 
 ENCODING = threading.RLock()
 """Held while a guided pipeline encodes prompts.
@@ -57,7 +60,7 @@ class Swap:
                 cls = swap._on_top_of(cls)
             object.__setattr__(target, "__class__", cls)
 
-    def _on_top_of(self, host: Any) -> type:
+    def _on_top_of(self, host: type) -> type:
         if host not in self._classes:
             namespace: dict[str, Any] = {"__module__": host.__module__, "__qualname__": host.__qualname__}
             for name, override in self._overrides.items():
@@ -98,7 +101,7 @@ def _in_this_thread(override: Override) -> Override:
     """Restrict an override to the thread that calls this; other threads wait and make the original call."""
     thread = threading.get_ident()
 
-    def call(original: Callable[..., Any], target: object, *args: Any, **kwargs: Any) -> Any:
+    def call(original: Original, target: object, *args: Any, **kwargs: Any) -> Any:
         if threading.get_ident() == thread:
             return override(original, target, *args, **kwargs)
         with ENCODING:
@@ -107,7 +110,7 @@ def _in_this_thread(override: Override) -> Override:
     return call
 
 
-def _bind(original: Callable[..., Any], override: Override) -> Callable[..., Any]:
+def _bind(original: Original, override: Override) -> Callable[..., Any]:
     """Make the overriding method.
 
     It passes the plain function on: super() would recurse where the same overrides lie on an object twice.
@@ -123,7 +126,7 @@ def _bind(original: Callable[..., Any], override: Override) -> Callable[..., Any
 def _reduce_as(host: Any) -> Callable[..., Any]:
     """Make a `__reduce_ex__` that rebuilds an instance of `host` instead of the one-off subclass."""
 
-    def reduce(self: object, protocol: Any) -> Any:
+    def reduce(self: object, protocol: SupportsIndex) -> Any:
         constructor, arguments, *state = host.__reduce_ex__(self, protocol)
         if constructor is copyreg.__newobj__:  # type: ignore[attr-defined]
             constructor = host.__new__  # pickle insists that __newobj__ is given the object's own class

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vsf.errors import LayoutError
 from vsf.families.base.family import Family, class_names, halves
-from vsf.patching.hosts import Pipeline
+from vsf.patching.hosts import CallArguments, Pipeline
 
 
 class CfgRows:
@@ -21,7 +21,7 @@ class CfgRows:
         prompts: how many prompts the pipeline is called with; None for a denoiser on its own.
     """
 
-    def __init__(self, family: Family, pipe: Pipeline | None, arguments: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, family: Family, pipe: Pipeline | None, arguments: CallArguments | None = None) -> None:
         """Take a pipeline call.
 
         Args:
@@ -32,7 +32,7 @@ class CfgRows:
         self._family = family
         self._pipe = pipe
         self.prompts: int | None = None
-        self._called_prompts: list[Any] = []
+        self._called_prompts: list[object] = []
         copies = 1
         if arguments is not None:
             self._called_prompts = list(_prompts(arguments))
@@ -52,7 +52,7 @@ class CfgRows:
         """Whether the pipeline may call the denoiser for its positive prompt and once more without it."""
         return self._pipe is not None and getattr(self._pipe, "do_classifier_free_guidance", True)
 
-    def conditional(self, arguments: Mapping[str, Any]) -> list[bool]:
+    def conditional(self, arguments: CallArguments) -> list[bool]:
         """Tell for each row of a denoiser call whether it stands for a positive prompt. Raises LayoutError."""
         rows = self._family.conditional_rows(self._pipe, arguments)
         pipeline_tells = self._pipe is None or hasattr(type(self._pipe), "do_classifier_free_guidance")
@@ -61,9 +61,7 @@ class CfgRows:
         # A pipeline that does not say whether it uses classifier-free guidance stacks twice as many rows as images.
         return halves(len(rows), first=self._family.guidance == "batch, conditional first")
 
-    def row_to_prompt(
-        self, arguments: Mapping[str, Any], conditional: Sequence[bool], entries: int
-    ) -> list[int | None]:
+    def row_to_prompt(self, arguments: CallArguments, conditional: Sequence[bool], entries: int) -> list[int | None]:
         """Tell for each row of a denoiser call which entry belongs to it.
 
         Args:
@@ -119,7 +117,7 @@ class CfgRows:
         return numbers
 
 
-def _prompts(arguments: Mapping[str, Any]) -> Sequence[Any]:
+def _prompts(arguments: CallArguments) -> Sequence[Any]:
     """Return the prompts of a pipeline call, or their embeddings."""
     prompt = arguments.get("prompt")
     if prompt is None:
@@ -132,13 +130,14 @@ def _prompts(arguments: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def _holds_embeddings(name: str) -> bool:
-    """Whether an argument has one row of embeddings for each prompt; HiDream's Llama has its layers in front."""
+    """Tell whether an argument has one row of embeddings for each prompt; HiDream's Llama has its layers in front."""
     return name.startswith("prompt_embeds") and not name.endswith(("mask", "llama3"))
 
 
-def _all_differ(prompts: list[Any]) -> bool:
-    if all(isinstance(prompt, Tensor) for prompt in prompts):
-        return len(prompts) == 1 + max(_numbered(prompts, []))
+def _all_differ(prompts: Sequence[object]) -> bool:
+    embeddings = [prompt for prompt in prompts if isinstance(prompt, Tensor)]
+    if len(embeddings) == len(prompts):
+        return len(embeddings) == 1 + max(_numbered(embeddings, []))
     return len(prompts) == len({str(prompt) for prompt in prompts})
 
 
@@ -159,7 +158,7 @@ def _equal(first: Tensor, second: Tensor) -> bool:
 
 
 def _are(texts: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    """Whether these are the very same texts: in the same memory, and not written to since."""
+    """Tell whether these are the very same texts: in the same memory, and not written to since."""
     if len(texts) != len(others):
         return False
     return all(_is_same(text, other) for text, other in zip(texts, others, strict=True))

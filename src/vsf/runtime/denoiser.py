@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -19,9 +19,9 @@ from vsf.guidance import Guidance, Observation, knobs
 from vsf.hosting import GuidedCall, Role
 from vsf.patching.arguments import Arguments
 from vsf.patching.function_modes import refuse_modes
-from vsf.patching.hosts import Denoiser
+from vsf.patching.hosts import CallArguments
 from vsf.patching.processor_twins import ProcessorTwins, require_attention
-from vsf.patching.swaps import Swap, owner_of
+from vsf.patching.swaps import Original, Swap, owner_of
 from vsf.runtime.flights import Flights
 from vsf.runtime.guided_layer import GuidedLayer
 from vsf.runtime.run import Run
@@ -101,7 +101,7 @@ class GuidedDenoiser:
         return module
 
     @property
-    def inner(self) -> Denoiser:
+    def inner(self) -> nn.Module:
         """The denoiser itself, where torch.compile has wrapped it."""
         module = self.module
         return getattr(module, "_orig_mod", module)
@@ -172,7 +172,7 @@ class GuidedDenoiser:
 
     # Overrides --------------------------------------------------------------------------------------------------------
 
-    def call(self, original: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def call(self, original: Original, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """Override the denoiser's `__call__`."""
         run = self._run_of_call()
         if run is None or not run.acts:
@@ -200,7 +200,7 @@ class GuidedDenoiser:
             return self._call_guided(call, arguments.values, conditional, strength)
 
     @contextmanager
-    def cache_context(self, original: Callable[..., Any], module: object, name: str, **step: Any) -> Iterator[None]:
+    def cache_context(self, original: Original, module: object, name: str, **step: Any) -> Iterator[None]:
         """Override the denoiser's own `cache_context`, to learn the name that the pipeline gives its next call."""
         run = self._run_of_call()
         branches = (
@@ -242,7 +242,7 @@ class GuidedDenoiser:
         find_run = None if self._find_run is None else self._find_run()
         return None if find_run is None else find_run()
 
-    def _strength_of(self, run: Run, arguments: Mapping[str, Any]) -> float:
+    def _strength_of(self, run: Run, arguments: CallArguments) -> float:
         """Return how strongly the method acts on a denoiser call, 0 for calls without the positive prompt."""
         if run.stops_at_denoiser:
             raise StopAtDenoiser(arguments)
@@ -254,7 +254,7 @@ class GuidedDenoiser:
         run.report.skipped += strength == 0
         return strength
 
-    def _call_unguided(self, call: Callable[[], Any]) -> Any:
+    def _call_unguided(self, call: Callable[[], object]) -> object:
         with self._flights.unguided(self._is_compiled):
             self._caches.follow(self.inner, self._cache_name, guided=False)
             return call()
@@ -270,7 +270,11 @@ class GuidedDenoiser:
             self._run = self.injection = self.guided = self._thread = None
 
     def _call_guided(
-        self, call: Callable[..., Any], arguments: Mapping[str, Any], conditional: Sequence[bool], strength: float
+        self,
+        call: Callable[[CallArguments], object],
+        arguments: CallArguments,
+        conditional: Sequence[bool],
+        strength: float,
     ) -> Any:
         """Make the call with the negatives in its text and the method in its attention layers."""
         run = self.run
@@ -318,7 +322,11 @@ class GuidedDenoiser:
             yield
 
     def _call_twice(
-        self, call: Callable[..., Any], arguments: Mapping[str, Any], conditional: Sequence[bool], strength: float
+        self,
+        call: Callable[[CallArguments], object],
+        arguments: CallArguments,
+        conditional: Sequence[bool],
+        strength: float,
     ) -> Any:
         """Make the call, make it again under the negative prompt, and mix both outputs."""
         run = self.run
@@ -350,7 +358,7 @@ class GuidedDenoiser:
             self.run.auto_scaler.see(seen)
 
     def _token_weights(
-        self, arguments: Mapping[str, Any], conditional: Sequence[bool], text: Tensor
+        self, arguments: CallArguments, conditional: Sequence[bool], text: Tensor
     ) -> tuple[Tensor | None, ...] | None:
         """Return each row's weights of its positive tokens, (tokens,); None where nothing is weighed."""
         weights = self.run.texts.token_weights
@@ -361,7 +369,7 @@ class GuidedDenoiser:
         return self.run.token_weights(row_to_prompt, tokens, like=text)
 
     def _is_compiled(self) -> bool:
-        """Whether attention calls happen in compiled code, where they cannot be counted."""
+        """Tell whether attention calls happen in compiled code, where they cannot be counted."""
         if self.inner is not self.module:
             return True
         # A module inside may be compiled too. Only those around layers matter, and all would be too many for each call.
@@ -372,7 +380,7 @@ class GuidedDenoiser:
         return False
 
 
-def _around(denoiser: Denoiser, layers: Sequence[str]) -> list[nn.Module]:
+def _around(denoiser: nn.Module, layers: Sequence[str]) -> list[nn.Module]:
     """Return the denoiser, the attention layers and the modules between them, the denoiser first."""
     names = {"": None}  # a dict keeps the order, unlike a set
     for layer in layers:

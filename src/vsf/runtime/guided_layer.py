@@ -1,7 +1,7 @@
 """One guided attention layer: finds the attention call that sees the text, and makes sure that there is exactly one."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vsf.errors import NotGuidedError, UnsupportedAttentionError
 from vsf.hosting import GuidedCall, Role
 from vsf.patching.function_modes import keeps_each_token
+from vsf.patching.hosts import CallArguments
 
 _TEXT_VALUES = ("to_v", "to_kv", "to_value")
 """Names of the projection that makes a cross-attention layer's values, or its keys and values, of the text."""
@@ -40,7 +41,7 @@ class GuidedLayer:
         self._text_values: list[Tensor] = []
         self._guided_keys: int | None = None
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, Any]) -> Tensor | None:
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, options: CallArguments) -> Tensor | None:
         """Guide an attention call if it is the one that sees the text.
 
         Args:
@@ -87,7 +88,7 @@ class GuidedLayer:
         if self.host.guided_call() is not None:
             self._text_values.append(output)
 
-    def around(self, call: Callable[[], Any]) -> Any:
+    def around(self, call: Callable[[], object]) -> object:
         """Make the layer's own call, and check that its text was attended to through this object.
 
         Raises:
@@ -130,7 +131,7 @@ class GuidedLayer:
 
 
 def _is_part(value: Tensor, projected: Tensor) -> bool:
-    """Whether an attention call's values, (batch, heads, tokens, channels), are those that a projection made.
+    """Tell whether an attention call's values, (batch, heads, tokens, channels), are those that a projection made.
 
     They share its memory, or are a copy of its last channels: a projection for keys and values puts the keys in front.
     """

@@ -1,7 +1,7 @@
 """The state of one call of a guided pipeline: what it was asked for, and what its denoiser calls have to know."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from vsf.errors import KnobError, NotGuidedError, PromptError
 from vsf.families.base.branches import Branches
 from vsf.families.base.family import Family
 from vsf.guidance import Guidance, Unguided
-from vsf.patching.hosts import Pipeline
+from vsf.patching.hosts import CallArguments, Pipeline
 from vsf.runtime.auto_scaler import AutoScaler
 from vsf.runtime.cfg_rows import CfgRows
 from vsf.runtime.report import Report
@@ -30,7 +30,7 @@ _RUN: ContextVar["Run | None"] = ContextVar("vsf_run", default=None)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Settings:
-    """What is guided, and how.
+    """The settings of a session: the target and the guidance.
 
     Attributes:
         family: the model architecture.
@@ -55,7 +55,7 @@ class Settings:
 
     @property
     def needs_grid(self) -> bool:
-        """Whether it has to be known how image tokens lie in the picture."""
+        """Whether the grid of image tokens is needed."""
         return self.observes or self.region is not None
 
     @property
@@ -72,7 +72,7 @@ class Texts:
     token_weights: TokenWeights | None = None
 
     def act(self, method: Guidance) -> bool:
-        """Whether there is anything to guide away from, or a word to weigh."""
+        """Tell whether there is anything to guide away from, or a word to weigh."""
         if self.negative is None:
             return False
         guides = any(self.negative.lengths) and not isinstance(method, Unguided)
@@ -95,7 +95,7 @@ class Run:
         settings: Settings,
         report: Report,
         texts: Texts,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: CallArguments | None = None,
         auto_scaler: AutoScaler | None = None,
     ) -> None:
         """Start a run.
@@ -123,7 +123,7 @@ class Run:
         self._first_timestep: Any = None
         self._check(arguments)
 
-    def _check(self, arguments: Mapping[str, Any] | None) -> None:
+    def _check(self, arguments: CallArguments | None) -> None:
         negative = self.texts.negative
         prompts = self.rows.prompts
         if negative is not None and prompts is not None and len(negative) not in (1, prompts):
@@ -173,7 +173,7 @@ class Run:
         """Return what tells the conditional and unconditional calls of one of the pipeline's denoisers apart."""
         return self._branches.setdefault(denoiser, Branches())
 
-    def strength(self, arguments: Mapping[str, Any]) -> float:
+    def strength(self, arguments: CallArguments) -> float:
         """Return how strongly the method acts on a denoiser call with these arguments, 0 to 1.
 
         Raises:
@@ -188,7 +188,7 @@ class Run:
         done = settings.family.fraction_done(settings.pipe, settings.schedule.over, timestep, self._first_timestep)
         return settings.schedule.strength(done)
 
-    def prepare_second_pass(self, call: Callable[..., Any], pipe: Pipeline, arguments: Mapping[str, Any]) -> None:
+    def prepare_second_pass(self, call: Callable[..., Any], pipe: Pipeline, arguments: CallArguments) -> None:
         """Find the denoiser's arguments under the negative prompts.
 
         Raises:

@@ -1,6 +1,6 @@
 """Support for two-pass methods (classifier-free guidance): find the second pass's inputs and combine both outputs."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,13 +11,13 @@ from torch import Tensor
 from vsf.controls.grid import Grid
 from vsf.controls.region import Region
 from vsf.errors import NotGuidedError
-from vsf.patching.hosts import Pipeline
+from vsf.patching.hosts import CallArguments, Pipeline
 
 
 class StopAtDenoiser(Exception):  # noqa: N818 - a signal, not an error
     """Ends a pipeline's run at its first denoiser call, and carries the arguments of that call out of it."""
 
-    def __init__(self, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, arguments: CallArguments) -> None:
         super().__init__()
         self.arguments = arguments
 
@@ -25,7 +25,7 @@ class StopAtDenoiser(Exception):  # noqa: N818 - a signal, not an error
 def second_pass_arguments(
     run: Callable[..., Any],
     pipe: Pipeline,
-    arguments: Mapping[str, Any],
+    arguments: CallArguments,
     *,
     texts: Sequence[str],
     names: Sequence[str],

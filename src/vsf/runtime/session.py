@@ -1,7 +1,7 @@
 """Attaches a guidance method to a pipeline: checks the settings, installs the overrides, starts a run for each call."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from time import perf_counter
@@ -18,8 +18,8 @@ from vsf.families.base.reading import check_read_alike, encoding_options, tokeni
 from vsf.families.base.steps import check_step_count
 from vsf.guidance import Guidance
 from vsf.patching.arguments import Arguments
-from vsf.patching.hosts import Pipeline
-from vsf.patching.swaps import ENCODING, owner_of, swap_class
+from vsf.patching.hosts import CallArguments, Pipeline
+from vsf.patching.swaps import ENCODING, Original, owner_of, swap_class
 from vsf.runtime.auto_scaler import AutoScaler
 from vsf.runtime.denoiser import GuidedDenoiser, already_guided
 from vsf.runtime.report import Report
@@ -143,7 +143,7 @@ class Session:
         self,
         prompts: Prompt | Sequence[Prompt] | Negatives | Sequence[Negatives],
         within: str | Sequence[str] | None = None,
-        options: Mapping[str, Any] | None = None,
+        options: CallArguments | None = None,
     ) -> None:
         """Encode the negatives of the coming calls. Raises PromptError and KnobError; see `vsf.guide`."""
         self.use(*self._encoded(prompts, within, options))
@@ -164,7 +164,7 @@ class Session:
         self,
         prompts: Prompt | Sequence[Prompt] | Negatives | Sequence[Negatives],
         within: str | Sequence[str] | None = None,
-        options: Mapping[str, Any] | None = None,
+        options: CallArguments | None = None,
     ) -> tuple[Negative, TokenWeights | None]:
         if self.pipe is None:
             raise PromptError("a denoiser cannot encode texts: pass negative=vsf.encode(pipe, texts) of its pipeline")
@@ -221,7 +221,7 @@ class Session:
 
     # Running ----------------------------------------------------------------------------------------------------------
 
-    def call(self, original: Callable[..., Any], pipe: Pipeline, *args: Any, **kwargs: Any) -> Any:
+    def call(self, original: Original, pipe: Pipeline, *args: Any, **kwargs: Any) -> Any:
         """Override the pipeline's `__call__`: make one run of it."""
         arguments = Arguments.of(original, args, kwargs)
         start = perf_counter()
@@ -316,14 +316,14 @@ def encoded(
     pipe: Pipeline,
     negatives: Negatives | Sequence[Negatives],
     within: str | Sequence[str] | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: CallArguments | None = None,
 ) -> Negative:
     """Encode negatives while no other thread encodes: encoders are shared, and overridden meanwhile."""
     with ENCODING:
         return family.encode_all(pipe, negatives, within, options)
 
 
-def _one_at_a_time(original: Callable[..., Any], pipe: Pipeline, *args: Any, **kwargs: Any) -> Any:
+def _one_at_a_time(original: Original, pipe: Pipeline, *args: Any, **kwargs: Any) -> Any:
     """Override a pipeline's `encode_prompt`: wait for other threads that encode."""
     with ENCODING:
         return original(pipe, *args, **kwargs)
@@ -336,7 +336,7 @@ def _call_by_name(call: Callable[..., Any], pipe: Pipeline, **arguments: Any) ->
 
 
 def _is_or_wraps(part: object, family: Family) -> bool:
-    """Whether a part of a pipeline is one of the family's denoisers, or has one inside."""
+    """Tell whether a part of a pipeline is one of the family's denoisers, or has one inside."""
     if not isinstance(part, nn.Module):
         return False
     return any(set(class_names(module)) & set(family.denoisers) for module in part.modules())

@@ -6,7 +6,6 @@ from typing import Any
 from torch import nn
 
 from vsf.errors import KnobError
-from vsf.patching.hosts import Denoiser
 
 
 class StepCaches:
@@ -20,7 +19,7 @@ class StepCaches:
         self._was_guided: dict[str | None, bool] = {}
         self._latest_was_guided = False
 
-    def follow(self, denoiser: Denoiser, name: str | None, *, guided: bool) -> None:
+    def follow(self, denoiser: nn.Module, name: str | None, *, guided: bool) -> None:
         """Note a call before it is made.
 
         Args:
@@ -48,7 +47,7 @@ class StepCaches:
                 for manager in managers:
                     _drop_state(manager)
 
-    def end(self, denoiser: Denoiser) -> None:
+    def end(self, denoiser: nn.Module) -> None:
         """Reset the caches after a run in which some call was guided."""
         if any(self._was_guided.values()):
             for module, hook in _caches(denoiser):
@@ -57,7 +56,7 @@ class StepCaches:
         self._latest_was_guided = False
 
 
-def _caches(denoiser: Denoiser) -> Iterator[tuple[nn.Module, Any]]:
+def _caches(denoiser: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
     """Yield the module and the hook of every cache: hooks that keep a state from step to step."""
     for module in denoiser.modules():
         registry = vars(module).get("_diffusers_hook")
@@ -68,7 +67,7 @@ def _caches(denoiser: Denoiser) -> Iterator[tuple[nn.Module, Any]]:
                 yield module, hook
 
 
-def _state_managers(hook: Any) -> list[Any]:
+def _state_managers(hook: object) -> list[Any]:
     """Return the diffusers state managers of a hook, which keep its states by the names of the calls."""
     return [value for value in vars(hook).values() if hasattr(value, "_state_cache")]
 

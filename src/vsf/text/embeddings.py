@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor
 from vsf.attention.layout import Span
 from vsf.errors import PromptError
 from vsf.text.prompt import LARGEST_WEIGHT
+
+Tokenize = Callable[..., Any]
+"""A tokenizer's own `__call__`, as a plain function: called as original(tokenizer, *args, **kwargs)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +112,8 @@ class Negative:
         if not self.embeddings:
             raise PromptError("no negative prompt: give at least one entry, an empty one for no guidance")
         shapes = [tuple(entry.shape) for entry in self.embeddings]
-        if any(len(shape) != 2 for shape in shapes) or len({shape[-1] for shape in shapes}) != 1:
+        channels = {shape[1] if len(shape) == 2 else None for shape in shapes}
+        if None in channels or len(channels) != 1:
             raise PromptError(
                 f"each negative is one (tokens, channels) tensor, with the same channels in all; got {shapes}. "
                 "Embeddings with padding need their mask: vsf.Negative.from_padded(embeddings, mask)."
@@ -118,11 +122,12 @@ class Negative:
             raise PromptError("`special` needs one flag per token of every negative")
         if not self.shares:
             object.__setattr__(self, "shares", tuple((Share(tokens),) for tokens in self.lengths))
-        if tuple(_tokens_of(shares) for shares in self.shares) != self.lengths:
+        if tuple(sum(_lengths(shares)) for shares in self.shares) != self.lengths:
             raise PromptError(
                 f"`shares` have to add up to the tokens of each prompt, {self.lengths}; got {self.shares}"
             )
-        if not all(0 < share.weight <= LARGEST_WEIGHT for shares in self.shares for share in shares):
+        weights = chain.from_iterable(map(_weights, self.shares))
+        if not all(0 < weight <= LARGEST_WEIGHT for weight in weights):
             raise PromptError(
                 f"weights are above 0 and at most {LARGEST_WEIGHT:g} (leave out what weighs 0), got {self.shares}"
             )
@@ -167,16 +172,24 @@ class Negative:
         if not present:
             empty = weighted[0][0].embeddings[0][:0]
             return cls((empty,) * prompts)
-        of_prompts = []
-        for prompt in range(prompts):
-            of_prompts.append([(negative.only(prompt % len(negative)), weight) for negative, weight in present])
         knows_special = all(negative.special is not None for negative, _ in present)
         knows_texts = all(negative.texts for negative, _ in present)
+        embeddings = []
+        special = []
+        shares = []
+        texts = []
+        for prompt in range(prompts):
+            of_prompt = [(negative.only(prompt % len(negative)), weight) for negative, weight in present]
+            joined = _joined_prompt(of_prompt)
+            embeddings.append(joined.embeddings[0])
+            shares.append(joined.shares[0])
+            special += joined.special or ()
+            texts += joined.texts
         return cls(
-            tuple(torch.cat([negative.embeddings[0] for negative, _ in of_prompt]) for of_prompt in of_prompts),
-            tuple(_joined_special(of_prompt) for of_prompt in of_prompts) if knows_special else None,
-            tuple(_joined_shares(of_prompt) for of_prompt in of_prompts),
-            tuple(_joined_texts(of_prompt) for of_prompt in of_prompts) if knows_texts else (),
+            tuple(embeddings),
+            tuple(special) if knows_special else None,
+            tuple(shares),
+            tuple(texts) if knows_texts else (),
         )
 
     def only(self, prompt: int) -> "Negative":
@@ -200,7 +213,7 @@ class Negative:
     @property
     def is_plain(self) -> bool:
         """Whether every prompt has one negative, of weight 1."""
-        return all([share.weight for share in shares] == [1.0] for shares in self.shares)
+        return all(_weights(shares) == (1.0,) for shares in self.shares)
 
     def stripped(self) -> "Negative":
         """Return the same without begin and end marks. Raises PromptError when it is not known which they are."""
@@ -242,7 +255,7 @@ class Negative:
                 "encode it with the same pipeline"
             )
         shares_of_rows = [() if prompt is None else self.shares[prompt] for prompt in row_to_prompt]
-        parts = tuple(tuple(share.tokens for share in shares) for shares in shares_of_rows)
+        parts = tuple(map(_lengths, shares_of_rows))
         rows = NegativeRows(like.new_zeros(0, 0, channels), tuple(map(sum, parts)), parts, multiple=multiple)
         embeddings = like.new_zeros(len(row_to_prompt), sum(rows.slots), channels)
         for row, prompt in enumerate(row_to_prompt):
@@ -251,36 +264,45 @@ class Negative:
             pieces = _split(self.embeddings[prompt].to(like), self.shares[prompt])
             for piece, slot in zip(pieces, embeddings[row].split(rows.slots), strict=False):
                 slot[: len(piece)] = piece
-        weights_of_rows = [[share.weight for share in shares] for shares in shares_of_rows]
+        weights_of_rows = list(map(_weights, shares_of_rows))
         weights = None
-        if any(weight != 1 for weights_of_row in weights_of_rows for weight in weights_of_row):
+        if set(chain.from_iterable(weights_of_rows)) - {1.0}:
             weights_of_slots = list(zip_longest(*weights_of_rows, fillvalue=1.0))
             weights = torch.tensor(weights_of_slots, device=like.device).T
         return replace(rows, embeddings=embeddings, weights=weights)
 
 
-def _joined_special(of_prompt: Sequence[tuple[Negative, float]]) -> Bool[Tensor, " tokens"]:
-    return torch.cat([marks for negative, _ in of_prompt for marks in negative.special or ()])
-
-
-def _joined_shares(of_prompt: Sequence[tuple[Negative, float]]) -> tuple[Share, ...]:
+def _joined_prompt(weighted: Sequence[tuple[Negative, float]]) -> Negative:
+    """Join negatives of one prompt; marks and texts are left out where one of them does not know its own."""
+    embeddings = []
+    special = []
     shares = []
-    for negative, weight in of_prompt:
+    texts: list[str] = []
+    for negative, weight in weighted:
+        embeddings.append(negative.embeddings[0])
+        special += negative.special or ()
         shares += [Share(share.tokens, share.weight * weight) for share in negative.shares[0]]
-    return tuple(shares)
+        texts += negative.texts[0] if negative.texts else ()
+    knows_special = len(special) == len(weighted)
+    return Negative(
+        (torch.cat(embeddings),),
+        (torch.cat(special),) if knows_special else None,
+        (tuple(shares),),
+        (tuple(texts),),
+    )
 
 
-def _joined_texts(of_prompt: Sequence[tuple[Negative, float]]) -> tuple[str, ...]:
-    return tuple(text for negative, _ in of_prompt for text in negative.texts[0])
+def _lengths(shares: Sequence[Share]) -> tuple[int, ...]:
+    return tuple(share.tokens for share in shares)
 
 
-def _tokens_of(shares: Sequence[Share]) -> int:
-    return sum(share.tokens for share in shares)
+def _weights(shares: Sequence[Share]) -> tuple[float, ...]:
+    return tuple(share.weight for share in shares)
 
 
 def _split(tokens: Tensor, shares: Sequence[Share]) -> tuple[Tensor, ...]:
     """Split the tokens of one prompt into those of each of its negatives."""
-    return tokens.split([share.tokens for share in shares])
+    return tokens.split(list(_lengths(shares)))
 
 
 # Overrides of a tokenizer's `__call__`, for `vsf.patching.swaps.calls_swapped` ----------------------------------------
@@ -300,7 +322,7 @@ class TokenizeUnpadded:
         self.length = length
         self.special: Bool[Tensor, "batch tokens"] = torch.zeros(1, 0, dtype=torch.bool)
 
-    def __call__(self, original: Callable[..., Any], tokenizer: object, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, original: Tokenize, tokenizer: object, *args: Any, **kwargs: Any) -> Any:
         """Tokenize as the pipeline asks, except for the padding."""
         if kwargs.get("padding") != "max_length":
             return original(tokenizer, *args, **kwargs)
@@ -324,7 +346,7 @@ class TokenizePadded:
         self.special: Bool[Tensor, "batch tokens"] = torch.zeros(1, 0, dtype=torch.bool)
         self.length = 0
 
-    def __call__(self, original: Callable[..., Any], tokenizer: object, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, original: Tokenize, tokenizer: object, *args: Any, **kwargs: Any) -> Any:
         """Tokenize as the pipeline asks; calls that it makes only to count tokens are not noted."""
         if kwargs.get("padding") != "max_length":
             return original(tokenizer, *args, **kwargs)
@@ -353,7 +375,9 @@ class TokenizeTemplate:
         self.special: Bool[Tensor, " tokens"] = torch.zeros(0, dtype=torch.bool)
         self.characters: list[tuple[int, int]] = []
 
-    def __call__(self, original: Callable[..., Any], tokenizer: Any, text: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(
+        self, original: Tokenize, tokenizer: object, text: str | Sequence[str], *args: Any, **kwargs: Any
+    ) -> Any:
         """Tokenize one text as the pipeline asks, except for the padding."""
         if kwargs.get("padding") == "max_length":
             kwargs["padding"] = "longest"

@@ -37,7 +37,7 @@ class Emphasis:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What to draw, and what to leave out and how strongly.
+    """A prompt: the text to draw, and the texts to leave out with their weights.
 
     Both texts are plain here; `Prompt.parse` reads the inline spelling and `str` writes it. The fields are normalised,
     so that prompts which mean the same are equal: a negative is stripped, equal negatives add up, one that is blank or
@@ -106,10 +106,11 @@ class Prompt:
             before, after = _superfluous("".join(char for char, _ in chars), gap)
             del chars[gap - before : gap + after]
         further_negatives = cls("", negatives or {}).negatives.items()
+        weights = [weight for _, weight in chars]
         return cls(
             positive="".join(char for char, _ in chars),
             negatives=_added_up([*inline_negatives, *further_negatives]),
-            emphasis=_emphases([weight for _, weight in chars]),
+            emphasis=_emphases(weights),
         )
 
     def __str__(self) -> str:

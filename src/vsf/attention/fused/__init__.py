@@ -98,7 +98,7 @@ class Observed(NamedTuple):
 
 
 def supports(*tensors: Tensor) -> bool:
-    """Whether the kernels take these queries, keys, values and outputs: (batch, heads, tokens, channels).
+    """Tell whether the kernels take these queries, keys, values and outputs: (batch, heads, tokens, channels).
 
     They do on a GPU, in half or single precision, with no more than 256 channels, contiguous in memory.
     """

@@ -46,7 +46,7 @@ class ValueSignFlip(Guidance):
 
     @property
     def token_layout(self) -> Literal["paper", "reference"]:
-        """Which tokens are added to the sequence."""
+        """The tokens that are added to the sequence: `layout`."""
         return self.layout
 
     @property
