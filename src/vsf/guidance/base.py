@@ -36,7 +36,10 @@ class Guidance(ABC):
     """Published settings of the knobs under the names they are known by."""
 
     guided_rows: ClassVar[Collection[Kind]] = ("image",)
-    """The rows on which the method acts in joint attention; the others see what the unguided model sees."""
+    """The rows on which the method acts in joint attention; the others see what the unguided model sees.
+
+    Empty for a method that does nothing at all.
+    """
 
     model_calls: ClassVar[int] = 1
     """How often the denoiser is called in each step; 2 where `mix` needs its output under the negative prompt too."""

@@ -46,7 +46,6 @@ class AttentionPlan:
         check_shapes(call, layouts, negative_valid, control)
         groups = _alike(layouts, control)
         self.method = method
-        self.kind = call.kind
         self.rows = [RowsPlan(call, layouts[group[0]], control, negative_valid, tuple(group)) for group in groups]
         order = [row for group in groups for row in group]
         self._order = [order.index(row) for row in range(len(order))]

@@ -15,7 +15,7 @@ from vsf.controls.schedule import Schedule
 from vsf.errors import KnobError, NotGuidedError, PromptError
 from vsf.families.base.branches import Branches
 from vsf.families.base.family import Family
-from vsf.guidance import Guidance, Unguided
+from vsf.guidance import Guidance
 from vsf.patching.hosts import CallArguments, Pipeline
 from vsf.runtime.auto_scaler import AutoScaler
 from vsf.runtime.cfg_rows import CfgRows
@@ -75,8 +75,8 @@ class Texts:
         """Tell whether there is anything to guide away from, or a word to weigh."""
         if self.negative is None:
             return False
-        guides = any(self.negative.lengths) and not isinstance(method, Unguided)
-        return guides or bool(self.token_weights)
+        guides = any(self.negative.lengths) and len(method.guided_rows) > 0
+        return guides or self.token_weights is not None
 
 
 class Run:

@@ -26,7 +26,7 @@ class ClassifierFreeGuidance(Guidance):
     name: ClassVar[str] = "cfg"
     model_calls: ClassVar[int] = 2
 
-    scale: Strength | Auto = knob(4.0, low=1.0, high=30.0, help="How far to go from the negative; 1 is not at all.")
+    scale: Strength | Auto = knob(4.0, low=1.0, high=30.0, help="Extrapolation away from the negative; 1 is none.")
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Return Z⁺."""

@@ -36,10 +36,10 @@ class NormalizedAttentionGuidance(Guidance):
         }
     )
 
-    scale: Strength | Auto = knob(4.0, low=1.0, high=20.0, help="How far to go from the negative; 1 is not at all.")
-    tau: Strength = knob(2.5, low=0.0, high=20.0, help="How many times its norm a token may grow to.")
+    scale: Strength | Auto = knob(4.0, low=1.0, high=20.0, help="Extrapolation away from the negative; 1 is none.")
+    tau: Strength = knob(2.5, low=0.0, high=20.0, help="Largest factor by which a token's norm may grow.")
     alpha: Strength = knob(0.125, low=0.0, high=1.0, help="Share of the guided output in the blend.")
-    norm: Literal["l1", "l2"] = choice("l1", choices=("l1", "l2"), help="Which norm is held back.")
+    norm: Literal["l1", "l2"] = choice("l1", choices=("l1", "l2"), help="The norm that tau limits.")
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Extrapolate, limit the norm, blend."""

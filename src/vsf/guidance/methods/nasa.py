@@ -23,7 +23,7 @@ class NegativeAwaySteerAttention(Guidance):
 
     name: ClassVar[str] = "nasa"
 
-    scale: Strength | Auto = knob(0.25, low=0.0, high=10.0, help="How much of the negative's output is taken off.")
+    scale: Strength | Auto = knob(0.25, low=0.0, high=10.0, help="How much of the negative's output is subtracted.")
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Return Z⁺ − s·Z⁻."""

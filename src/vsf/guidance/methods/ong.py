@@ -25,7 +25,7 @@ class OrthogonalNegativeGuidance(Guidance):
 
     name: ClassVar[str] = "ong"
 
-    scale: Strength | Auto = knob(0.25, low=0.0, high=10.0, help="How much of the negative's orthogonal part goes.")
+    scale: Strength | Auto = knob(0.25, low=0.0, high=10.0, help="How much of the orthogonal part is subtracted.")
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Return Z⁺ − s·Z⁻⊥."""
