@@ -97,8 +97,8 @@ def _torchs_order(device: str) -> tuple[int, ...]:
     return tuple(torch._C._get_sdp_priority_order())
 
 
-# Compiled code may take their results for constants: switches and priorities are not traced. This is what
-# torch.compiler.assume_constant_result sets, without its import of the whole compiler (seconds of start-up).
+# Lets compiled code take their results for constants: torch's switches and priorities cannot be traced. It is the mark
+# of torch.compiler.assume_constant_result, set without its import of the whole compiler (seconds of start-up).
 _allowed._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _torchs_order._dynamo_marked_constant = True  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""Batch rows that are alike: what is the same for them in every layer, and their attention in one layer."""
+"""Batch rows that are alike: the plan that all layers share for them, and their attention in one layer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -15,10 +15,18 @@ from vsf.attention.layout import HOST, Part, TokenLayout
 from vsf.attention.partial import Partial, finite, lowest
 
 Rows = Literal["host", "image", "text", "negative"]
-"""A choice of queries: all that the unguided model has, its image rows, its text (and shared) rows, the negatives'."""
+"""A choice of queries.
+
+host: all rows that the unguided model has. image: the image rows of them. text: the positive and shared rows of them.
+negative: the rows of the negatives.
+"""
+
 Keys = Literal["host", "common", "positive", "negative", "all"]
-"""A choice of keys: all that the unguided model has, those of image and shared tokens, the positive's, the negatives',
-or all."""
+"""A choice of keys.
+
+host: all keys that the unguided model has. common: those of image and shared tokens. positive: those of the positive
+prompt. negative: those of the negatives. all: host and negative.
+"""
 
 ROWS: Mapping[Rows, tuple[Part, ...]] = {
     "host": HOST,
@@ -56,7 +64,7 @@ class RowsPlan:
         least_strength: the same for text rows, which have no place in the picture.
         kernel, biased_kernel: the fused kernel for calls without a bias, and with one.
         mask: the host's mask of the call in progress.
-        biases: what is added to the logits under that mask, by queries and keys, as far as it was needed.
+        biases: biases of the logits under that mask, by queries and keys, as far as they were needed.
     """
 
     def __init__(
@@ -117,7 +125,7 @@ class RowsPlan:
         self.biases = {}
 
     def bias(self, rows: Rows, keys: Keys) -> Tensor | None:
-        """Return what is added to the logits of these rows for these keys."""
+        """Return the bias of the logits of these rows for these keys."""
         if (rows, keys) not in self.biases:
             self.biases[rows, keys] = self._make_bias(rows, keys)
         return self.biases[rows, keys]

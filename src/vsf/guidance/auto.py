@@ -15,7 +15,7 @@ from vsf.guidance.parameters import Knob, knobs
 class AutoScale:
     """Choose the `scale` of each step, one for every image, from the attention that the negative got in the last step.
 
-    What a method does to a picture grows with its scale, counted from the low end of the range where it does nothing,
+    The effect of a method on a picture grows with its scale, counted from the low end of the range where it has none,
     and with the mass μ, the share of the image's attention that is on the negative. Their product is held at what it
     is for the default scale α₀ at the usual mass μ₀, which makes the goal α* = low + (α₀ − low)·μ₀/μ. A step goes a
     part of the way, d = `damping`, on a logarithmic axis: (α − low) ← (α − low)¹⁻ᵈ·(α* − low)ᵈ, within the range. So at
@@ -26,7 +26,7 @@ class AutoScale:
 
     Args:
         knob: the method's `scale`.
-        usual: μ₀, about what `tiny` has with negatives of three to six tokens.
+        usual: μ₀, about the mass on `tiny` with negatives of three to six tokens.
         damping: d.
 
     Raises:
@@ -53,7 +53,7 @@ class AutoScale:
 
         Args:
             scale: that of the step before.
-            mass: what the negatives got in it, mean over layers and image tokens, summed over the negatives of a row.
+            mass: that of the negatives in it, mean over layers and image tokens, summed over the negatives of a row.
         """
         assert self.knob.low is not None
         assert self.knob.high is not None

@@ -17,11 +17,11 @@ from vsf.guidance.partials import Numbers, Partials
 
 
 class Guidance(ABC):
-    """A rule for what image rows get from attention when there is a negative prompt.
+    """A rule for the attention output of image rows when there is a negative prompt.
 
     A method is a frozen dataclass whose fields are declared with `knob` and `choice`; creating one checks their values.
-    It has to define `name` and `combine`. Everything else has a default that most methods keep, so a host asks a method
-    for what it needs and never for its class or its knobs.
+    It has to define `name` and `combine`; everything else has a default that most methods keep. Hosts read these
+    members, and never look at a method's class or knobs.
 
     Raises:
         KnobError: a knob has a value that is not allowed.
@@ -30,12 +30,12 @@ class Guidance(ABC):
     __slots__ = ()
 
     name: ClassVar[str]
-    """What the method is called in `vsf.method`, on the command line and in files."""
+    """The name of the method in `vsf.method`, on the command line and in files."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     """Published settings of the knobs under the names they are known by."""
 
-    guided_rows: ClassVar[Collection[Kind]] = ("image",)
+    guided_rows: ClassVar[Collection[Kind]] = frozenset({"image"})
     """The rows on which the method acts in joint attention; the others see what the unguided model sees.
 
     Empty for a method that does nothing at all.

@@ -1,4 +1,4 @@
-"""Measures the effect of a method on the image rows, from what was computed anyway."""
+"""Measures the effect of a method on the image rows, from results that were computed anyway."""
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ def observe(partials: Partials, out: Float[Tensor, "batch heads queries channels
 
     Args:
         partials: the image rows' attention.
-        out: what the method made of it.
+        out: the method's output.
 
     Returns:
         The observation, None where attention comes without its log-sum-exp.

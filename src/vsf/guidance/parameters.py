@@ -74,7 +74,7 @@ def check_names(cls: type, what: str, names: Sequence[str]) -> None:
 
     Args:
         cls: the method class.
-        what: how the error calls it, such as 'method "vsf"'.
+        what: the name of the class in the error, such as 'method "vsf"'.
         names: the names to check.
     """
     known = [knob.name for knob in knobs(cls)]

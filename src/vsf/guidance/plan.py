@@ -104,7 +104,7 @@ class AttentionPlan:
         return image if plan.kind == "cross" else self._in_order(call, image)
 
     def _guided_rows(self, partials: Partials) -> Tensor:
-        """Let the method act on rows that it guides, as strongly as asked, where there is a negative."""
+        """Return the method's output for rows that it guides, blended by the strength, where there is a negative."""
         plan = partials.call.plan
         if not plan.acts:
             return partials.unguided

@@ -17,7 +17,7 @@ from vsf.guidance import AttentionPlan, Control, Guidance, HostCall, Observation
 from vsf.hosting.role import Role
 
 Record = Callable[[str, Observation], None]
-"""Called with a layer's name and what was observed in it."""
+"""record(name, observation), called for each observed layer."""
 
 
 class GuidedCall:
@@ -57,7 +57,7 @@ class GuidedCall:
             grid: how the image tokens of the finest layers lie in the picture.
             emphasis: for each batch row the weights of its positive tokens, None where all are 1.
             inactive: names of the layers in which the method is off.
-            record: called with what was observed in each layer that is named; None observes nothing.
+            record: called for each layer that has a name; None observes nothing.
 
         Raises:
             KnobError: a region without a grid.

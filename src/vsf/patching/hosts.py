@@ -1,4 +1,4 @@
-"""Types for the objects of diffusers at the border: what guidance relies on of them."""
+"""Types for the objects of diffusers, as far as guidance relies on them."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -10,8 +10,8 @@ CallArguments = Mapping[str, Any]
 class Pipeline(Protocol):
     """A pipeline of diffusers, ordinary or modular. Its denoisers are of type `nn.Module`.
 
-    What only some pipelines have, such as `encode_prompt` or `do_classifier_free_guidance`, is not listed: code asks
-    for it where it needs it.
+    Members that only some pipelines have, such as `encode_prompt` or `do_classifier_free_guidance`, are not listed;
+    code checks for them where it needs them.
     """
 
     @property

@@ -203,7 +203,7 @@ class _Functional:
 
 
 def _autocast(tensor: Tensor) -> Tensor:
-    """Cast as torch.autocast does before torch's own attention; the kernels below that are not on its list."""
+    """Cast as torch.autocast does before torch's own attention; it does not know the operations below that."""
     return tensor.to(torch.get_autocast_dtype(tensor.device.type))
 
 

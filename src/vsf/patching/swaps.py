@@ -29,12 +29,12 @@ class Swap:
     """Overrides of some methods, which can be put onto an object and taken off again, any number of times in any order.
 
     Each subclass is made once and used again, because compiled code has guards on an object's class. It keeps name and
-    module of the host's class, so that what is saved meanwhile names that. A copy or pickle of the object has the
+    module of the host's class, so that files saved meanwhile name that. A copy or pickle of the object has the
     host's class again.
     """
 
     def __init__(self, overrides: Mapping[str, Override], owner: object = None) -> None:
-        """Take the overrides by method name, and what `owner_of` returns while they are on."""
+        """Take the overrides by method name, and the object that `owner_of` returns while they are on."""
         self._overrides = dict(overrides)
         self._owner = owner
         self._classes: dict[type, type] = {}

@@ -29,10 +29,10 @@ from vsf.runtime.second_pass import StopAtDenoiser, mixed, strength_on
 from vsf.runtime.step_caches import StepCaches
 
 COMPILED_MULTIPLE = 16
-"""The lengths of negatives are padded to multiples of this in compiled code, which is made anew for every length."""
+"""For compiled models, negatives are padded to multiples of this: every new length is compiled again."""
 
 FindRun = Callable[[], Run | None]
-"""Returns the run that makes the denoiser call in progress, None where the call is to be left alone."""
+"""Returns the run that makes the denoiser call in progress, None for a call that is not to be guided."""
 
 _denoisers: weakref.WeakKeyDictionary[nn.Module, dict[Family, "GuidedDenoiser"]] = weakref.WeakKeyDictionary()
 _making = threading.Lock()
@@ -41,16 +41,16 @@ _making = threading.Lock()
 class GuidedDenoiser:
     """The overrides of one denoiser, and the state of the guided call that it is in.
 
-    It is made once for a model and installed again by every `guide` and `attach`: compiled code is guarded by the
-    classes and functions that it met, so others would be compiled anew. It holds the model and the session by weak
-    references and lives as long as the model, which keeps nothing alive that the caller has let go of.
+    It is made once for a model and installed again by every `guide` and `attach`: compiled code has guards on the
+    classes and functions that it met, and would be compiled again for others. It lives as long as the model, and holds
+    the model and the session by weak references, so that it keeps neither of them alive.
 
     Attributes:
         layers: names of the attention layers to guide.
         injection: the arguments of the guided call in progress, negatives included; None between calls.
-        guided: what the method does to the attention layers in that call; None between calls.
+        guided: guides the attention layers in that call; None between calls.
         row_to_prompt: for each batch row of that call the prompt whose negatives act on it, None for none.
-        grid: how the image tokens of that call lie in the picture, where somebody asks.
+        grid: how the image tokens of that call lie in the picture; None where nothing needs it.
     """
 
     def __init__(self, module: nn.Module, family: Family) -> None:
@@ -62,9 +62,9 @@ class GuidedDenoiser:
             overrides["cache_context"] = self.cache_context
         self._swap = Swap(overrides, owner=self)
         self._part_swaps: weakref.WeakKeyDictionary[object, Swap] = weakref.WeakKeyDictionary()
-        # Where layers are named, what each of them did is counted, and a schedule may leave some out.
+        # With layers by name, attention calls can be counted, and a schedule can leave layers out.
         self._named_twins = ProcessorTwins({})
-        # Compiled code is made anew for every attention function, so there all layers of one role share theirs.
+        # torch.compile compiles a block again for every attention function, so there all layers of a role share one.
         self._shared_twins = ProcessorTwins({})
         self.layers: tuple[str, ...] = ()
         self._modules_around_layers: list[weakref.ref[nn.Module]] = []
@@ -203,9 +203,8 @@ class GuidedDenoiser:
     def cache_context(self, original: Original, module: object, name: str, **step: Any) -> Iterator[None]:
         """Override the denoiser's own `cache_context`, to learn the name that the pipeline gives its next call."""
         run = self._run_of_call()
-        branches = (
-            Branches()
-        )  # notes the name for nobody: where all rows come in one call, there is nothing to tell apart
+        # Where all rows come in one batch there is nothing to tell apart, and nobody asks these branches.
+        branches = Branches()
         if run is not None and run.rows.takes_turns:
             branches = run.branches_of(self)
         before = self._cache_name
@@ -227,7 +226,7 @@ class GuidedDenoiser:
         return None
 
     def guided_call(self) -> GuidedCall | None:
-        """Return what this thread's guided denoiser call does to attention layers, as `running` does."""
+        """Return the object that guides the attention layers in this thread's call, None as `running` does."""
         if torch.compiler.is_compiling() or self._thread == threading.get_ident():
             return self.guided
         return None
@@ -314,7 +313,7 @@ class GuidedDenoiser:
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """Tell cross-attention layers during a call what their projections make of the text."""
+        """Let cross-attention layers see during a call what their projections make of the text."""
         with ExitStack() as stack:
             for module, layer in self._named_twins.layers():
                 for stop in layer.listen(module):
@@ -352,7 +351,7 @@ class GuidedDenoiser:
         return mixed(mix, output, second_output)
 
     def _record(self, name: str, seen: Observation) -> None:
-        """Keep what was observed in a layer."""
+        """Pass an observation in a layer on to the report and the automatic scale."""
         self.run.report.record(name, self.row_to_prompt, seen)
         if self.run.auto_scaler is not None:
             self.run.auto_scaler.see(seen)

@@ -15,14 +15,14 @@ _TEXT_VALUES = ("to_v", "to_kv", "to_value")
 """Names of the projection that makes a cross-attention layer's values, or its keys and values, of the text."""
 
 _CANNOT_FOLLOW = ("is_causal", "dropout_p", "parallel_config")
-"""Options of attention functions under which a guided call would compute something else than the host's own."""
+"""Options of attention functions that a guided call cannot reproduce."""
 
 
 class Host(Protocol):
     """The denoiser a layer belongs to."""
 
     def guided_call(self) -> GuidedCall | None:
-        """Return what the guided denoiser call that this thread makes does to its attention layers."""
+        """Return the object that guides the layers in this thread's denoiser call, None for an unguided call."""
         ...
 
 

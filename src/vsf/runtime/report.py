@@ -57,7 +57,7 @@ class Report:
     _observed: "_Observed" = field(default_factory=lambda: _Observed([]), repr=False)
 
     def begin(self, negative: Negative) -> None:
-        """Start a run: forget what was observed, and number these negatives."""
+        """Start a run: drop the observations of the latest one, and number these negatives."""
         tokens: list[int] = []
         numbers_of_prompts = []
         for shares in negative.shares:
@@ -69,14 +69,14 @@ class Report:
         self._observed = _Observed(numbers_of_prompts)
 
     def begin_step(self, grid: Grid) -> None:
-        """Take what is recorded from now on as another denoiser call, on this grid of image tokens."""
+        """Start another denoiser call, with image tokens on this grid."""
         self._observed.begin_step(grid)
 
     def record(self, layer: str, row_to_prompt: Sequence[int | None], seen: Observation) -> None:
-        """Keep what was observed in a layer.
+        """Keep an observation.
 
         Args:
-            layer: its name.
+            layer: name of the layer.
             row_to_prompt: for each row of the whole batch its prompt, None for a row without.
             seen: the observation, of some rows of the batch.
         """
@@ -151,7 +151,7 @@ class Report:
             )
 
     def _findings(self) -> Iterator[str]:
-        """Say what was observed in the latest run, and what is suspicious about it."""
+        """Yield phrases on what was observed in the latest run, suspicious things in capitals."""
         if not self.observes:
             yield "attention not observed"
             return

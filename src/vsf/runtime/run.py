@@ -1,4 +1,4 @@
-"""The state of one call of a guided pipeline: what it was asked for, and what its denoiser calls have to know."""
+"""The state of one call of a guided pipeline, from its arguments to what its denoiser calls share."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -105,7 +105,7 @@ class Run:
             report: filled while the run lasts.
             texts: negatives and token weights of this run.
             arguments: what the pipeline is called with; None for a denoiser on its own.
-            auto_scaler: one to go on with, for a denoiser on its own whose negatives change between its steps.
+            auto_scaler: one to continue with, for a denoiser on its own whose negatives change between its steps.
         """
         self.settings = settings
         self.report = report
@@ -147,8 +147,8 @@ class Run:
         assert self.texts.negative is not None
         return self.texts.negative
 
-    # What `negative_rows` and `token_weights` return is the same in almost every step, so the latest is kept: laying
-    # negatives out copies them to the device, which has to wait for that.
+    # The results of `negative_rows` and `token_weights` are the same in almost every step, so the latest are kept:
+    # making them copies tensors to the device and waits for that.
 
     def negative_rows(self, row_to_prompt: Sequence[int | None], like: Tensor, multiple: int) -> NegativeRows:
         """Lay the negatives out for the batch rows of a denoiser call, as `Negative.rows` does."""
@@ -170,7 +170,7 @@ class Run:
         return self._latest_weights[1]
 
     def branches_of(self, denoiser: object) -> Branches:
-        """Return what tells the conditional and unconditional calls of one of the pipeline's denoisers apart."""
+        """Return the object that tells conditional and unconditional calls of a denoiser apart."""
         return self._branches.setdefault(denoiser, Branches())
 
     def strength(self, arguments: CallArguments) -> float:

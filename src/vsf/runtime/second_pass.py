@@ -30,14 +30,14 @@ def second_pass_arguments(
     texts: Sequence[str],
     names: Sequence[str],
 ) -> dict[str, Any]:
-    """Return what the pipeline hands its denoiser for other prompts, by running it up to the first denoiser call.
+    """Return the denoiser arguments for other prompts, by running the pipeline up to its first denoiser call.
 
     Nothing is drawn from the caller's random generators, so that the run that follows starts as it would have.
 
     Args:
         run: called as run(pipe, **arguments); has to raise StopAtDenoiser at the first denoiser call.
         pipe: the pipeline.
-        arguments: what the caller calls it with.
+        arguments: those of the caller.
         texts: the other prompts.
         names: the denoiser arguments to return, where the pipeline gives them.
 

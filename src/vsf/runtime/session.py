@@ -78,7 +78,7 @@ class Session:
     # Settings ---------------------------------------------------------------------------------------------------------
 
     def change(self, method: Guidance, schedule: Schedule, region: Region | None, observe: bool = False) -> None:
-        """Go on with another method, schedule and region; nothing is installed anew. Raises KnobError."""
+        """Continue with another method, schedule and region, without installing anything again. Raises KnobError."""
         settings = self._checked(method, schedule, region, observe)
         self._require_layers(schedule)
         self.settings = settings
@@ -155,7 +155,7 @@ class Session:
         self.texts = texts
         self.report.begin(texts.negative)
         if self.pipe is None:
-            # The calls of a denoiser on its own are the steps of one run, of which nobody tells the end.
+            # The calls of a denoiser on its own are the steps of one run, whose end is not announced.
             before = self._denoiser_run
             auto_scaler = None if before is None else before.auto_scaler
             self._denoiser_run = Run(self.settings, self.report, texts, auto_scaler=auto_scaler)
@@ -240,6 +240,7 @@ class Session:
             texts = self._take_argument(arguments, original_arguments.positional)
         if texts.negative is not None:
             report.begin(texts.negative)
+        # Everything that can be checked is checked here, before the pipeline spends any time.
         run = Run(self.settings, report, texts, arguments)
         check_step_count(pipe, arguments)
         if texts.negative is not None and self.settings.method.model_calls == 1:
@@ -255,12 +256,13 @@ class Session:
         finally:
             for denoiser in self.denoisers:
                 denoiser.end_run()
+        # A cached or replaced denoiser would leave the negatives without effect, and nobody would notice.
         if run.acts and report.steps + report.skipped == calls_before:
             raise NotGuidedError("the pipeline ran without calling the denoiser that is guided")
         return output
 
     def run_of_call(self) -> Run | None:
-        """Return the run that the denoiser call in progress belongs to, None where the call is to be left alone.
+        """Return the run that the denoiser call in progress belongs to, None for a call that is not to be guided.
 
         Raises:
             NotGuidedError: something other than the pipeline calls its denoiser inside a `guide` block.

@@ -24,7 +24,7 @@ class StepCaches:
 
         Args:
             denoiser: the model, whose caches may have been enabled since the last call.
-            name: what `cache_context` calls it; None where it has no name.
+            name: the name that `cache_context` gives it, None for none.
             guided: whether the call is guided.
 
         Raises:

@@ -175,9 +175,9 @@ class Negative:
         knows_special = all(negative.special is not None for negative, _ in present)
         knows_texts = all(negative.texts for negative, _ in present)
         embeddings = []
-        special = []
+        special: list[Tensor] = []
         shares = []
-        texts = []
+        texts: list[tuple[str, ...]] = []
         for prompt in range(prompts):
             of_prompt = [(negative.only(prompt % len(negative)), weight) for negative, weight in present]
             joined = _joined_prompt(of_prompt)
@@ -275,7 +275,7 @@ class Negative:
 def _joined_prompt(weighted: Sequence[tuple[Negative, float]]) -> Negative:
     """Join negatives of one prompt; marks and texts are left out where one of them does not know its own."""
     embeddings = []
-    special = []
+    special: list[Tensor] = []
     shares = []
     texts: list[str] = []
     for negative, weight in weighted:

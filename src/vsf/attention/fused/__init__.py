@@ -43,7 +43,7 @@ class Keys(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Query rows of one attention call, and what they got from the host's kernel.
+    """Query rows of one attention call, with the results of the host's kernel for them.
 
     Attributes:
         query: the rows.

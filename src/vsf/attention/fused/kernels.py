@@ -1,7 +1,7 @@
 """The Triton code of `vsf.attention.fused`: one kernel that lets a tile of image rows see a few further keys.
 
-The host's own attention has read every image row against every image key already. What a method adds are the negative
-prompt's few keys, so a program takes a tile of rows of one head, attends to those keys, merges by log-sum-exp and
+The host's own attention has read every image row against every image key already. A method adds the negative prompt's
+few keys, so a program takes a tile of rows of one head, attends to those keys, merges by log-sum-exp and
 writes the tile once. Nothing the size of the image rows is kept in float32 outside of registers.
 
 Some methods weigh a token by sums over the channels of all heads (NAG's norms, the orthogonal parts), while programs of
@@ -96,7 +96,7 @@ def _share(
 
 @triton.jit
 def _over_heads(SUMS, heads, rows, r, HEADS: tl.constexpr):
-    """Add up what "measure" left for each head."""
+    """Add up the sums of all heads, which "measure" has left."""
     h = tl.arange(0, HEADS)
     parts = tl.load(SUMS + h[:, None] * rows + r[None, :], (h < heads)[:, None] & (r < rows)[None, :], 0.0)
     return tl.sum(parts, 0)
@@ -163,7 +163,7 @@ def guide(
         NBIAS += at_b * snbb
     negative, negative_lse = _attend(q, NK, NV, NBIAS, keys, snkt, snvt, sm_scale, ROWS, KEYS, D, DIM)
 
-    # Z⁺ is what came, or where that was only the keys that both prompts share, merged with the positive prompt's.
+    # Z⁺ is OUT; where OUT is over the keys that both prompts share alone, it is merged with the positive prompt's.
     shared, shared_lse = positive, lse
     if SHARED is not None:
         at = SHARED + at_b * ssb + at_h * ssh + r[:, None] * sst + d[None, :]
@@ -205,7 +205,7 @@ def guide(
             tau, alpha = _number(tau, b, tau_stride), _number(alpha, b, alpha_stride)
             guided = _weighed(positive, guided, length, other, scale, tau, alpha, RULE)
 
-        # Z⁺ + m·(guided − Z⁺), and either end to the last bit. Where nothing acts stays what came.
+        # Z⁺ + m·(guided − Z⁺), and either end to the last bit. Where nothing acts, OUT is kept.
         if smb is None:
             m = tl.zeros([ROWS], tl.float32) + tl.full([], STRENGTH, tl.float32)
         else:

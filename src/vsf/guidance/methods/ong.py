@@ -19,7 +19,7 @@ class OrthogonalNegativeGuidance(Guidance):
     """Subtract only the part of the negative's output that is orthogonal to the positive's.
 
     arXiv:2605.29390, written from its abstract: Z⁺ − s·(Z⁻ − (⟨Z⁻,Z⁺⟩/⟨Z⁺,Z⁺⟩)·Z⁺), per token over the channels of all
-    heads. The paper's own settings are not known to us; the default is the one of NASA. Negatives whose weights add up
+    heads. The paper's own settings are not known; the default is that of NASA. Negatives whose weights add up
     to less than 1 reduce s by that factor.
     """
 
