@@ -184,9 +184,9 @@ class RowsPlan:
         logs = self.emphasis.log()
         if keys == "positive":
             return logs[:, None, None]
-        whole = logs.new_zeros(len(logs), self.layout.tokens)
-        whole[:, self.key_places["positive"]] = logs
-        return whole[:, None, None, self.key_places["host"]]
+        of_sequence = logs.new_zeros(len(logs), self.layout.tokens)
+        of_sequence[:, self.key_places["positive"]] = logs
+        return of_sequence[:, None, None, self.key_places["host"]]
 
     def _log_weights(self) -> Float[Tensor, "batch 1 1 negative_tokens"]:
         """Return ln w for each negative token; 0 for an absent negative, whose tokens `valid` hides."""
@@ -320,7 +320,7 @@ def with_four_axes(bias: Tensor) -> Tensor:
 def _order(layout: TokenLayout) -> list[tuple[Rows, int, int]]:
     """List the pieces of the sequence as (stream, first row in it, rows); neighbours of one stream are one piece."""
     pieces: list[tuple[Rows, int, int]] = []
-    taken: dict[Rows, int] = {"image": 0, "text": 0, "negative": 0}
+    rows_so_far: dict[Rows, int] = {"image": 0, "text": 0, "negative": 0}
     for span in layout.spans:
         if not span.length:
             continue
@@ -333,8 +333,8 @@ def _order(layout: TokenLayout) -> list[tuple[Rows, int, int]]:
             _, start, length = pieces.pop()
             pieces.append((rows, start, length + span.length))
         else:
-            pieces.append((rows, taken[rows], span.length))
-        taken[rows] += span.length
+            pieces.append((rows, rows_so_far[rows], span.length))
+        rows_so_far[rows] += span.length
     return pieces
 
 

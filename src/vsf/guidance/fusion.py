@@ -74,15 +74,15 @@ class FusedRoute:
         if negative_rows is None:
             return self._guide(call, None, watch)
         batch, heads, tokens, channels = call.query.shape
-        whole = call.query.new_empty((batch, tokens, heads, channels)).transpose(1, 2)
-        self._guide(call, whole, watch)
+        sequence = call.query.new_empty((batch, tokens, heads, channels)).transpose(1, 2)
+        self._guide(call, sequence, watch)
         if self._rows == "image" and plan.has_text:
-            whole[:, :, plan.row_places["text"]] = call.text()
-        whole[:, :, plan.row_places["negative"]] = negative_rows
-        return whole
+            sequence[:, :, plan.row_places["text"]] = call.text()
+        sequence[:, :, plan.row_places["negative"]] = negative_rows
+        return sequence
 
     def _guide(
-        self, call: RowsCall, whole: Tensor | None, watch: Callable[[Observation], None] | None
+        self, call: RowsCall, sequence: Tensor | None, watch: Callable[[Observation], None] | None
     ) -> Float[Tensor, "batch heads rows channels"]:
         """Launch the kernel on the rows' own attention call, and return the rows that it wrote."""
         plan = self._plan
@@ -101,7 +101,7 @@ class FusedRoute:
                 keys_and_shared["shared"] = self._kernels.Shared(common.attend(), common.log_sum_exp)
         negative = self._keys(call.over("image", "negative"), "negative")
         out = source.attend()
-        target = None if whole is None else whole[:, :, plan.row_places[self._rows]]
+        target = None if sequence is None else sequence[:, :, plan.row_places[self._rows]]
         rows = self._kernels.Rows(
             query=source.query,
             out=out,

@@ -123,13 +123,13 @@ class GuidedDenoiser:
         if [module for module, _ in self._named_twins.layers()] == modules:
             return
         by_role: dict[Role, GuidedLayer] = {}
-        named = {}
-        shared = {}
+        named_layers = {}
+        shared_layers = {}
         for name, (module, role) in layers.items():
-            named[name] = module, GuidedLayer(self, name, role)
-            shared[name] = module, by_role.setdefault(role, GuidedLayer(self, None, role))
-        self._named_twins = ProcessorTwins(named, GuidedLayer.around)
-        self._shared_twins = ProcessorTwins(shared)
+            named_layers[name] = module, GuidedLayer(self, name, role)
+            shared_layers[name] = module, by_role.setdefault(role, GuidedLayer(self, None, role))
+        self._named_twins = ProcessorTwins(named_layers, GuidedLayer.around)
+        self._shared_twins = ProcessorTwins(shared_layers)
         self.layers = tuple(layers)
         self._modules_around_layers = [weakref.ref(module) for module in _around(self.inner, self.layers)]
 
@@ -266,7 +266,10 @@ class GuidedDenoiser:
         try:
             yield
         finally:
-            self._run = self.injection = self.guided = self._thread = None
+            self._run = None
+            self._thread = None
+            self.injection = None
+            self.guided = None
 
     def _call_guided(
         self,

@@ -154,8 +154,8 @@ class _Group:
 
 def _pieces(written: str) -> list[tuple[str, float]]:
     """Resolve the brackets into (text, weight) pieces in order; the sign bit of the weight marks a negative."""
-    whole = _Group(at=0)
-    open_groups = [whole]
+    outermost = _Group(at=0)
+    open_groups = [outermost]
     for token in _TOKEN.finditer(written):
         if token["open"]:
             open_groups[-1].nested = True
@@ -168,9 +168,9 @@ def _pieces(written: str) -> list[tuple[str, float]]:
             open_groups[-1].pieces += group.weighted(BRACKET if weight is None else weight, written)
         else:
             open_groups[-1].pieces.append((token["escaped"] or token[0], 1.0))
-    if open_groups[-1] is not whole:
+    if open_groups[-1] is not outermost:
         raise _fault(written, open_groups[-1].at, r'this bracket is never closed; add ")", or write "\(" for text')
-    return whole.pieces
+    return outermost.pieces
 
 
 def _weight(tail: str | None, written: str, at: int, *, of_words: bool) -> float | None:
