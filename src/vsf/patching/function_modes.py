@@ -3,7 +3,7 @@
 Such a mode intercepts torch's own attention function, which a guided layer does not call, so it would be bypassed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from types import CodeType
 from weakref import WeakKeyDictionary
 
@@ -69,7 +69,7 @@ def _affects_attention(mode: TorchFunctionMode) -> bool:
 def _replaces_attention(mode: TorchFunctionMode) -> bool:
     """Tell whether a mode's code names the attention function, or changes what it returns."""
     if mode not in _replaces:
-        names = set(_names(type(mode).__torch_function__.__code__))
+        names = names_in(type(mode).__torch_function__.__code__)
         _replaces[mode] = "scaled_dot_product_attention" in names or _changes_attention(mode)
     return _replaces[mode]
 
@@ -84,9 +84,10 @@ def _changes_attention(mode: TorchFunctionMode) -> bool:
         return not (isinstance(actual, Tensor) and torch.allclose(actual, expected, atol=1e-4))
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    """Yield the global and attribute names in a piece of code, inner functions included."""
-    yield from code.co_names
+def names_in(code: CodeType) -> set[str]:
+    """Return the global and attribute names in a piece of code, comprehensions and inner functions included."""
+    names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _names(constant)
+            names |= names_in(constant)
+    return names

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch.nn.functional
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vsf.errors import UnsupportedAttentionError
 from vsf.patching.backends import backend_attention
+from vsf.patching.function_modes import names_in
 
 Attend = Callable[[Tensor, Tensor, Tensor, Mapping[str, Any]], Tensor | None]
 """attend(query, key, value, options), on (batch, heads, tokens, channels); None leaves the call to the host."""
@@ -78,8 +79,8 @@ class ProcessorTwins:
                 twin = self._twin_of(name, module, attend)
                 stack.callback(setattr, module, "processor", module.processor)
                 module.processor = twin
-            # torch.compile looks up the globals of a function by module name. Only meanwhile: an entry that stayed
-            # would keep the guided model alive.
+            # torch.compile looks up the globals of a function by the name of its module. These entries are removed
+            # after the block: they would keep the guided model alive.
             sys.modules.update(self._shadows)
             for shadow in self._shadows:
                 stack.callback(sys.modules.pop, shadow)
@@ -142,7 +143,7 @@ def _reaches_attention(function: FunctionType, seen: frozenset[str]) -> bool:
 
     `seen` holds the names of the functions that were looked into already.
     """
-    used = {name: function.__globals__.get(name) for name in _names(function.__code__)}
+    used = {name: function.__globals__.get(name) for name in names_in(function.__code__)}
     if used.get(_DISPATCH) is not None or (_FUSED in used and torch.nn.functional in used.values()):
         return True
     for name, value in used.items():
@@ -151,15 +152,6 @@ def _reaches_attention(function: FunctionType, seen: frozenset[str]) -> bool:
         if _reaches_attention(value, seen | {name}):
             return True
     return False
-
-
-def _names(code: CodeType) -> set[str]:
-    """Return the global and attribute names in a piece of code, comprehensions and inner functions included."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= _names(constant)
-    return names
 
 
 def _shadow_module(function: FunctionType, attend: Attend) -> ModuleType:
