@@ -18,7 +18,7 @@ from vsf.guidance import method as make_method
 from vsf.patching.hosts import Pipeline
 from vsf.patching.swaps import ENCODING, owner_of
 from vsf.runtime.report import Report
-from vsf.runtime.session import Session, encoded
+from vsf.runtime.session import Session, encode_locked
 from vsf.text.embeddings import Negative
 from vsf.text.prompt import Prompt
 
@@ -84,7 +84,7 @@ def guide(
     if negative is not None:
         session.use(negative)
     elif negative_prompt is not None:
-        session.encode(cast(Negatives, negative_prompt), within, chosen_options(pipe, options))
+        session.use_prompts(cast(Negatives, negative_prompt), within, chosen_options(pipe, options))
     try:
         session.install()
         yield session.report
@@ -168,7 +168,7 @@ def encode(
         UnsupportedPipelineError: no family recognises the pipeline.
         KnobError: `within` is given, and the family does not tell which tokens words become.
     """
-    return encoded(find_family(pipe), pipe, negatives, within, chosen_options(pipe, options))
+    return encode_locked(find_family(pipe), pipe, negatives, within, chosen_options(pipe, options))
 
 
 def unread(pipe: Pipeline, texts: str | Prompt | Sequence[str]) -> list[Unread]:

@@ -139,14 +139,14 @@ class Session:
 
     # Negatives --------------------------------------------------------------------------------------------------------
 
-    def encode(
+    def use_prompts(
         self,
         prompts: Prompt | Sequence[Prompt] | Negatives | Sequence[Negatives],
         within: str | Sequence[str] | None = None,
         options: CallArguments | None = None,
     ) -> None:
         """Encode the negatives of the coming calls. Raises PromptError and KnobError; see `vsf.guide`."""
-        self.use(*self._encoded(prompts, within, options))
+        self.use(*self._encode(prompts, within, options))
 
     def use(self, negative: Negative, token_weights: TokenWeights | None = None) -> None:
         """Take these negatives for the coming calls. Raises PromptError and KnobError."""
@@ -160,7 +160,7 @@ class Session:
             auto_scaler = None if before is None else before.auto_scaler
             self._denoiser_run = Run(self.settings, self.report, texts, auto_scaler=auto_scaler)
 
-    def _encoded(
+    def _encode(
         self,
         prompts: Prompt | Sequence[Prompt] | Negatives | Sequence[Negatives],
         within: str | Sequence[str] | None = None,
@@ -174,11 +174,11 @@ class Session:
             )
         parsed = _parsed_prompts(prompts)
         if parsed is None:
-            return encoded(self.family, self.pipe, cast(Negatives, prompts), within, options), None
+            return encode_locked(self.family, self.pipe, cast(Negatives, prompts), within, options), None
         with ENCODING, tokenized_with(self.pipe, options or {}):
             token_weights = TokenWeights.of(parsed, partial(self.family.characters, self.pipe))
         negatives = [prompt.negatives for prompt in parsed]
-        return encoded(self.family, self.pipe, negatives, within, options), token_weights
+        return encode_locked(self.family, self.pipe, negatives, within, options), token_weights
 
     def _fitting(self, negative: Negative, token_weights: TokenWeights | None = None) -> Texts:
         """Check that the method can use the negatives, and drop the marks that it does not want."""
@@ -212,12 +212,12 @@ class Session:
                 raise PromptError("a vsf.Prompt holds its negatives: leave negative_prompt= out")
             positives = [prompt.positive for prompt in parsed]
             arguments["prompt"] = positives[0] if isinstance(arguments["prompt"], Prompt) else positives
-            return self._fitting(*self._encoded(parsed, options=options))
+            return self._fitting(*self._encode(parsed, options=options))
         if negatives is None:
             return Texts()
         if isinstance(negatives, Negative):
             return self._fitting(negatives)
-        return self._fitting(*self._encoded(negatives, options=options))
+        return self._fitting(*self._encode(negatives, options=options))
 
     # Running ----------------------------------------------------------------------------------------------------------
 
@@ -313,7 +313,7 @@ class Session:
             )
 
 
-def encoded(
+def encode_locked(
     family: Family,
     pipe: Pipeline,
     negatives: Negatives | Sequence[Negatives],
