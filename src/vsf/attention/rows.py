@@ -152,6 +152,7 @@ class RowsPlan:
         if keys == "host" and (rows == "host" or (rows == "image" and self.emphasis is None)):
             return bias  # unchanged: the unguided model's own call
         if bias is not None:
+            # The host's mask may hide every key of a part of them, and a softmax over -inf alone is NaN.
             bias = finite(bias, self.dtype)
         if keys in ("host", "positive") and rows == "image" and self.emphasis is not None:
             bias = _sum(bias, self._log_emphasis(keys), self.dtype)

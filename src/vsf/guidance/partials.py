@@ -97,6 +97,8 @@ class Partials(Numbers):
     def host(self) -> tuple[Partial, ...]:
         """These rows over all but the negatives: in one part, or in pieces where that is cheaper."""
         plan = self.plan
+        # Emphasised words weigh differently for image rows than in the model's own call, so that call is of no use.
+        # Otherwise pieces are cheaper where the image's part is computed anyway, and the last bit does not matter.
         if self._base is None and (plan.emphasis is not None or (self._image is not None and not plan.may_bypass)):
             return self.image, self.positive
         return (self.base,)
