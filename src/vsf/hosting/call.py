@@ -91,7 +91,7 @@ class GuidedCall:
         """
         if role.kind == "cross":
             return keys == self._tokens
-        # Tokens that attend to one another are as many queries as keys; calls to the tokens of an adapter have fewer keys.
+        # Where tokens attend to one another there are as many queries as keys; calls of an adapter have fewer keys.
         if role.kind == "text" or self._holds_image:
             return queries == keys == self._tokens
         return queries == keys > self._tokens
