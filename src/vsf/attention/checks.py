@@ -56,11 +56,23 @@ def _check_control(call: HostCall, layouts: Sequence[TokenLayout], control: Cont
         return
     for layout in layouts:
         rows = layout.count(["image"]) if call.kind == "joint" else call.query.shape[2]
-        if tuple(strength.shape) not in ((), (rows,), (1, rows), (batch, rows)):
+        if not _is_strength_of(strength, batch, rows):
             raise LayoutError(
                 f"strength is a number, (image rows) = ({rows},), or one for each batch row as well = {(batch, rows)}, "
                 f"got {tuple(strength.shape)}"
             )
+
+
+def _is_strength_of(strength: Tensor, batch: int, rows: int) -> bool:
+    """Tell whether a strength is without axes, (rows,), (1, rows) or (batch, rows).
+
+    Sizes are compared one by one: compiled code with dynamic shapes does not find a tuple of them among other tuples.
+    """
+    if strength.dim() == 0:
+        return True
+    if strength.dim() > 2 or strength.shape[-1] != rows:
+        return False
+    return strength.dim() == 1 or strength.shape[0] == 1 or strength.shape[0] == batch
 
 
 def _check_rows(control: Control, layouts: Sequence[TokenLayout]) -> None:
