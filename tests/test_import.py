@@ -49,10 +49,10 @@ def test_importing_loads_nothing_heavy_and_names_load_what_they_need():
 @pytest.mark.parametrize(
     "imports",
     [
-        "import vsf.generate, vsf.encode",
+        "import vsf.generation, vsf.text.embeddings",
         "import vsf.generation.sheet",
-        "import vsf; vsf.generate; vsf.encode; import vsf.generation.sheet, vsf.encode",
-        "from vsf.generate import Request; from vsf.encode import Negative",
+        "import vsf; vsf.generate; vsf.encode; import vsf.generation.sheet, vsf.text.embeddings",
+        "from vsf.generation import Request; from vsf.text.embeddings import Negative",
         "from vsf import generate, encode",
         "import vsf.patch",
     ],
@@ -74,10 +74,10 @@ def test_only_public_names_are_listed():
 def test_a_public_name_is_what_its_module_has():
     for home, names in {
         "vsf.errors": ("VsfError", "KnobError"),
-        "vsf.encode": ("Negative", "Share"),
+        "vsf.text.embeddings": ("Negative", "Share"),
         "vsf.guidance": ("method", "ValueSignFlip", "Guidance"),
         "vsf.patch": ("guide", "attach", "detach", "encode", "unread"),
-        "vsf.generate": ("Request", "generate"),
+        "vsf.generation": ("Request", "generate"),
         "vsf.text.prompt": ("Prompt",),
         "vsf.controls.schedule": ("Schedule",),
     }.items():

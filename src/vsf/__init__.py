@@ -74,7 +74,7 @@ __all__ = [
 ]
 
 _HOMES = ("errors", "text.prompt", "controls.schedule", "text.embeddings", "guidance", "patch", "generation")
-"""Modules with public names, the quickest to import first."""
+"""Modules with public names, the quickest to import first: a name is looked for in this order."""
 
 if not TYPE_CHECKING:  # a type checker that saw these would take any name for a public one
 
@@ -84,8 +84,11 @@ if not TYPE_CHECKING:  # a type checker that saw these would take any name for a
             if name.startswith("_") or find_spec(f"{__name__}.{name}") is None:
                 raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
             return import_module(f"{__name__}.{name}")
-        homes = (import_module(f"{__name__}.{home}") for home in _HOMES)
-        globals()[name] = next(getattr(home, name) for home in homes if hasattr(home, name))
+        for home in _HOMES:
+            module = import_module(f"{__name__}.{home}")
+            if hasattr(module, name):
+                break
+        globals()[name] = getattr(module, name)
         return globals()[name]
 
     def __dir__() -> list[str]:

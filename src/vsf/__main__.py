@@ -1,4 +1,4 @@
-"""`python -m vsf` is the command `vsf`."""
+"""Runs the command `vsf` for `python -m vsf`."""
 
 from vsf.cli import main
 

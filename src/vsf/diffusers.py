@@ -1,7 +1,7 @@
-"""The methods as a guider of diffusers, for modular pipelines and for others that hold a guider.
+"""A guider of diffusers that applies the methods, for modular pipelines and others that hold a guider.
 
-Such a pipeline encodes the negative prompt itself and hands it to its guider, which decides what the denoiser is called
-with. `vsf.guide` works on these pipelines too, where they can encode a prompt or the negative is encoded already.
+Such a pipeline encodes the negative prompt itself and passes it to its guider, which prepares the denoiser's calls.
+`vsf.guide` works on these pipelines too, where they can encode a prompt or the negative is encoded already.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,8 @@ from vsf.controls.schedule import Schedule
 from vsf.errors import KnobError, NotGuidedError, PromptError, UnsupportedPipelineError
 from vsf.families.base.family import Family
 from vsf.guidance import method as make_method
-from vsf.patching.swaps import swap_class
+from vsf.patching.hosts import CallArguments
+from vsf.patching.swaps import Original, swap_class
 from vsf.runtime.report import Report
 from vsf.runtime.session import Session
 from vsf.text.embeddings import Negative
@@ -26,17 +27,25 @@ from vsf.text.embeddings import Negative
 class VSFGuider(BaseGuidance):
     """Guides the one denoiser call of each step away from the pipeline's `negative_prompt`.
 
-    method: a name from `vsf list methods`. knobs: its knobs, such as {"scale": 1.5}.
-    start, stop: fractions of the steps between which it is on. enabled: False for no guidance at all.
+    To the pipeline, an omitted negative prompt is an empty one, and its marks are guided away from: use `disable()`.
+    Where a pipeline does not tell the words of a negative prompt from padding, set `negative` to what `vsf.encode`
+    returns. A pipeline with several guiders, such as Wan 2.2, needs one for each.
 
-    An omitted negative prompt is an empty one to the pipeline, whose marks are guided away from: use `disable()`.
-    Where a pipeline does not tell the words of a negative prompt from padding, `negative` takes them from `vsf.encode`.
-    A pipeline with several guiders, such as Wan 2.2, wants one for each.
-    Raises UnknownNameError and KnobError; as the pipeline runs also PromptError and what `vsf.guide` raises.
+    Args:
+        method: a name from `vsf list methods`.
+        knobs: values of its knobs, such as {"scale": 1.5}.
+        start: fraction of the steps at which guidance begins.
+        stop: fraction of the steps at which it ends.
+        enabled: False for no guidance at all.
+
+    Raises:
+        UnknownNameError: no method has this name.
+        KnobError: a knob has a value that is not allowed, or the method calls the denoiser twice.
+        VsfError: as `vsf.guide` raises, when the pipeline runs.
     """
 
     negative: Negative | None = None
-    """What `vsf.encode` returned, to guide away from in place of what the pipeline encodes; None for the latter."""
+    """The result of `vsf.encode` to guide away from, instead of what the pipeline encodes; None for the latter."""
 
     _input_predictions = ["pred_cond"]  # noqa: RUF012 - the host wants a list
 
@@ -58,19 +67,19 @@ class VSFGuider(BaseGuidance):
 
     @property
     def report(self) -> Report:
-        """What the guidance did to the latest denoiser. Raises NotGuidedError before the first run."""
+        """The effect of the guidance on the latest denoiser. Raises NotGuidedError before the first run."""
         if self._session is None:
             raise NotGuidedError("the guider has not guided any denoiser yet: run the pipeline first")
         return self._session.report
 
     @property
     def is_conditional(self) -> bool:
-        """Every call is."""
+        """True: every call is conditional, none is unconditional."""
         return True
 
     @property
     def spatio_temporal_guidance_blocks(self) -> Any:
-        """What LTX-2 asks its guider for. Raises UnsupportedPipelineError."""
+        """An attribute that only modular LTX-2 reads. Raises UnsupportedPipelineError."""
         raise UnsupportedPipelineError(
             "the guiders of modular LTX-2, one for the picture and one for the sound, share the calls of the denoiser, "
             "so that neither can guide them; use LTX2Pipeline with vsf.guide"
@@ -78,18 +87,28 @@ class VSFGuider(BaseGuidance):
 
     @property
     def num_conditions(self) -> int:
-        """Two, so that pipelines encode the negative prompt."""
+        """The number of prompts that pipelines encode: two, the positive and the negative."""
         return 2
 
     def prepare_inputs(self, data: dict[str, Any]) -> list[Any]:
-        """Make one batch, and keep the negatives' side of the data: name -> (positive, negative)."""
-        self._negatives = {name: both[1] for name, both in data.items() if isinstance(both, tuple)}
+        """Prepare the one call of a step, and keep the negatives' side of the data.
+
+        Args:
+            data: arguments by name; those that depend on the prompt are (positive, negative).
+        """
+        self._negatives = {name: pair[1] for name, pair in data.items() if isinstance(pair, tuple)}
         return [self._prepare_batch(data, 0, "pred_cond")]
 
     def prepare_inputs_from_block_state(self, data: Any, input_fields: dict[str, Any]) -> list[Any]:
-        """Make one batch, and keep the negatives' side: name -> (name of the positive, of the negative)."""
-        sides = {name: both[1] for name, both in input_fields.items() if isinstance(both, tuple)}
-        self._negatives = {name: getattr(data, field, None) for name, field in sides.items()}
+        """Prepare the one call of a step, and keep the negatives' side of the data.
+
+        Args:
+            data: the state of a modular pipeline's block.
+            input_fields: fields of it by argument name; where an argument depends on the prompt, the fields of
+                (positive, negative).
+        """
+        fields = {name: pair[1] for name, pair in input_fields.items() if isinstance(pair, tuple)}
+        self._negatives = {name: getattr(data, field, None) for name, field in fields.items()}
         return [self._prepare_batch_from_block_state(input_fields, data, 0, "pred_cond")]
 
     def prepare_models(self, denoiser: nn.Module) -> None:
@@ -99,66 +118,75 @@ class VSFGuider(BaseGuidance):
             return
         if self._session is None or self._session.target is not denoiser:
             self._session = Session(denoiser, self._method, Schedule(), None)
-        given = self.negative
-        self._session.use(_unpadded(self._session.family, self._negatives) if given is None else given)
+        negative = self.negative
+        if negative is None:
+            negative = _unpadded(self._session.family, self._negatives)
+        self._session.use(negative)
+        # Another thread may call the same denoiser meanwhile, with its own guider or none.
         self._session.thread = get_ident()
         self._session.install()
-        # The host does not clean up after an error, so the call itself does.
-        self._session.after(swap_class(denoiser, {"__call__": self._called}))
+        # The host does not call `cleanup_models` after an error, so the denoiser's call itself does.
+        self._session.add_undo(swap_class(denoiser, {"__call__": self._called}))
 
     def cleanup_models(self, denoiser: nn.Module) -> None:
-        """Leave nothing behind."""
+        """Stop guiding after the call."""
         del denoiser
         if self._session is not None:
             self._session.uninstall()
 
-    def _called(self, original: Any, denoiser: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def _called(self, original: Original, denoiser: nn.Module, *args: Any, **kwargs: Any) -> Any:
         try:
             return original(denoiser, *args, **kwargs)
         finally:
             self.cleanup_models(denoiser)
 
     def __call__(self, data: list[Any]) -> Any:
-        """Take the prediction as it is."""
+        """Return the one prediction unchanged."""
         return self.forward(data[0].noise_pred)
 
     def forward(self, pred_cond: Tensor) -> Any:
-        """Take the prediction as it is."""
+        """Return the one prediction unchanged."""
         return GuiderOutput(pred=pred_cond, pred_cond=pred_cond, pred_uncond=None)
 
     def _is_on(self) -> bool:
         steps = self._num_inference_steps
-        begun = steps is None or int(self._start * steps) <= self._step < int(self._stop * steps)
-        return bool(self._enabled) and begun
+        is_within = steps is None or int(self._start * steps) <= self._step < int(self._stop * steps)
+        return bool(self._enabled) and is_within
 
 
-def _unpadded(family: Family, negatives: Mapping[str, Any]) -> Negative:
-    """Take the padding off the negatives a pipeline has encoded: what its mask hides, or what it filled up with zeros.
+def _unpadded(family: Family, negatives: CallArguments) -> Negative:
+    """Remove the padding from negatives that a pipeline has encoded: what its mask hides, or what is all zeros.
 
-    Raises PromptError where there is no negative, or where padding cannot be told from words.
+    Args:
+        family: the model architecture.
+        negatives: the negatives' side of the denoiser's arguments.
+
+    Raises:
+        PromptError: there is no negative, or padding cannot be told from words.
     """
     if family.text not in negatives:
-        raise _untold(family)
+        raise _cannot_tell_padding(family)
     texts = negatives[family.text]
     if texts is None:
         raise PromptError(f"the pipeline has no {family.text} for a negative prompt: pass negative_prompt=")
     if isinstance(texts, list):
         return Negative(tuple(texts))
-    mask, lengths = negatives.get(family.text_mask), negatives.get(family.text_lengths)
+    mask = negatives.get(family.text_mask)
+    lengths = negatives.get(family.text_lengths)
     if lengths is not None:
         mask = torch.arange(texts.shape[1], device=lengths.device) < lengths[:, None]
     elif mask is None and family.text_mask in negatives:
-        mask = torch.ones(texts.shape[:2], dtype=torch.bool)
+        mask = torch.ones(texts.shape[:2], dtype=torch.bool)  # no mask was made, because nothing is padded
     if mask is None:
         mask = (texts != 0).any(-1)
         if bool(mask.all()):
-            raise _untold(family)
+            raise _cannot_tell_padding(family)
     if family.encoder_sees_padding and not bool(mask.all()):
-        raise _untold(family)
+        raise _cannot_tell_padding(family)
     return Negative.from_padded(family.text_of(negatives), mask)
 
 
-def _untold(family: Family) -> PromptError:
+def _cannot_tell_padding(family: Family) -> PromptError:
     return PromptError(
         f"this {family.name} pipeline does not tell the words of its negative prompt from padding, or reads them with "
         "it; give them to the guider: guider.negative = vsf.encode(ordinary, texts), with an ordinary pipeline"

@@ -1,6 +1,6 @@
 """Every error this package raises on purpose, on one page.
 
-Each class is also the builtin that a caller would expect. Its text says what was expected, what came and what to do.
+Each class is also the builtin that a caller would expect. Messages say what was expected, what came and what to do.
 """
 
 
@@ -9,11 +9,11 @@ class VsfError(Exception):
 
 
 class UnknownNameError(VsfError, ValueError):
-    """A method, model or family of that name is not registered."""
+    """No method, model or family is registered under this name."""
 
 
 class KnobError(VsfError, ValueError):
-    """A method has no such knob, or the value lies outside what the knob allows."""
+    """A method has no such knob, or a knob or another setting has a value that is not allowed."""
 
 
 class LayoutError(VsfError, ValueError):
@@ -29,11 +29,11 @@ class UnsupportedAttentionError(VsfError, TypeError):
 
 
 class AlreadyGuidedError(VsfError, RuntimeError):
-    """The pipeline is guided already; guiding it twice has no meaning."""
+    """The pipeline or its denoiser is guided already, or in use by another thread."""
 
 
 class NotGuidedError(VsfError, RuntimeError):
-    """A non-empty negative prompt was given, yet no attention call was guided."""
+    """A non-empty negative prompt was given, but some part of the run was not guided, or there is nothing to report."""
 
 
 class PromptError(VsfError, ValueError):
@@ -41,8 +41,8 @@ class PromptError(VsfError, ValueError):
 
 
 class RequestError(VsfError, ValueError):
-    """A request to generate cannot be met: size, file, output and the like."""
+    """A request to generate cannot be met, because of its size, a file, the output and the like."""
 
 
 class MissingExtraError(VsfError, ModuleNotFoundError):
-    """A package is not installed that an extra of this distribution brings."""
+    """An optional package is not installed; an extra of this distribution installs it."""

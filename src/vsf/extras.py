@@ -1,4 +1,4 @@
-"""Optional packages, and which extra of the distribution brings them."""
+"""Errors for optional packages that are not installed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,10 @@ from vsf.errors import MissingExtraError
 
 @contextmanager
 def needs_extra(extra: str) -> Iterator[None]:
-    """Name the extra to install when an import in a block fails.
+    """Turn a failed import in the block into an error that names the extra to install.
+
+    Args:
+        extra: of this distribution, such as "bench".
 
     Raises:
         MissingExtraError: a package is not installed.

@@ -1,4 +1,4 @@
-"""Guide a live pipeline: one family and one method put onto it, and taken off with nothing left behind."""
+"""The public functions that guide a live pipeline, and leave nothing behind when guidance ends."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,16 +15,17 @@ from vsf.families.base.reading import chosen_options
 from vsf.families.base.unread import Unread
 from vsf.guidance import Guidance
 from vsf.guidance import method as make_method
+from vsf.patching.hosts import Pipeline
 from vsf.patching.swaps import ENCODING, owner_of
 from vsf.runtime.report import Report
-from vsf.runtime.session import Session, encoded
+from vsf.runtime.session import Session, encode_locked
 from vsf.text.embeddings import Negative
 from vsf.text.prompt import Prompt
 
 
 @contextmanager
 def guide(
-    pipe: Any,
+    pipe: Pipeline | nn.Module,
     negative_prompt: Prompt | Sequence[Prompt] | Negatives | Sequence[Negatives] | None = None,
     *,
     negative: Negative | None = None,
@@ -37,31 +38,42 @@ def guide(
 ) -> Iterator[Report]:
     """Guide every call of a diffusers pipeline inside the block away from a negative prompt.
 
-    pipe: a pipeline of a supported family. Its own `negative_prompt=` argument stays with classifier-free guidance.
-        Also a denoiser on its own, together with `negative`; then every batch row is guided.
-    negative_prompt: one text for all prompts, or one per prompt; "" leaves its images as they are, to the last bit,
-        and so does None, which is none here as everywhere in diffusers.
-        Instead of a text also several with their weights, {"wheels": 1.0, "lights": 0.5}; they do not see each other,
-        weight w adds ln w to the negative's logits, and 0 leaves it out. A `vsf.Prompt`, or one per prompt, brings
-        its negatives and the weights of its own words; the pipeline is then called with `prompt.positive`.
-    negative: the same from `vsf.encode`, for pipelines whose text encoders are freed.
-    within: what the negative belongs to, a text with {} in its place, for all prompts or for each: "a red car with {}".
-        It is encoded there, so that it means the wheels of this car, and only its own tokens (and marks) act.
-    method: a name, or an instance such as `vsf.ValueSignFlip(scale=1.5)`.
-    schedule: in which steps and layers, and how strongly, such as `vsf.Schedule(end=0.75)`; everywhere by default.
-    mask: where in the picture: a tensor (height, width) of numbers from 0 to 1, a PIL image (white = 1), or a box
-        (left, top, right, bottom) in fractions.
-    observe: note in every layer how much the image looks at each negative and what that changes, for the report; it
-        costs time and memory. `scale="auto"` observes anyway.
-    options: how the negative prompt is read, where the pipeline is called with the same: `clip_skip`, `lora_scale`
-        (what the call takes as `cross_attention_kwargs={"scale": ...}`), and what else its `encode_prompt` has to
-        say about that. A call that reads its prompt otherwise ends in a PromptError.
-
     One guided pipeline per thread, with a denoiser of its own; encoders are shared safely. Other pipelines with this
-    denoiser are refused inside of the block.
+    denoiser are refused inside the block.
 
-    Yields the Report. Raises UnsupportedPipelineError, UnsupportedAttentionError, AlreadyGuidedError, PromptError and
-    KnobError before anything runs, NotGuidedError when a run turns out not to have been guided.
+    Args:
+        pipe: a pipeline of a supported family. Its own `negative_prompt=` argument stays with classifier-free guidance.
+            Also a denoiser on its own, together with `negative`; then every batch row is guided.
+        negative_prompt: one text for all prompts, or one per prompt. "" leaves its images as they are, to the last bit,
+            and so does None, which means no negative prompt as everywhere in diffusers. Instead of a text also several
+            texts with their weights, {"wheels": 1.0, "lights": 0.5}: they do not see each other, weight w adds ln w to
+            the negative's logits, and 0 leaves it out. A `vsf.Prompt`, or one per prompt, brings its negatives and the
+            weights of its own words; the pipeline is then called with `prompt.positive`.
+        negative: the same from `vsf.encode`, for pipelines whose text encoders are freed.
+        within: the context of the negative, a text with {} in its place, for all prompts or for each: "a red car with
+            {}". The negative is encoded there, so that it means the wheels of this car, and only its own tokens (and
+            marks) act.
+        method: a name, or an instance such as `vsf.ValueSignFlip(scale=1.5)`.
+        schedule: in which steps and layers the method acts, and how strongly, such as `vsf.Schedule(end=0.75)`;
+            everywhere by default.
+        mask: where in the picture it acts: a tensor (height, width) of numbers from 0 to 1, a PIL image (white = 1), or
+            a box (left, top, right, bottom) in fractions.
+        observe: note in every layer how much the image looks at each negative and what that changes, for the report; it
+            costs time and memory. `scale="auto"` observes anyway.
+        options: how the negative prompt is encoded, where the pipeline is called with the same: `clip_skip`,
+            `lora_scale` (what the call takes as `cross_attention_kwargs={"scale": ...}`), and other such arguments of
+            its `encode_prompt`. A call that encodes its prompt otherwise ends in a PromptError.
+
+    Yields:
+        The report, which each run adds to.
+
+    Raises:
+        UnsupportedPipelineError: no family recognises the pipeline, or it cannot be guided.
+        UnsupportedAttentionError: it holds an attention processor that cannot be guided.
+        AlreadyGuidedError: it is guided already, or runs in another thread.
+        PromptError: the negatives cannot be used with it.
+        KnobError: the method, schedule or mask cannot.
+        NotGuidedError: a run turned out not to have been guided; all others come before anything runs.
     """
     session = Session(pipe, *_settings(method, schedule, mask), observe)
     if negative_prompt is not None and negative is not None:
@@ -72,7 +84,7 @@ def guide(
     if negative is not None:
         session.use(negative)
     elif negative_prompt is not None:
-        session.take(cast(Negatives, negative_prompt), within, chosen_options(pipe, options))
+        session.use_prompts(cast(Negatives, negative_prompt), within, chosen_options(pipe, options))
     try:
         session.install()
         yield session.report
@@ -81,7 +93,7 @@ def guide(
 
 
 def attach(
-    pipe: Any,
+    pipe: Pipeline | nn.Module,
     *,
     method: str | Guidance = "vsf",
     schedule: Schedule | None = None,
@@ -91,31 +103,46 @@ def attach(
     """Let the pipeline's own `negative_prompt=` argument feed the guidance, until `detach`.
 
     The argument takes texts as `guide` does, or a Negative from `vsf.encode`, and is added where a pipeline has none;
-    `prompt=` also takes a `vsf.Prompt`, or one per prompt, with the negatives in it.
-    Under classifier-free guidance the unconditional rows are those of the empty prompt. Other negative arguments
-    (`negative_prompt_2`, embeddings) are refused with a PromptError. The negative is read as the call reads its prompt,
-    with the same `clip_skip` and weight of LoRAs. A pipeline that is attached already goes on with
-    the method, schedule, mask and observe given now; compiled code is kept.
+    `prompt=` also takes a `vsf.Prompt`, or one per prompt, with the negatives in it. Under classifier-free guidance the
+    unconditional rows are those of the empty prompt. Other negative arguments (`negative_prompt_2`, embeddings) are
+    refused with a PromptError. The negative is encoded as the call encodes its prompt, with the same `clip_skip` and
+    weight of LoRAs.
 
-    One guided pipeline per thread, with a denoiser of its own; encoders are shared safely. Other pipelines with this
-    denoiser stay unguided.
+    A pipeline that is attached already goes on with the method, schedule, mask and observe given now; compiled code is
+    kept. One guided pipeline per thread, with a denoiser of its own; encoders are shared safely. Other pipelines with
+    this denoiser stay unguided.
 
-    Returns the Report, which each run adds to. Raises as `guide` does.
+    Args:
+        pipe: a pipeline of a supported family.
+        method: as `guide` takes it.
+        schedule: as `guide` takes it.
+        mask: as `guide` takes it.
+        observe: as `guide` takes it.
+
+    Returns:
+        The report, which each run adds to.
+
+    Raises:
+        VsfError: as `guide` raises, partly when the pipeline is called.
     """
     if isinstance(pipe, nn.Module):
         raise PromptError("attach needs a pipeline, whose negative_prompt= it takes over; guide takes a denoiser")
-    present = owner_of(pipe)
-    if present is not None and present.takes_argument:
-        present.change(*_settings(method, schedule, mask), observe)
-        return present.report
+    attached = owner_of(pipe)
+    if attached is not None and attached.takes_argument:
+        attached.change(*_settings(method, schedule, mask), observe)
+        return attached.report
     session = Session(pipe, *_settings(method, schedule, mask), observe)
     session.takes_argument = True
     session.install()
     return session.report
 
 
-def detach(pipe: Any) -> None:
-    """Undo `attach`. Raises NotGuidedError for a pipeline that is not attached."""
+def detach(pipe: Pipeline) -> None:
+    """Undo `attach`.
+
+    Raises:
+        NotGuidedError: the pipeline is not attached.
+    """
     session = owner_of(pipe)
     if session is None or not session.takes_argument:
         raise NotGuidedError(f"this {type(pipe).__name__} is not attached: vsf.attach(pipe) comes first")
@@ -123,50 +150,63 @@ def detach(pipe: Any) -> None:
 
 
 def encode(
-    pipe: Any,
+    pipe: Pipeline,
     negatives: Negatives | Sequence[Negatives],
     within: str | Sequence[str] | None = None,
     **options: Any,
 ) -> Negative:
     """Encode negative prompts with the pipeline's own encoders, without padding; "" becomes no token at all.
 
-    negatives: one text or mapping from text to weight, for all prompts, or one per prompt. within and options, such as
-    `clip_skip`: as `guide` takes them.
+    Args:
+        pipe: a pipeline of a supported family.
+        negatives: one text or mapping from text to weight, for all prompts, or one per prompt.
+        within: as `guide` takes it.
+        options: as `guide` takes them.
 
-    Raises PromptError when the encoders are gone or prompts of this pipeline are read without such an option,
-    UnsupportedPipelineError for an unknown pipeline, KnobError for `within` where the family does not tell which tokens
-    words become.
+    Raises:
+        PromptError: the encoders are gone, or the pipeline encodes its prompts without such an option.
+        UnsupportedPipelineError: no family recognises the pipeline.
+        KnobError: `within` is given, and the family does not tell which tokens words become.
     """
-    return encoded(find_family(pipe), pipe, negatives, within, chosen_options(pipe, options))
+    return encode_locked(find_family(pipe), pipe, negatives, within, chosen_options(pipe, options))
 
 
-def unread(pipe: Any, texts: str | Prompt | Sequence[str]) -> list[Unread]:
-    """Return what a pipeline would not read of some texts: words beyond its limit, or unknown to its tokenizers.
+def unread(pipe: Pipeline, texts: str | Prompt | Sequence[str]) -> list[Unread]:
+    """Return the words of some texts that a pipeline would not read: beyond its limit, or unknown to its tokenizers.
 
-    texts: one, several, or a `vsf.Prompt`, which stands for its positive text and its negatives. Texts that are read
-    as a whole are left out, so that an empty list means that nothing is lost. Each entry has the `text`, the part that
-    is `cut` off and the `unknown` words, and as a `str` says so. The encoders run once for each text.
+    The encoders run once for each text.
 
-    Raises PromptError for what encodes no texts, such as a pipeline whose encoders are gone, UnsupportedPipelineError
-    for an unknown pipeline.
+    Args:
+        pipe: a pipeline of a supported family.
+        texts: one, several, or a `vsf.Prompt`, which stands for its positive text and its negatives.
+
+    Returns:
+        An entry for each text that is not read as a whole, with the `text`, the part that is `cut` off and the
+        `unknown` words; `str` of it says so in a sentence. An empty list means that nothing is lost.
+
+    Raises:
+        PromptError: nothing encodes texts, such as in a pipeline whose encoders are gone.
+        UnsupportedPipelineError: no family recognises the pipeline.
     """
     family = find_family(pipe)
-    written = [texts.positive, *texts.negatives] if isinstance(texts, Prompt) else texts
-    several = [written] if isinstance(written, str) else written
+    if isinstance(texts, Prompt):
+        texts = [texts.positive, *texts.negatives]
+    elif isinstance(texts, str):
+        texts = [texts]
     with ENCODING:  # encoders may be shared with pipelines of other threads
-        entries = [family.unread(pipe, text) for text in several if text.strip()]
+        entries = [family.unread(pipe, text) for text in texts if text.strip()]
     return [entry for entry in entries if entry]
 
 
 def _settings(method: str | Guidance, schedule: Schedule | None, mask: Any) -> tuple[Guidance, Schedule, Region | None]:
-    """Check what is asked for."""
+    """Check method, schedule and mask, and return the objects that a session takes."""
     if not isinstance(schedule, Schedule | None):
         raise KnobError(f"schedule= takes a vsf.Schedule, got {schedule!r}")
     return _resolved(method), schedule or Schedule(), None if mask is None else Region(mask)
 
 
 def _resolved(method: str | Guidance) -> Guidance:
-    """Return the method meant. Raises UnknownNameError for what is neither a known name nor an instance."""
+    """Return the method. Raises UnknownNameError for anything but a known name or an instance."""
     if isinstance(method, str):
         return make_method(method)
     if not isinstance(method, Guidance):

@@ -1,4 +1,4 @@
-"""Named things to choose from: methods, families, models."""
+"""Registries of methods, families and models by name."""
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -13,11 +13,12 @@ class Registry(Mapping[str, T]):
     """A read-only mapping whose lookup error lists the known names and suggests the closest one."""
 
     def __init__(self, what: str, entries: Mapping[str, T]) -> None:
+        """Take what errors call an entry, such as "method", and the entries by name."""
         self.what = what
         self._entries = dict(entries)
 
     def __getitem__(self, name: str) -> T:
-        """Return the entry called `name`; raises UnknownNameError."""
+        """Return the entry of this name. Raises UnknownNameError."""
         if name in self._entries:
             return self._entries[name]
         close = get_close_matches(str(name).lower(), self._entries, n=1)

@@ -1,24 +1,3 @@
-"""What the tests of the methods share."""
+"""Fixtures of this room."""
 
-import pytest
-
-import vsf.attention.rows
-
-
-@pytest.fixture
-def computed(monkeypatch):
-    """(queries, keys) of every kernel call."""
-    calls = []
-    real = vsf.attention.rows.best_kernel
-
-    def counting(*inputs, **options):
-        kernel = real(*inputs, **options)
-
-        def counted(query, key, *rest, **options):
-            calls.append((query.shape[2], key.shape[2]))
-            return kernel(query, key, *rest, **options)
-
-        return counted
-
-    monkeypatch.setattr(vsf.attention.rows, "best_kernel", counting)
-    return calls
+from support.kernel_calls import computed as computed

@@ -6,8 +6,7 @@ import torch
 from support.attend import attend
 from vsf.attention.layout import Span, TokenLayout
 from vsf.errors import KnobError
-from vsf.guidance import METHODS, method
-from vsf.guidance import parameters as knobs
+from vsf.guidance import METHODS, knobs, method
 from vsf.guidance.auto import AutoScale, auto_scale
 
 SCALED = [name for name, cls in METHODS.items() if any(knob.name == "scale" for knob in knobs(cls))]

@@ -8,8 +8,7 @@ from torch._dynamo.testing import CompileCounter
 
 from support.attend import attend
 from vsf.attention.layout import Span, TokenLayout
-from vsf.guidance import METHODS, Control, Guidance, method
-from vsf.guidance import parameters as knobs
+from vsf.guidance import METHODS, Control, Guidance, knobs, method
 
 ACTING = [name for name, cls in METHODS.items() if name != "none" and cls.model_calls == 1]
 QUICK = [("vsf", "joint", True), ("nag", "cross", True), ("negpip", "joint", False)]

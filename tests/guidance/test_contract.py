@@ -10,8 +10,7 @@ import torch.nn.functional as F
 import vsf.attention.rows
 from support.attend import attend
 from vsf.attention.layout import Span, TokenLayout
-from vsf.guidance import METHODS, Guidance, method
-from vsf.guidance import parameters as knobs
+from vsf.guidance import METHODS, Guidance, knobs, method
 
 JOINT = {
     "image first": [("image", 70), ("positive", 9), ("negative", 5)],

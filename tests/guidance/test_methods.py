@@ -11,8 +11,7 @@ import torch.nn.functional as F
 import vsf.attention.rows
 from support.attend import attend
 from vsf.attention.layout import Span, TokenLayout
-from vsf.guidance import METHODS, Control, NormalizedAttentionGuidance, convert_nag, method
-from vsf.guidance import parameters as knobs
+from vsf.guidance import METHODS, Control, NormalizedAttentionGuidance, convert_nag, knobs, method
 
 JOINT = TokenLayout((Span("image", 40), Span("positive", 7), Span("negative", 5)))
 CROSS = TokenLayout((Span("positive", 7), Span("negative", 5)))

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from vsf.errors import KnobError, UnknownNameError
-from vsf.guidance import METHODS, ValueSignFlip, method
-from vsf.guidance import parameters as knobs
+from vsf.guidance import METHODS, ValueSignFlip, knobs, method
 
 
 def test_knobs_are_listed_with_default_range_and_help():

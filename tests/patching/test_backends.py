@@ -105,15 +105,15 @@ def test_a_backend_with_log_sum_exp_is_asked_for_it(monkeypatch, model, method, 
 
 def test_the_layouts_stated_here_are_those_of_this_diffusers():
     """The names of the backends, and how they are asked, may change between releases."""
-    for name, gives in backends._GIVES.items():
+    for name, gives in backends._LOG_SUM_EXPS.items():
         assert gives.option in REGISTRY._supported_arg_names[AttentionBackendName(name)]
     for name in backends._TAKES_NO_BIAS:
         assert AttentionBackendName(name) in REGISTRY._backends
 
 
 def test_a_backend_that_can_neither_is_named_once(monkeypatch, model, caplog):
-    monkeypatch.setattr(backends._say_once, "__wrapped__", None, raising=False)
-    backends._say_once.cache_clear()
+    monkeypatch.setattr(backends._warn_once, "__wrapped__", None, raising=False)
+    backends._warn_once.cache_clear()
     expected, _ = run(model, STRONG)
     calls = stand_in(monkeypatch, "sage_varlen")
     monkeypatch.setattr(REGISTRY, "_active_backend", AttentionBackendName.SAGE_VARLEN)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from vsf import UnsupportedAttentionError
-from vsf.patching.processor_twins import Twins, require_attention
+from vsf.patching.processor_twins import ProcessorTwins, require_attention
 from vsf.patching.swaps import Swap, calls_swapped, owner_of, swap_class
 
 # One-off subclasses -----------------------------------------------------------------------------------------------
@@ -166,14 +166,14 @@ class Attend:
 X = torch.linspace(-1, 1, 2 * 3 * 5 * 4).reshape(2, 3, 5, 4)  # batch, heads, tokens, channels
 
 
-# Twins ------------------------------------------------------------------------------------------------------------
+# Processor twins ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("processor", [Fused, Dispatched, Indirect, Learned])
 def test_attention_is_taken_over_while_the_twins_are_in_place(processor):
     layer, attend = Layer(processor()), Attend()
     plain = layer(X)
-    twins = Twins({"layer": (layer, attend)})
+    twins = ProcessorTwins({"layer": (layer, attend)})
     with twins.in_place():
         assert torch.equal(layer(X), torch.full_like(X, 14.0 if processor is Learned else 7.0))
     assert torch.equal(layer(X), plain)
@@ -183,7 +183,7 @@ def test_attention_is_taken_over_while_the_twins_are_in_place(processor):
 @pytest.mark.parametrize("processor", [Fused, Dispatched, Indirect, Learned])
 def test_a_call_left_to_the_host_gives_the_hosts_result(processor):
     layer = Layer(processor())
-    with Twins({"layer": (layer, Attend(answer=None))}).in_place():
+    with ProcessorTwins({"layer": (layer, Attend(answer=None))}).in_place():
         guided = layer(X)
     assert torch.equal(guided, layer(X))
 
@@ -191,7 +191,7 @@ def test_a_call_left_to_the_host_gives_the_hosts_result(processor):
 def test_options_are_named_whichever_way_the_host_passes_them():
     attend, mask = Attend(), torch.zeros(5, 5)
     layers = {"fused": (Layer(Fused()), attend), "dispatched": (Layer(Dispatched()), attend)}
-    with Twins(layers).in_place():
+    with ProcessorTwins(layers).in_place():
         layers["fused"][0](X, mask)
         layers["dispatched"][0](X)
     fused, dispatched = (options for _, options in attend.seen)
@@ -206,7 +206,7 @@ def test_the_very_same_processor_stands_there_afterwards_also_after_an_error():
     before = dict(vars(layer))
 
     def fail():
-        with Twins({"layer": (layer, Attend())}).in_place():
+        with ProcessorTwins({"layer": (layer, Attend())}).in_place():
             assert layer.processor is not processor
             layer("no tensor")
 
@@ -219,7 +219,7 @@ def test_the_very_same_processor_stands_there_afterwards_also_after_an_error():
 def test_a_learned_processor_stays_a_submodule_with_its_weights():
     processor = Learned()
     layer = Layer(processor)
-    with Twins({"layer": (layer, Attend())}).in_place():
+    with ProcessorTwins({"layer": (layer, Attend())}).in_place():
         assert list(layer.state_dict()) == ["processor.weight"]
         assert layer.processor.weight is processor.weight
     assert layer.processor is processor
@@ -229,14 +229,14 @@ def test_a_processor_shared_with_a_layer_that_is_not_guided_stays_as_it_is():
     processor = Fused()
     guided, other = Layer(processor), Layer(processor)
     plain = other(X)
-    with Twins({"guided": (guided, Attend())}).in_place():
+    with ProcessorTwins({"guided": (guided, Attend())}).in_place():
         assert torch.equal(other(X), plain)
         assert other.processor is processor
 
 
 def test_what_is_set_on_the_processor_meanwhile_stays_set():
     layer = Layer(Fused())
-    with Twins({"layer": (layer, Attend(answer=None))}).in_place():
+    with ProcessorTwins({"layer": (layer, Attend(answer=None))}).in_place():
         layer.processor.scale = 2.0
         guided = layer(X)
     assert layer.processor.scale == 2.0
@@ -245,7 +245,7 @@ def test_what_is_set_on_the_processor_meanwhile_stays_set():
 
 def test_a_processor_set_in_the_meantime_is_guided_too():
     layer, attend = Layer(Fused()), Attend()
-    twins = Twins({"layer": (layer, attend)})
+    twins = ProcessorTwins({"layer": (layer, attend)})
     with twins.in_place():
         layer(X)
     layer.processor = replacement = Learned()
@@ -256,7 +256,7 @@ def test_a_processor_set_in_the_meantime_is_guided_too():
 
 def test_a_twin_is_made_once():
     layer = Layer(Fused())
-    twins, seen = Twins({"layer": (layer, Attend())}), []
+    twins, seen = ProcessorTwins({"layer": (layer, Attend())}), []
     for _ in range(2):
         with twins.in_place():
             seen.append(layer.processor)
@@ -265,19 +265,19 @@ def test_a_twin_is_made_once():
 
 def test_hosts_that_inspect_the_signature_see_the_same():
     layer = Layer(Fused())
-    with Twins({"layer": (layer, Attend())}).in_place():
+    with ProcessorTwins({"layer": (layer, Attend())}).in_place():
         assert inspect.signature(layer.processor.__call__) == inspect.signature(Fused().__call__)
 
 
 @pytest.mark.parametrize("processor", [Manual(), Attend()], ids=["own softmax", "no attention"])
 def test_a_processor_that_cannot_be_guided_is_refused_by_name(processor):
     with pytest.raises(UnsupportedAttentionError, match=f"layer blocks.3 uses {type(processor).__name__}"):
-        Twins({"blocks.3": (Layer(processor), Attend())})
+        ProcessorTwins({"blocks.3": (Layer(processor), Attend())})
 
 
 def test_a_processor_set_later_that_cannot_be_guided_is_refused_and_all_is_put_back():
     first, second = Layer(Fused()), Layer(Fused())
-    twins = Twins({"first": (first, Attend()), "second": (second, Attend())})
+    twins = ProcessorTwins({"first": (first, Attend()), "second": (second, Attend())})
     kept, second.processor = first.processor, Manual()
     with pytest.raises(UnsupportedAttentionError, match="second uses Manual"), twins.in_place():
         pass
@@ -287,7 +287,7 @@ def test_a_processor_set_later_that_cannot_be_guided_is_refused_and_all_is_put_b
 def test_no_module_stays_behind_outside_the_block():
     before = set(sys.modules)
     layer = Layer(Fused())
-    twins = Twins({"layer": (layer, Attend())})
+    twins = ProcessorTwins({"layer": (layer, Attend())})
     for _ in range(2):
         with twins.in_place():
             layer(X)
@@ -298,7 +298,7 @@ def test_no_module_stays_behind_outside_the_block():
 def test_under_autocast_the_attention_gets_one_dtype_as_torchs_own_would():
     attend = Attend()
     layer = Layer(Fused())
-    with torch.autocast("cpu", dtype=torch.bfloat16), Twins({"layer": (layer, attend)}).in_place():
+    with torch.autocast("cpu", dtype=torch.bfloat16), ProcessorTwins({"layer": (layer, attend)}).in_place():
         layer(X)
     assert attend.dtypes == {torch.bfloat16}
 
@@ -308,7 +308,7 @@ def test_diffusers_own_dispatching_processor_is_taken_over():
 
     attention = FluxAttention(query_dim=8, heads=2, dim_head=4, processor=FluxAttnProcessor())
     attend, hidden = Attend(answer=None), torch.randn(1, 6, 8)
-    with torch.no_grad(), Twins({"attn": (attention, attend)}).in_place():
+    with torch.no_grad(), ProcessorTwins({"attn": (attention, attend)}).in_place():
         guided = attention(hidden)
     with torch.no_grad():
         assert torch.equal(attention(hidden), guided)
@@ -361,7 +361,7 @@ def test_another_thread_waits_and_gets_what_it_asked_for():
 
 def test_a_guided_call_of_another_thread_does_not_make_a_layer_look_unknown():
     layer = Layer(Fused())
-    with Twins({"layer": (layer, Attend())}, around=lambda attend, call: call()).in_place():
+    with ProcessorTwins({"layer": (layer, Attend())}, around=lambda attend, call: call()).in_place():
         require_attention("layer", layer)
 
 
@@ -373,7 +373,7 @@ def test_calls_around_a_processor_see_each_of_its_calls_and_keep_its_signature()
         return call()
 
     attend = Attend()
-    with Twins({"layer": (layer, attend)}, around).in_place():
+    with ProcessorTwins({"layer": (layer, attend)}, around).in_place():
         layer(X)
         assert inspect.signature(layer.processor.__call__) == inspect.signature(Fused().__call__)
     assert seen == [attend]

@@ -19,8 +19,8 @@ def texts(*numbers):
     return {"encoder_hidden_states": torch.stack([torch.full((4, 8), float(number)) for number in numbers])}
 
 
-def owners(rows, *numbers):
-    return rows.owners(texts(*numbers), [True] * len(numbers), 2)
+def row_to_prompt(rows, *numbers):
+    return rows.row_to_prompt(texts(*numbers), [True] * len(numbers), 2)
 
 
 def rows_of(prompts, **arguments):
@@ -28,46 +28,47 @@ def rows_of(prompts, **arguments):
 
 
 def test_rows_of_a_whole_batch_are_told_by_their_texts():
-    assert owners(rows_of(PROMPTS), 5, 7) == [0, 1]
-    assert owners(rows_of(PROMPTS, num_images_per_prompt=2), 5, 5, 7, 7) == [0, 0, 1, 1]
+    assert row_to_prompt(rows_of(PROMPTS), 5, 7) == [0, 1]
+    assert row_to_prompt(rows_of(PROMPTS, num_images_per_prompt=2), 5, 5, 7, 7) == [0, 0, 1, 1]
 
 
 def test_copies_may_stand_one_round_after_the_other():
-    assert owners(rows_of(PROMPTS, num_images_per_prompt=2), 5, 7, 5, 7) == [0, 1, 0, 1]
+    assert row_to_prompt(rows_of(PROMPTS, num_images_per_prompt=2), 5, 7, 5, 7) == [0, 1, 0, 1]
 
 
 def test_a_number_of_copies_that_the_pipeline_ignores_does_not_matter():
-    assert owners(rows_of(PROMPTS, num_videos_per_prompt=3), 5, 7) == [0, 1]
+    assert row_to_prompt(rows_of(PROMPTS, num_videos_per_prompt=3), 5, 7) == [0, 1]
 
 
 def test_prompts_taken_one_by_one_are_counted_as_they_come():
     rows = rows_of(PROMPTS)
-    assert [owners(rows, *call) for call in [(5, 5), (5, 5), (7, 7), (7, 7)]] == [[0, 0]] * 2 + [[1, 1]] * 2
+    assert [row_to_prompt(rows, *call) for call in [(5, 5), (5, 5), (7, 7), (7, 7)]] == [[0, 0]] * 2 + [[1, 1]] * 2
 
 
 def test_texts_may_change_between_the_steps_of_a_whole_batch():
     rows = rows_of(PROMPTS)
-    assert [owners(rows, *call) for call in [(5, 7), (6, 8)]] == [[0, 1], [0, 1]]
+    assert [row_to_prompt(rows, *call) for call in [(5, 7), (6, 8)]] == [[0, 1], [0, 1]]
 
 
 def test_texts_beyond_the_prompts_are_refused_with_what_to_do():
     rows = rows_of(PROMPTS)
-    owners(rows, 5, 5), owners(rows, 7, 7)
+    row_to_prompt(rows, 5, 5)
+    row_to_prompt(rows, 7, 7)
     with pytest.raises(vsf.LayoutError, match="call the pipeline once for each prompt"):
-        owners(rows, 9, 9)
+        row_to_prompt(rows, 9, 9)
 
 
 def test_equal_prompts_are_told_by_their_number_alone():
     rows = rows_of(["a car", "a car"], num_images_per_prompt=2)
-    assert owners(rows, 5, 5, 5, 5) == [0, 0, 1, 1]
+    assert row_to_prompt(rows, 5, 5, 5, 5) == [0, 0, 1, 1]
     with pytest.raises(vsf.LayoutError, match="2 conditional rows cannot be told apart by the 2 prompts"):
-        owners(rows, 5, 5)
+        row_to_prompt(rows, 5, 5)
 
 
 def test_rows_without_a_prompt_have_no_owner():
     rows = rows_of(PROMPTS)
-    assert rows.owners(texts(1, 1, 5, 7), [False, False, True, True], 2) == [None, None, 0, 1]
-    assert rows.owners(texts(1, 1, 5, 7), [False, False, True, True], 1) == [None, None, 0, 0]
+    assert rows.row_to_prompt(texts(1, 1, 5, 7), [False, False, True, True], 2) == [None, None, 0, 1]
+    assert rows.row_to_prompt(texts(1, 1, 5, 7), [False, False, True, True], 1) == [None, None, 0, 0]
 
 
 @pytest.mark.parametrize(

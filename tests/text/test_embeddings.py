@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import vsf
-from vsf.text.embeddings import NegativeRows, Padded, Templated, Unpadded
+from vsf.text.embeddings import NegativeRows, TokenizePadded, TokenizeTemplate, TokenizeUnpadded
 
 LIKE = torch.zeros(4, 9, 3, dtype=torch.float64)
 
@@ -115,7 +115,7 @@ def tokenize(tokenizer, text, **kwargs):
 
 
 def test_a_padded_call_becomes_one_without_padding():
-    unpadded = Unpadded()
+    unpadded = TokenizeUnpadded()
     got = unpadded(tokenize, object(), "a", padding="max_length", max_length=77, truncation=True)
     assert (got["padding"], got["max_length"], got["truncation"]) == ("longest", 77, True)
     assert "special_tokens_mask" not in got
@@ -123,12 +123,12 @@ def test_a_padded_call_becomes_one_without_padding():
 
 
 def test_a_length_takes_the_place_of_the_pipelines_own():
-    got = Unpadded(5)(tokenize, object(), "a", padding="max_length", max_length=77)
+    got = TokenizeUnpadded(5)(tokenize, object(), "a", padding="max_length", max_length=77)
     assert (got["padding"], got["max_length"]) == ("max_length", 5)
 
 
 def test_other_calls_pass_as_they_are():
-    unpadded = Unpadded()
+    unpadded = TokenizeUnpadded()
     got = unpadded(tokenize, object(), "a", padding="longest")
     assert "return_special_tokens_mask" not in got
     assert unpadded.special.numel() == 0
@@ -139,7 +139,7 @@ def test_a_padded_call_can_be_left_as_it_is_and_tells_how_many_tokens_are_real()
         marks, mask = torch.tensor([[1, 0, 1, 1, 1]]), torch.tensor([[1, 1, 1, 0, 0]])
         return {"special_tokens_mask": marks, "attention_mask": mask, **kwargs}
 
-    noted = Padded()
+    noted = TokenizePadded()
     got = noted(padded, object(), "a", padding="max_length", max_length=5)
     assert (got["padding"], got["max_length"]) == ("max_length", 5)
     assert "special_tokens_mask" not in got
@@ -163,7 +163,7 @@ def by_letters(tokenizer, text, **kwargs):
 
 @pytest.mark.parametrize("wrap", [str, lambda text: [text]], ids=["text", "list"])
 def test_what_a_template_puts_around_a_prompt_is_marked(wrap):
-    templated = Templated(" red car ")
+    templated = TokenizeTemplate(" red car ")
     got = templated(by_letters, object(), wrap("<say red, red car red>"), padding="max_length")
     assert templated.special.logical_not().nonzero().flatten().tolist() == [*range(10, 17)]
     assert got["text"] == wrap("<say red, red car red>")
@@ -172,13 +172,13 @@ def test_what_a_template_puts_around_a_prompt_is_marked(wrap):
 
 
 def test_a_piece_of_the_template_can_be_left_out():
-    templated = Templated("red", without="[picture]")
+    templated = TokenizeTemplate("red", without="[picture]")
     assert templated(by_letters, object(), "<[picture]red>")["text"] == "<red>"
     assert templated.special.tolist() == [True, False, False, False, True]
 
 
 def test_only_the_first_call_tells_the_marks():
-    templated = Templated("red")
+    templated = TokenizeTemplate("red")
     templated(by_letters, object(), "<red>")
     templated(by_letters, object(), "<<red>>")
     assert templated.special.tolist() == [True, False, False, False, True]

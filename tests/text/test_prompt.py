@@ -1,4 +1,3 @@
-import json
 from contextlib import suppress
 from math import inf, nan
 
@@ -7,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vsf.errors import PromptError
-from vsf.guidance import ValueSignFlip
-from vsf.guidance import parameters as knobs
-from vsf.text.prompt import LARGEST_WEIGHT, Emphasis, Prompt, read_prompts
+from vsf.guidance import ValueSignFlip, knobs
+from vsf.text.prompt import LARGEST_WEIGHT, Emphasis, Prompt
 
 WEIGHTS = st.floats(0, 2)  # three of which multiply or add up to no more than what is allowed
 AWKWARD = st.text(alphabet="ab ,:()[]\\-.1\n", max_size=12)
@@ -265,59 +263,3 @@ def test_the_weight_of_a_character_is_the_product_of_the_brackets_around_it(tree
     for part in prompt.emphasis:
         found[part.start : part.stop] = [part.weight] * (part.stop - part.start)
     assert list(zip(prompt.positive, found, strict=True)) == expected
-
-
-def test_a_prompt_file_holds_one_prompt_per_line(tmp_path):
-    file = tmp_path / "prompts.jsonl"
-    lines = [
-        {"prompt": "a (red:1.5) car (wheels:-1)"},
-        {"prompt": "a car", "negative": "wheels, (lights)"},
-        {"prompt": "a car", "negative": ["wheels", "lights", "wheels", ""]},
-        {"prompt": "a car (lights:-1)", "negative": {"wheels": 0.5, "lights": 2}},
-        {"prompt": "a\u2028car", "negative": None},
-    ]
-    text = "\r\n\r\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
-    file.write_text(f"\ufeff{text}\n", encoding="utf-8", newline="")
-    assert read_prompts(file) == [
-        Prompt("a red car", {"wheels": 1}, (Emphasis(2, 5, 1.5),)),
-        Prompt("a car", {"wheels, (lights)": 1}),
-        Prompt("a car", {"wheels": 2, "lights": 1}),
-        Prompt("a car", {"wheels": 0.5, "lights": 3}),
-        Prompt("a\u2028car"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("{'prompt': 'a'}", "not valid JSON: .*, column 2$"),
-        ('["a"]', r'expected an object like \{"prompt": "a red car", "negative": "wheels"\}, got \[\'a\'\]'),
-        ('{"negative": "a"}', "expected an object like"),
-        ('{"prompt": " (x:-1)"}', "the prompt is empty; say what to draw"),
-        ('{"prompt": "a (red"}', "at character 3 .* never closed"),
-        ('{"prompt": "a", "negative_prompt": "x"}', 'unknown field "negative_prompt". Known: prompt, negative'),
-        ('{"prompt": "a", "negative": 3}', '"negative" has to be text, a list of texts or {text: weight}, got 3'),
-        ('{"prompt": "a", "negative": [3]}', "a negative has to be text, got 3"),
-        ('{"prompt": "a", "negative": {"x": -1}}', 'weight of the negative "x" has to be a number from'),
-        ('{"prompt": "a", "negative": {"x": NaN}}', 'weight of the negative "x" has to be a number from'),
-    ],
-)
-def test_a_line_that_is_no_prompt_is_refused_by_file_and_line(tmp_path, line, message):
-    file = tmp_path / "prompts.jsonl"
-    file.write_text(f'{{"prompt": "a car"}}\n\n{line}\n', encoding="utf-8")
-    with pytest.raises(PromptError, match=rf'prompts\.jsonl", line 3: .*{message}'):
-        read_prompts(file)
-
-
-def test_a_prompt_file_that_is_missing_empty_or_not_text_is_refused(tmp_path):
-    file = tmp_path / "prompts.jsonl"
-    with pytest.raises(PromptError, match=r'cannot read the prompt file ".*prompts\.jsonl": No such file'):
-        read_prompts(file)
-    file.write_text("\n \n")
-    with pytest.raises(
-        PromptError, match=r'prompts\.jsonl" holds no prompt; write one {"prompt": "a red car"} per line'
-    ):
-        read_prompts(file)
-    file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(PromptError, match="cannot read the prompt file"):
-        read_prompts(file)

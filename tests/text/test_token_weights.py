@@ -9,7 +9,7 @@ import vsf
 from support import tiny_pipelines as tiny
 from vsf.families import find_family
 from vsf.text.prompt import Emphasis
-from vsf.text.token_weights import Wording, characters_of
+from vsf.text.token_weights import TokenWeights, characters_of
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def weighted(pipe, written):
     """The characters of the positive text whose tokens are weighted, and by how much."""
     prompt = vsf.Prompt.parse(written)
     characters = find_family(pipe).characters(pipe, prompt.positive)
-    (weights,) = Wording.of([prompt], lambda _: characters).weights
+    (weights,) = TokenWeights.of([prompt], lambda _: characters).weights
     found = [
         (prompt.positive[a:b].strip(), round(w, 3)) for (a, b), w in zip(characters, weights.tolist(), strict=True)
     ]
@@ -135,7 +135,7 @@ def test_a_family_that_does_not_know_its_tokens_says_so(pipe, monkeypatch):
 
 
 def test_rows_are_as_long_as_the_text_that_the_model_is_called_with():
-    wording = Wording(("ab",), (torch.tensor([1.0, 2.0, 1.0]),))
+    wording = TokenWeights(("ab",), (torch.tensor([1.0, 2.0, 1.0]),))
     longer, none = wording.rows([0, None], 5, like=torch.zeros(1))
     assert longer.tolist() == [1, 2, 1, 1, 1]
     assert none is None

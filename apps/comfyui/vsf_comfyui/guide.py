@@ -20,7 +20,7 @@ from vsf.controls.schedule import Axis, Schedule
 from vsf.errors import KnobError, NotGuidedError, UnsupportedPipelineError
 from vsf.guidance import Guidance, Observation
 from vsf.hosting import GuidedCall
-from vsf.runtime.auto_scaler import Pace
+from vsf.runtime.auto_scaler import AutoScaler
 from vsf.text.embeddings import Negative, NegativeRows
 
 from .families import Family, Texts, family_of, token_grid
@@ -64,7 +64,7 @@ class Plan:
             raise KnobError(
                 f'method "{self.method.name}" calls the model twice, which the host does by itself: use cfg'
             )
-        if getattr(self.method, "layout", "paper") != "paper":
+        if self.method.token_layout != "paper":
             raise KnobError('layout="reference" is known for diffusers\' SD3 only; use layout="paper"')
         if self.mask is not None and len(self.mask) != 1:
             raise KnobError(f"the mask of a negative is one picture, got {len(self.mask)} of them")
@@ -191,7 +191,7 @@ class Guided:
         self.plan = plan
         self.trace = Trace(plan.method.name, observes=plan.observe)
         self.region = None if plan.mask is None else Region(plan.mask[0])
-        self.pace = Pace(plan.method) if plan.method.is_auto else None
+        self.pace = AutoScaler(plan.method) if plan.method.is_auto else None
         self._watches = plan.observe or self.pace is not None
         self._run = Run()
 

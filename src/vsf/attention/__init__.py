@@ -1,1 +1,1 @@
-"""Attention over image and text in parts, exactly: kernels, token layouts, and what a host's call is made of."""
+"""Exact attention over image and text in parts: kernels, partial attentions, token layouts and host calls."""

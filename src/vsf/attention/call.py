@@ -11,13 +11,17 @@ from vsf.attention.partial import HostAttention
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HostCall:
-    """What the host handed to its attention. Keys and values may have fewer heads, each for a group of the queries'.
+    """The arguments of the host's attention call.
 
-    kind: "joint", where text and image attend to one another, or "cross", where every query is an image row.
-    bias: the host's own mask over the whole sequence, boolean (True = visible) or added to the logits; it must leave
-        every row a key besides the negatives.
-    scale: of the logits; None = 1/√channels.
-    attention: the host's own function; None is torch's.
+    Attributes:
+        query: all rows that attend.
+        key: of all tokens. Keys and values may have fewer heads, each for a group of the queries' heads.
+        value: as the keys.
+        kind: "joint", where text and image attend to one another, or "cross", where every query is an image row.
+        bias: the host's own mask over the whole sequence, boolean (True = visible) or added to the logits; it must
+            leave every row a key besides the negatives.
+        scale: of the logits; None = 1/√channels.
+        attention: the host's own function; None is torch's.
     """
 
     query: Float[Tensor, "batch heads queries channels"]

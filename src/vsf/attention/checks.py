@@ -1,4 +1,4 @@
-"""Whether the tensors of an attention call, its layouts and its controls fit together."""
+"""Checks that the tensors of an attention call, its layouts and its controls fit together."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,9 @@ def check_shapes(
     """Raise LayoutError unless tensors, layouts, mask, validity and controls fit together."""
     if call.kind not in ("joint", "cross"):
         raise LayoutError(f'kind is "joint" or "cross", got "{call.kind}"')
-    query, key, value = (tuple(tensor.shape) for tensor in (call.query, call.key, call.value))
+    query = tuple(call.query.shape)
+    key = tuple(call.key.shape)
+    value = tuple(call.value.shape)
     if not len(query) == len(key) == len(value) == 4:
         raise LayoutError(f"query, key, value are (batch, heads, tokens, channels), got {query}, {key}, {value}")
     if query[0] != key[0] or query[1] % max(1, key[1]) or key[:3] != value[:3] or query[3] != key[3]:
@@ -26,23 +28,25 @@ def check_shapes(
             "query, key and value share their batch, key and value heads and tokens, query and key channels, and there "
             f"are as many query heads as key heads or a multiple, got {query}, {key}, {value}"
         )
+    needed = "keys and queries" if call.kind == "joint" else "keys"
     for layout in layouts:
         if layout.tokens != key[2] or (call.kind == "joint" and query[2] != key[2]):
             raise LayoutError(
-                f"a {call.kind} layout of {layout.tokens} tokens needs as many keys"
-                f"{' and queries' if call.kind == 'joint' else ''}, got {key[2]} keys and {query[2]} queries"
+                f"a {call.kind} layout of {layout.tokens} tokens needs as many {needed}, "
+                f"got {key[2]} keys and {query[2]} queries"
             )
     _check_bias(call.bias, (query[0], query[1], query[2], key[2]))
     if negative_valid is not None:
         expected = (query[0], max(layout.count(["negative"]) for layout in layouts))
         if negative_valid.dtype != torch.bool or tuple(negative_valid.shape) != expected:
-            came = f"{negative_valid.dtype} of {tuple(negative_valid.shape)}"
-            raise LayoutError(f"negative_valid is boolean (batch, negative tokens) = {expected}, got {came}")
+            actual = f"{negative_valid.dtype} of {tuple(negative_valid.shape)}"
+            raise LayoutError(f"negative_valid is boolean (batch, negative tokens) = {expected}, got {actual}")
     _check_control(call, layouts, control)
 
 
 def _check_control(call: HostCall, layouts: Sequence[TokenLayout], control: Control) -> None:
-    weights, strength = control.weights, control.strength
+    weights = control.weights
+    strength = control.strength
     batch = call.query.shape[0]
     _check_rows(control, layouts)
     expected = (batch, max(len(layout.negative_lengths) for layout in layouts))
@@ -52,31 +56,47 @@ def _check_control(call: HostCall, layouts: Sequence[TokenLayout], control: Cont
         return
     for layout in layouts:
         rows = layout.count(["image"]) if call.kind == "joint" else call.query.shape[2]
-        if tuple(strength.shape) not in ((), (rows,), (1, rows), (batch, rows)):
+        if not _is_strength_of(strength, batch, rows):
             raise LayoutError(
                 f"strength is a number, (image rows) = ({rows},), or one for each batch row as well = {(batch, rows)}, "
                 f"got {tuple(strength.shape)}"
             )
 
 
+def _is_strength_of(strength: Tensor, batch: int, rows: int) -> bool:
+    """Tell whether a strength is without axes, (rows,), (1, rows) or (batch, rows).
+
+    Sizes are compared one by one: compiled code with dynamic shapes does not find a tuple of them among other tuples.
+    """
+    if strength.dim() == 0:
+        return True
+    if strength.dim() > 2 or strength.shape[-1] != rows:
+        return False
+    return strength.dim() == 1 or strength.shape[0] == 1 or strength.shape[0] == batch
+
+
 def _check_rows(control: Control, layouts: Sequence[TokenLayout]) -> None:
-    """Check what is known of each batch row."""
+    """Check `unguided` and `emphasis`, which speak of single batch rows."""
     for row in control.unguided or ():
         if not 0 <= row < len(layouts):
             raise LayoutError(f"unguided names batch rows, 0 to {len(layouts) - 1}, got {row}")
     if control.emphasis is None:
         return
     expected = [(layout.count(["positive"]),) for layout in layouts]
-    came = [None if weights is None else tuple(weights.shape) for weights in control.emphasis]
-    if len(came) != len(expected) or any(own not in (None, want) for own, want in zip(came, expected, strict=True)):
-        raise LayoutError(f"emphasis has one weight per positive token of each batch row, {expected}, got {came}")
+    actual = [None if weights is None else tuple(weights.shape) for weights in control.emphasis]
+    fits = len(actual) == len(expected)
+    for shape, expected_shape in zip(actual, expected, strict=False):
+        fits = fits and shape in (None, expected_shape)
+    if not fits:
+        raise LayoutError(f"emphasis has one weight per positive token of each batch row, {expected}, got {actual}")
 
 
 def _check_bias(bias: Tensor | None, full: tuple[int, int, int, int]) -> None:
+    """Check that the host's mask broadcasts to the logits of the whole call."""
     if bias is None:
         return
     bias = with_four_axes(bias)
-    if bias.dim() != 4 or any(size not in (1, want) for size, want in zip(bias.shape, full, strict=True)):
+    if bias.dim() != 4 or any(size not in (1, needed) for size, needed in zip(bias.shape, full, strict=True)):
         raise LayoutError(
             f"a bias broadcasts to (batch, heads, queries, keys) = {full}, got {tuple(bias.shape)}; "
             "it covers the negative tokens too"

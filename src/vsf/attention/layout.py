@@ -1,4 +1,4 @@
-"""What each token of a sequence is: image, positive prompt, negative prompt, or shared by all."""
+"""Token layouts: which tokens of a sequence are image, positive prompt, negative prompt, or shared by all."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,11 +11,13 @@ from vsf.errors import LayoutError
 
 Kind = Literal["image", "positive", "negative", "shared"]
 Part = Kind | int
-"""What to pick out of a layout: every span of a kind, or by number one of the negative prompts."""
+"""A selection of tokens: every span of a kind, or by number one of the negative prompts."""
+
 Places = slice | Tensor
-"""Where some tokens stand in a sequence, to index its axis with: a slice (a view) of neighbours, or their positions."""
+"""An index of some tokens of a sequence: a slice of neighbours, which takes a view, or a tensor of positions."""
+
 HOST: tuple[Part, ...] = ("image", "positive", "shared")
-"""Everything that the unguided model has too."""
+"""The tokens that the unguided model has too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,8 @@ class Span:
 class TokenLayout:
     """The spans of one token sequence, in sequence order.
 
-    Several negative spans may stand anywhere; the i-th of them is negative prompt i. The other kinds may be split over
-    several spans. Shared tokens (registers, batch padding) are seen by every row and see all but the negatives.
+    Negative spans may stand anywhere; the i-th of them is negative prompt i. The other kinds may be split over several
+    spans. Shared tokens (registers, batch padding) are seen by every row and see all but the negatives.
     """
 
     spans: tuple[Span, ...]
@@ -63,8 +65,10 @@ class TokenLayout:
     def places(self, parts: Collection[Part], device: torch.device) -> Places:
         """Return where the tokens of these parts stand, in sequence order."""
         runs = self._runs(parts)
-        if len(runs) < 2:
-            start, length = runs[0] if runs else (0, 0)
+        if not runs:
+            return slice(0, 0)
+        if len(runs) == 1:
+            start, length = runs[0]
             return slice(start, start + length)
         return torch.cat([torch.arange(start, start + length, device=device) for start, length in runs])
 
@@ -74,19 +78,21 @@ class TokenLayout:
         A view where the kept tokens are neighbours, a copy otherwise.
         """
         pieces = [tensor.narrow(dim, start, length) for start, length in self._runs(parts)]
-        if len(pieces) == 1:
-            return pieces[0]
-        return torch.cat(pieces, dim) if pieces else tensor.narrow(dim, 0, 0)
+        if not pieces:
+            return tensor.narrow(dim, 0, 0)
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
 
     def _runs(self, parts: Collection[Part]) -> list[tuple[int, int]]:
         """Return (start, length) of every run of neighbouring tokens that belong to these parts."""
         runs: list[tuple[int, int]] = []
-        start = negatives = 0
+        start = 0
+        negatives = 0
         for span in self.spans:
-            kept = span.kind in parts
+            is_picked = span.kind in parts
             if span.kind == "negative":
-                kept, negatives = kept or negatives in parts, negatives + 1
-            if kept and span.length:
+                is_picked = is_picked or negatives in parts
+                negatives += 1
+            if is_picked and span.length:
                 if runs and sum(runs[-1]) == start:
                     runs[-1] = (runs[-1][0], runs[-1][1] + span.length)
                 else:

@@ -1,11 +1,12 @@
-"""Attention in parts: each part with its log-sum-exp, merged exactly.
+"""Partial attention: attention over sets of keys, each with its log-sum-exp, merged exactly.
 
-Softmax over the union of key sets K₁, K₂, ... is the mean of the softmaxes over each set, weighted by exp of their
-log-sum-exps. So a key set may be scaled or shifted on its own, and no dense mask is ever built.
+Softmax attention over the union of key sets K₁, K₂, ... is the mean of the attentions over each set, weighted by exp of
+their log-sum-exps. So a key set may be scaled or shifted on its own, and no dense mask is ever built.
 
-Two ways lead there. Where a fused kernel returns the log-sum-exp, every part is one call and `merge` weighs the
-results. Elsewhere (gradients wanted: the fused log-sum-exp has none; MPS and others) `merge` is one call of plain
-attention over all the keys, with the shifts as a bias on the keys and the gains on the values. Same numbers either way.
+There are two implementations, which give the same numbers. Where a fused kernel returns the log-sum-exp, every part is
+one call and `merge` weighs the results. Elsewhere (gradients wanted: the fused log-sum-exp has none; MPS and others)
+`merge` is one call of plain attention over all the keys, with the shifts as a bias on the keys and the gains on the
+values.
 
 Tensors are (batch, heads, tokens, channels).
 """
@@ -26,16 +27,18 @@ Strength = float | Tensor
 """A number, a tensor without axes, or one value per row as (batch, 1, 1)."""
 
 Plain = Callable[..., Tensor]
-"""Called as torch's own: (query, key, value, bias, scale=scale), the bias boolean (True = visible) or additive."""
+"""plain(query, key, value, bias, scale=scale), as torch's own; the bias is boolean (True = visible) or additive."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HostAttention:
-    """The host's own attention function, to be used in torch's place for what the unguided model attends to.
+    """The host's own attention function, used instead of torch's for what the unguided model attends to.
 
-    plain: attention on (batch, heads, tokens, channels). fused: the same with the log-sum-exp (batch, heads, queries);
-        None where it gives none. Then each result is one plain call over all the keys that it needs.
-    takes_bias: whether the two take a bias; calls that need one are torch's own where they do not.
+    Attributes:
+        plain: attention on (batch, heads, tokens, channels).
+        fused: the same with the log-sum-exp, (batch, heads, queries); None where the function gives none. Then each
+            result is one plain call over all the keys that it needs.
+        takes_bias: whether both take a bias; where they do not, calls that need one use torch's own attention.
     """
 
     plain: Plain
@@ -44,25 +47,34 @@ class HostAttention:
 
 
 WIDE_PIECE = 2**24
-"""Formulas on half-precision outputs are computed in float32 on pieces of so many numbers, not on a copy of all."""
+"""How many numbers of a half-precision output are widened to float32 at a time; a copy of all would be too large."""
 
 
 def per_row(strength: Strength, axes: int) -> Strength:
-    """Let one value per row multiply a tensor with so many axes, of which the batch is the first."""
+    """Reshape one value per batch row so that it multiplies a tensor with this many axes, the batch first."""
     if not isinstance(strength, Tensor) or strength.dim() == 0:
         return strength
     return strength.reshape(-1, *(1,) * (axes - 1))
 
 
 class Partial:
-    """Attention of some queries over some keys, computed when it is first asked for.
+    """Attention of some queries over some keys, computed when it is first read.
 
-    bias: boolean (True = visible) or added to the logits. kernel: gives the output with its log-sum-exp; where it is
-    None, plain attention gives the output alone. host: whose plain attention that is, torch's by default. gain: of the
-    values, shift: of the logits, where the partial is merged with others. wider, places: a partial of more queries over
-    the same keys, and where among them these stand. Then results are picked out of its own: kernels may round a row
-    differently when it comes with other rows, so what must equal the host's to the last bit has to come out of a call
-    of the host's own shape.
+    Attributes:
+        query, key, value: (batch, heads, tokens, channels).
+        bias: boolean (True = visible) or added to the logits.
+        scale: of the logits; None = 1/√channels.
+        kernel: gives the output with its log-sum-exp; None where only plain attention is available, without.
+        host: whose plain attention that is; None is torch's.
+        gain: of the values, where the partial is merged with others.
+        shift: of the logits, likewise.
+        wider: a partial of more queries over the same keys, from whose results these are cut. Kernels may round a row
+            differently when it comes with other rows, so what must equal the host's result to the last bit has to be
+            cut out of a call of the host's own shape.
+        places: where these queries stand among those of `wider`.
+        is_empty: whether there is no query or no key.
+        is_fused: whether the log-sum-exp comes with the output.
+        computed: the output before the gain, once it is there.
     """
 
     __slots__ = (
@@ -97,14 +109,21 @@ class Partial:
         wider: "Partial | None" = None,
         places: Places = slice(None),
     ) -> None:
-        self.query, self.key, self.value, self.bias, self.scale = query, key, value, bias, scale
-        self.kernel, self.host, self.gain, self.shift = kernel, host, gain, shift
-        self.wider, self.places = wider, places
+        self.query = query
+        self.key = key
+        self.value = value
+        self.bias = bias
+        self.scale = scale
+        self.kernel = kernel
+        self.host = host
+        self.gain = gain
+        self.shift = shift
+        self.wider = wider
+        self.places = places
         # Kernels crash where there is no query or no key.
         self.is_empty = query.shape[2] == 0 or key.shape[2] == 0
         self.is_fused = kernel is not None or self.is_empty
         self.computed: Tensor | None = None
-        """The output, once it is there."""
         self._log_sum_exp: Tensor | None = None
 
     @property
@@ -122,7 +141,7 @@ class Partial:
         return self._log_sum_exp + self.shift
 
     def scaled(self, gain: Strength) -> "Partial":
-        """Multiply these keys' values; a negative gain turns them around."""
+        """Multiply these keys' values; a negative gain flips their sign."""
         inputs = (self.query, self.key, self.value, self.bias, self.scale, self.kernel, self.host)
         return Partial(*inputs, gain=self.gain * gain, shift=self.shift)
 
@@ -134,11 +153,15 @@ class Partial:
         return Partial(*inputs, gain=self.gain, shift=self.shift + delta)
 
     def attend(self, value: Tensor | None = None) -> Float[Tensor, "batch heads queries channels"]:
-        """Compute the output and the log-sum-exp, and keep them.
+        """Compute the output and the log-sum-exp, and keep both.
 
-        With other values the output is only returned, and the log-sum-exp, which does not depend on them, kept.
+        Args:
+            value: other values for the same keys. The output is then only returned; the log-sum-exp, which does not
+                depend on them, is kept.
         """
-        query, bias, wider = self.query, self.bias, self.wider
+        query = self.query
+        bias = self.bias
+        wider = self.wider
         if wider is not None and value is None:
             out = (wider.attend() if wider.computed is None else wider.computed)[:, :, self.places]
             if wider._log_sum_exp is not None:
@@ -163,9 +186,12 @@ def merge(*partials: Partial) -> Float[Tensor, "batch heads queries channels"]:
     """Attend to the union of the partials' keys: Σᵢ softmax(log_sum_exp)ᵢ · gainᵢ · outᵢ, in the dtype of the outputs.
 
     A partial with log-sum-exp -inf takes no part, to the last bit. Where none sees a key the result is 0.
-    Raises LayoutError when the partials belong to different queries.
+
+    Raises:
+        LayoutError: the partials belong to different queries.
     """
-    query, fused = partials[0].query, True
+    query = partials[0].query
+    fused = True
     for partial in partials:
         if partial.query.shape != query.shape:
             shapes = ", ".join(str(tuple(partial.query.shape)) for partial in partials)
@@ -176,9 +202,10 @@ def merge(*partials: Partial) -> Float[Tensor, "batch heads queries channels"]:
     outs: list[Tensor] = []
     log_sum_exps: list[Tensor] = []
     for partial in partials:
-        if partial.is_empty:  # no key weighs nothing
+        if partial.is_empty:
             continue
-        gain, shift = partial.gain, partial.shift
+        gain = partial.gain
+        shift = partial.shift
         if isinstance(gain, Tensor) or gain != 1:
             outs.append(partial.attend(_scaled_values(partial) if isinstance(gain, Tensor) else partial.value * gain))
         else:
@@ -188,6 +215,7 @@ def merge(*partials: Partial) -> Float[Tensor, "batch heads queries channels"]:
         if isinstance(shift, Tensor) or shift != 0:
             log_sum_exp = log_sum_exp + shift
         log_sum_exps.append(log_sum_exp)
+    # The most frequent case in one operation: softmax over two numbers is the sigmoid of their difference.
     if len(outs) == 2 and outs[0].dtype == log_sum_exps[0].dtype:
         return torch.lerp(outs[0], outs[1], torch.sigmoid(log_sum_exps[1] - log_sum_exps[0]).unsqueeze(-1))
     return _weighed(outs, log_sum_exps) if outs else partials[0].out
@@ -201,9 +229,11 @@ def blend(start: Tensor, end: Tensor, share: float | Tensor) -> Tensor:
 def in_pieces(
     formula: Callable[..., Tensor], *outputs: Float[Tensor, "batch heads queries _"]
 ) -> Float[Tensor, "batch heads queries channels"]:
-    """Apply a formula, each query row on its own, in float32 or wider; the result has the dtype of the first output.
+    """Apply a formula to attention outputs in float32 or wider; the result has the dtype of the first output.
 
-    Outputs that are narrower are widened some rows at a time, so that no float32 copy of them all is kept.
+    Args:
+        formula: treats each query row by itself.
+        outputs: those of half precision are widened some rows at a time, so that no float32 copy of all rows is kept.
     """
     first = outputs[0]
     wide = _wide(first.dtype)
@@ -211,10 +241,10 @@ def in_pieces(
         return formula(*outputs).to(wide)
     rows = first.shape[2]
     step = max(1, WIDE_PIECE * rows // max(1, first.numel()))
-    pieces = [
-        formula(*(output[:, :, start : start + step].to(wide) for output in outputs)).to(first.dtype)
-        for start in range(0, max(rows, 1), step)
-    ]
+    pieces = []
+    for start in range(0, max(rows, 1), step):
+        widened = [output[:, :, start : start + step].to(wide) for output in outputs]
+        pieces.append(formula(*widened).to(first.dtype))
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)
 
 
@@ -231,12 +261,12 @@ def finite(bias: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def lowest(dtype: torch.dtype) -> float:
-    """Half the most negative number: hides a key, and a logit added to it does not overflow."""
+    """Return half the most negative number of a dtype: it hides a key, and a logit added to it does not overflow."""
     return torch.finfo(dtype).min / 2
 
 
 def _weighed(outs: list[Tensor], log_sum_exps: list[Tensor]) -> Tensor:
-    """Σᵢ softmax(log_sum_exp)ᵢ · outᵢ. Two by two: each lerp leaves either end to the last bit."""
+    """Return Σᵢ softmax(log_sum_exp)ᵢ · outᵢ, two by two: each lerp leaves either end to the last bit."""
     total = log_sum_exps[0]
     if len(outs) == 1:
         return outs[0].masked_fill((total == -torch.inf).unsqueeze(-1), 0)
@@ -248,7 +278,11 @@ def _weighed(outs: list[Tensor], log_sum_exps: list[Tensor]) -> Tensor:
 
 
 def _lerped(*outs_and_weights: Tensor) -> Tensor:
-    """Go from the first output to each of the others by its weight; there is one weight less than outputs."""
+    """Interpolate from the first output to each of the others by its weight.
+
+    Args:
+        outs_and_weights: n outputs, then n − 1 weights: `in_pieces` cuts all of them alike.
+    """
     outs = (len(outs_and_weights) + 1) // 2
     total = outs_and_weights[0]
     for out, weight in zip(outs_and_weights[1:outs], outs_and_weights[outs:], strict=True):
@@ -257,8 +291,9 @@ def _lerped(*outs_and_weights: Tensor) -> Tensor:
 
 
 def _joined(partials: tuple[Partial, ...]) -> Tensor:
-    """One call of plain attention over the keys of every partial."""
-    first, query = partials[0], partials[0].query
+    """Make one call of plain attention over the keys of every partial."""
+    first = partials[0]
+    query = first.query
     key = torch.cat([partial.key for partial in partials], 2)
     value = torch.cat([_scaled_values(partial) for partial in partials], 2)
     if key.shape[2] == 0 or query.shape[2] == 0:
@@ -268,7 +303,7 @@ def _joined(partials: tuple[Partial, ...]) -> Tensor:
 
 
 def _plain(partial: Partial, bias: Tensor | None) -> Plain:
-    """The host's plain attention, or torch's where the host has none of its own, or none that takes a bias."""
+    """Return the host's plain attention, or torch's where the host has none of its own, or none that takes a bias."""
     host = partial.host
     if host is None or (bias is not None and not host.takes_bias):
         return F.scaled_dot_product_attention
@@ -276,26 +311,32 @@ def _plain(partial: Partial, bias: Tensor | None) -> Plain:
 
 
 def _scaled_values(partial: Partial) -> Tensor:
-    gain, value = partial.gain, partial.value
+    gain = partial.gain
+    value = partial.value
     if not isinstance(gain, Tensor):
         return value * gain
     return value * gain.to(value.dtype).reshape(-1, 1, 1, 1)
 
 
 def _joined_bias(partials: tuple[Partial, ...]) -> Tensor | None:
-    """The biases side by side; None where nothing is biased or shifted, which leaves torch its fastest kernel."""
+    """Concatenate the biases; None where nothing is biased or shifted, which leaves torch its fastest kernel."""
     shifted = [isinstance(partial.shift, Tensor) or partial.shift != 0 for partial in partials]
     if not any(shifted) and all(partial.bias is None for partial in partials):
         return None
     biases = [_shifted_bias(partial) for partial in partials]
-    leading = [max(sizes) for sizes in zip(*(bias.shape[:3] for bias in biases), strict=True)]
+    # A size is 1 where a bias does not depend on batch, heads or queries.
+    leading = list(biases[0].shape[:3])
+    for bias in biases[1:]:
+        leading = [max(sizes) for sizes in zip(leading, bias.shape[:3], strict=True)]
     return torch.cat([bias.expand(*leading, bias.shape[3]) for bias in biases], 3)
 
 
 def _shifted_bias(partial: Partial) -> Tensor:
-    """The partial's bias plus its shift, as (batch or 1, heads or 1, queries or 1, keys)."""
-    query, shift = partial.query, partial.shift
-    dtype, keys = query.dtype, partial.key.shape[2]
+    """Return the partial's bias plus its shift, (batch or 1, heads or 1, queries or 1, keys)."""
+    query = partial.query
+    shift = partial.shift
+    dtype = query.dtype
+    keys = partial.key.shape[2]
     bias = query.new_zeros(1, 1, 1, 1) if partial.bias is None else finite(partial.bias, dtype)
     bias = bias.reshape(*(1,) * (4 - bias.dim()), *bias.shape)
     if isinstance(shift, Tensor):
@@ -304,8 +345,9 @@ def _shifted_bias(partial: Partial) -> Tensor:
 
 
 def logits(partial: Partial) -> Float[Tensor, "batch heads queries keys"]:
-    """The biased logits, not shifted, in float32 or wider; gradients can pass through them."""
-    query, key = partial.query, partial.key
+    """Return the biased logits, not shifted, in float32 or wider; gradients can pass through them."""
+    query = partial.query
+    key = partial.key
     wide = _wide(query.dtype)
     scale = query.shape[-1] ** -0.5 if partial.scale is None else partial.scale
     products = query.to(wide) @ key.to(wide).mT * scale

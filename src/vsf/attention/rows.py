@@ -1,4 +1,4 @@
-"""Batch rows that are alike: what is the same for them in every layer, and what they attend to in one of them."""
+"""Batch rows that are alike: the plan that all layers share for them, and their attention in one layer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -15,9 +15,18 @@ from vsf.attention.layout import HOST, Part, TokenLayout
 from vsf.attention.partial import Partial, finite, lowest
 
 Rows = Literal["host", "image", "text", "negative"]
-"""Queries: all that the unguided model has, its image rows, its text rows (and shared ones), or the negatives' rows."""
+"""A choice of queries.
+
+host: all rows that the unguided model has. image: the image rows of them. text: the positive and shared rows of them.
+negative: the rows of the negatives.
+"""
+
 Keys = Literal["host", "common", "positive", "negative", "all"]
-"""Keys: all that the unguided model has, those of image and shared tokens, the positive's, the negatives', or all."""
+"""A choice of keys.
+
+host: all keys that the unguided model has. common: those of image and shared tokens. positive: those of the positive
+prompt. negative: those of the negatives. all: host and negative.
+"""
 
 ROWS: Mapping[Rows, tuple[Part, ...]] = {
     "host": HOST,
@@ -34,49 +43,68 @@ _KEYS: Mapping[Keys, tuple[Part, ...]] = {
 
 
 class RowsPlan:
-    """What does not change from layer to layer for rows of one layout, all or none of them guided and emphasised.
+    """Everything that all layers share for batch rows of one layout, all or none of them guided and emphasised.
 
     Masks and weights are made here, once and on the device, so that a layer only takes views and calls kernels.
+
+    Attributes:
+        batch: index of these rows in the batch.
+        control: the settings of these rows.
+        emphasis: weights of the positive tokens for image rows, (batch, positive tokens); None where all are 1.
+        has_negative: whether the layout has negative tokens.
+        acts: whether a method is to act at all.
+        valid: which negative tokens are real, (batch, negative tokens); None where all are.
+        may_lack_negative: whether some rows may turn out to have no real negative token.
+        may_bypass: whether some image rows may have to equal the unguided model's to the last bit.
+        has_text: whether the layout has positive or shared tokens.
+        row_places, key_places: index of a choice of queries, and of keys, in the sequence.
+        host_places: index of a choice of queries among those that the unguided model has.
+        order: the pieces of the sequence: whose rows, the first of them, how many.
+        strength: share of the guided image rows in the blend with the unguided, (..., queries, 1).
+        least_strength: the same for text rows, which have no place in the picture.
+        kernel, biased_kernel: the fused kernel for calls without a bias, and with one.
+        mask: the host's mask of the call in progress.
+        biases: biases of the logits under that mask, by queries and keys, as far as they were needed.
     """
 
     def __init__(
         self, host: HostCall, layout: TokenLayout, control: Control, valid: Tensor | None, index: tuple[int, ...]
     ) -> None:
-        """Plan for the rows `index` of calls like this one."""
+        """Plan for calls like this one.
+
+        Args:
+            host: the whole call.
+            layout: of these rows.
+            control: of the whole batch.
+            valid: (batch, negative tokens) of the whole batch, which of them are real; None = all.
+            index: these rows of the batch.
+        """
         query = host.query
-        self.index, self.layout, self.kind = index, layout, host.kind
-        self.dtype, self.device = query.dtype, query.device
+        self.index = index
+        self.layout = layout
+        self.kind = host.kind
+        self.dtype = query.dtype
+        self.device = query.device
         self.batch = batch_places(index, self.device)
-        """Where these rows stand in the batch."""
         self.control = control.rows(index)
         self.emphasis = _emphasis_of(control, index, self.device)
-        """Weights of the positive tokens for image rows, (batch, positive tokens), None where all are 1."""
         self.has_negative = layout.count(["negative"]) > 0
         self.acts = self.has_negative and not self.control.is_off
-        """Whether a method is to act at all."""
         self.valid = _real_tokens(layout, self.control, None if valid is None else valid[self.batch])
-        """(batch, negative tokens), which of them are real; None when all are."""
         self.may_lack_negative = control.unguided is None and self.valid is not None
-        """Whether some rows may turn out to have no real negative token."""
         self.may_bypass = self.may_lack_negative or _may_be_zero(self.control)
-        """Whether some image rows may have to equal the unguided model's to the last bit."""
         self.has_text = layout.count(ROWS["text"]) > 0
         self.row_places = {name: layout.places(parts, self.device) for name, parts in ROWS.items()}
         self.key_places = {name: layout.places(parts, self.device) for name, parts in _KEYS.items()}
-        own = layout.without_negatives()
-        self.host_places = {name: own.places(parts, self.device) for name, parts in ROWS.items()}
-        """Where rows stand among those that the unguided model has."""
+        host_layout = layout.without_negatives()
+        self.host_places = {name: host_layout.places(parts, self.device) for name, parts in ROWS.items()}
         self.order = _order(layout)
-        """The pieces that the sequence is made of: whose rows, the first of them, how many."""
-        self.strength, self.least_strength = _shares(self.control.strength, self.dtype)
-        """What blends guided and unguided image rows, (… queries 1), and rows without a place in the picture."""
+        self.strength, self.least_strength = _blend_shares(self.control.strength, self.dtype)
         self.kernel = best_kernel(self.device, self.dtype, query.shape[-1], biased=False)
         self.biased_kernel = best_kernel(self.device, self.dtype, query.shape[-1], biased=True)
-        self._fade: float | Tensor | None = None
         self.mask: Tensor | None = None
-        """The host's mask of the call in progress."""
         self.biases: dict[tuple[Rows, Keys], Tensor | None] = {}
-        """What is added to logits where that mask holds, as far as it was needed."""
+        self._fade: float | Tensor | None = None
 
     @property
     def present(self) -> Bool[Tensor, "batch 1 1 1"]:
@@ -86,18 +114,18 @@ class RowsPlan:
 
     @property
     def fade(self) -> float | Float[Tensor, " batch"]:
-        """What an extrapolation is multiplied with so that it fades with the negatives' weights: min(1, their sum)."""
+        """The factor by which an extrapolation fades with the negatives' weights: min(1, their sum)."""
         if self._fade is None:
             self._fade = self._make_fade()
         return self._fade
 
     def use(self, mask: Tensor | None) -> None:
-        """Take the host's mask of the calls that follow; layers mostly share one."""
+        """Take the host's mask of the calls that follow; mostly all layers share one."""
         self.mask = mask
         self.biases = {}
 
     def bias(self, rows: Rows, keys: Keys) -> Tensor | None:
-        """Return what is added to the logits of these rows on these keys."""
+        """Return the bias of the logits of these rows for these keys."""
         if (rows, keys) not in self.biases:
             self.biases[rows, keys] = self._make_bias(rows, keys)
         return self.biases[rows, keys]
@@ -114,19 +142,20 @@ class RowsPlan:
             return 1.0
         total = weights.new_zeros(len(weights))
         for number, length in enumerate(self.layout.negative_lengths):
-            there = length > 0 if self.valid is None else self._real(number).any(1)
-            total = total + weights[:, number] * there
+            is_present = length > 0 if self.valid is None else self._real(number).any(1)
+            total = total + weights[:, number] * is_present
         wide = torch.promote_types(self.dtype, torch.float32)
         return total.clamp(max=1.0).to(wide)
 
     def _make_bias(self, rows: Rows, keys: Keys) -> Tensor | None:
         bias = self._part_of_mask(rows, keys)
         if keys == "host" and (rows == "host" or (rows == "image" and self.emphasis is None)):
-            return bias  # as it came: the unguided model's own call
+            return bias  # unchanged: the unguided model's own call
         if bias is not None:
+            # The host's mask may hide every key of a part of them, and a softmax over -inf alone is NaN.
             bias = finite(bias, self.dtype)
         if keys in ("host", "positive") and rows == "image" and self.emphasis is not None:
-            bias = _sum(bias, self._emphasised(keys), self.dtype)
+            bias = _sum(bias, self._log_emphasis(keys), self.dtype)
         if keys == "negative" and self.control.weights is not None:
             bias = _sum(bias, self._log_weights(), self.dtype)
         if keys == "all":
@@ -136,7 +165,7 @@ class RowsPlan:
         return bias
 
     def _part_of_mask(self, rows: Rows, keys: Keys) -> Tensor | None:
-        """The host's mask, rows and keys picked out."""
+        """Pick these rows and keys out of the host's mask."""
         if self.mask is None:
             return None
         mask = with_four_axes(self.mask)
@@ -150,28 +179,31 @@ class RowsPlan:
         shown = torch.zeros_like(seen, dtype=self.dtype) if bias is None else bias
         return torch.where(seen, shown, lowest(self.dtype))
 
-    def _emphasised(self, keys: Keys) -> Float[Tensor, "batch 1 1 keys"]:
+    def _log_emphasis(self, keys: Keys) -> Float[Tensor, "batch 1 1 keys"]:
+        """Return ln w for each positive token among the keys, 0 for the other keys."""
         assert self.emphasis is not None
         logs = self.emphasis.log()
         if keys == "positive":
             return logs[:, None, None]
-        whole = logs.new_zeros(len(logs), self.layout.tokens)
-        whole[:, self.key_places["positive"]] = logs
-        return whole[:, None, None, self.key_places["host"]]
+        of_sequence = logs.new_zeros(len(logs), self.layout.tokens)
+        of_sequence[:, self.key_places["positive"]] = logs
+        return of_sequence[:, None, None, self.key_places["host"]]
 
     def _log_weights(self) -> Float[Tensor, "batch 1 1 negative_tokens"]:
-        """Return ln w for each negative token; 0 for those that are absent, whose tokens are not real."""
+        """Return ln w for each negative token; 0 for an absent negative, whose tokens `valid` hides."""
         assert self.control.weights is not None
         weights = self.control.weights.to(torch.promote_types(self.dtype, torch.float32))
         logs = torch.where(weights > 0, weights, 1.0).log()
         lengths = self.layout.negative_lengths
-        spread = [logs[:, number : number + 1].expand(-1, length) for number, length in enumerate(lengths)]
-        return torch.cat(spread, 1)[:, None, None]
+        of_tokens = [logs[:, number : number + 1].expand(-1, length) for number, length in enumerate(lengths)]
+        return torch.cat(of_tokens, 1)[:, None, None]
 
     def _own_stream(self) -> Bool[Tensor, "batch 1 negative_tokens keys"]:
         """Tell which keys the rows of each negative see: image, shared and their own."""
+        # 0 for image and shared tokens, -1 for the positive, from 1 on for the negatives.
         owner = torch.zeros(self.layout.tokens, dtype=torch.int32, device=self.device)
-        start, number = 0, 0
+        start = 0
+        number = 0
         for span in self.layout.spans:
             number += span.kind == "negative"
             if span.kind == "positive":
@@ -187,6 +219,7 @@ class RowsPlan:
         return seen[None, None] & real[:, None, None]
 
     def _real(self, number: int) -> Bool[Tensor, "batch tokens"]:
+        """Tell which tokens of one negative are real."""
         assert self.valid is not None
         start = sum(self.layout.negative_lengths[:number])
         return self.valid[:, start : start + self.layout.negative_lengths[number]]
@@ -198,43 +231,55 @@ class RowsCall:
     __slots__ = ("_model", "biased_kernel", "host", "kernel", "key", "mask", "plan", "query", "scale", "value")
 
     def __init__(self, plan: RowsPlan, call: HostCall) -> None:
-        """Take a call whose tensors hold these rows alone, but for its bias, which holds all."""
-        query, key, value = call.query, call.key, call.value
+        """Take a call whose query, key and value hold these rows alone; its bias is that of the whole batch."""
+        query = call.query
+        key = call.key
+        value = call.value
         if key.shape[1] != query.shape[1]:
+            # Grouped-query attention: the fused kernels with log-sum-exp want as many key heads as query heads.
             group = query.shape[1] // key.shape[1]
-            key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
-        self.plan, self.query, self.key, self.value = plan, query, key, value
-        self.scale, self.host = call.scale, call.attention
+            key = key.repeat_interleave(group, 1)
+            value = value.repeat_interleave(group, 1)
+        self.plan = plan
+        self.query = query
+        self.key = key
+        self.value = value
+        self.scale = call.scale
+        self.host = call.attention
         if call.bias is not plan.mask:
             plan.use(call.bias)
-        self.kernel, self.biased_kernel = plan.kernel, plan.biased_kernel
+        self.kernel = plan.kernel
+        self.biased_kernel = plan.biased_kernel
         if not may_fuse(query, key, value):
-            self.kernel = self.biased_kernel = None
+            self.kernel = None
+            self.biased_kernel = None
         self._model: Partial | None = None
 
     @property
     def model(self) -> Partial:
-        """The call that the unguided model makes: the same rows and keys in the same order, its own mask."""
+        """The call that the unguided model makes: the same rows and keys in the same order, with its own mask."""
         if self._model is None:
             self._model = self.over("host", "host")
         return self._model
 
     def cut(self, rows: Rows) -> Partial:
-        """Some rows of the unguided model's own call."""
-        plan, model = self.plan, self._model
+        """Cut some rows out of the unguided model's own call."""
+        plan = self.plan
+        model = self._model
         if model is None:
             model = self._model = self.over("host", "host")
-        places, bias = plan.host_places[rows], None if plan.mask is None else plan.bias(rows, "host")
+        places = plan.host_places[rows]
+        bias = None if plan.mask is None else plan.bias(rows, "host")
         inputs = (model.query[:, :, places], model.key, model.value, bias, model.scale, model.kernel, model.host)
         return Partial(*inputs, wider=model, places=places)
 
     @property
     def model_is_computed(self) -> bool:
-        """Whether the unguided model's own call is made already."""
+        """Whether the unguided model's own call is computed already."""
         return self._model is not None and self._model.computed is not None
 
     def text(self) -> Float[Tensor, "batch heads queries channels"]:
-        """Text rows left alone: cut out of the unguided model's own call where that is made, else by a thin one."""
+        """Return unguided text rows: cut out of the unguided model's own call if that is computed, else their own."""
         model = self._model
         if model is not None and model.computed is not None:
             return model.computed[:, :, self.plan.host_places["text"]]
@@ -246,15 +291,20 @@ class RowsCall:
         return attend(self.query, self.key, self.value, self.plan.whole_mask(), scale=self.scale)
 
     def over(self, rows: Rows, keys: Keys) -> Partial:
-        """Let these rows see these keys; padded negative tokens are hidden, and no row turns into NaN."""
-        plan, query, key, value = self.plan, self.query, self.key, self.value
+        """Return the attention of these rows over these keys; padded negative tokens are hidden, no row becomes NaN."""
+        plan = self.plan
+        query = self.query
+        key = self.key
+        value = self.value
         if plan.kind == "joint":
             query = query[:, :, plan.row_places[rows]]
         if keys != "all":
             places = plan.key_places[keys]
-            key, value = key[:, :, places], value[:, :, places]
+            key = key[:, :, places]
+            value = value[:, :, places]
         bias = plan.biases[rows, keys] if (rows, keys) in plan.biases else plan.bias(rows, keys)
         kernel = self.kernel if bias is None else self.biased_kernel
+        # The host's own attention is used for what the unguided model attends to; everything else is torch's.
         host = None if keys == "negative" or keys == "all" else self.host
         if kernel is not None and host is not None and (bias is None or host.takes_bias):
             kernel = host.fused
@@ -269,49 +319,58 @@ def with_four_axes(bias: Tensor) -> Tensor:
 
 
 def _order(layout: TokenLayout) -> list[tuple[Rows, int, int]]:
-    """Say which rows of which stream stand where in the sequence; neighbours of one stream are one piece."""
+    """List the pieces of the sequence as (stream, first row in it, rows); neighbours of one stream are one piece."""
     pieces: list[tuple[Rows, int, int]] = []
-    taken: dict[Rows, int] = {"image": 0, "text": 0, "negative": 0}
+    rows_so_far: dict[Rows, int] = {"image": 0, "text": 0, "negative": 0}
     for span in layout.spans:
-        rows: Rows = "text" if span.kind in ROWS["text"] else "negative" if span.kind == "negative" else "image"
         if not span.length:
             continue
+        rows: Rows = "image"
+        if span.kind == "negative":
+            rows = "negative"
+        elif span.kind in ROWS["text"]:
+            rows = "text"
         if pieces and pieces[-1][0] == rows:
             _, start, length = pieces.pop()
             pieces.append((rows, start, length + span.length))
         else:
-            pieces.append((rows, taken[rows], span.length))
-        taken[rows] += span.length
+            pieces.append((rows, rows_so_far[rows], span.length))
+        rows_so_far[rows] += span.length
     return pieces
 
 
 def _emphasis_of(
     control: Control, index: Sequence[int], device: torch.device
 ) -> Float[Tensor, "batch positive_tokens"] | None:
-    """Stack the emphasis of some rows, of which all have one or none."""
-    given = [] if control.emphasis is None else [control.emphasis[row] for row in index]
-    emphasised = [weights.to(device) for weights in given if weights is not None]
-    return torch.stack(emphasised) if emphasised else None
+    """Stack the emphasis of some batch rows, which all or none of them have."""
+    if control.emphasis is None:
+        return None
+    of_rows = [control.emphasis[row] for row in index]
+    weights = [of_row.to(device) for of_row in of_rows if of_row is not None]
+    return torch.stack(weights) if weights else None
 
 
 def _real_tokens(layout: TokenLayout, control: Control, valid: Tensor | None) -> Bool[Tensor, "batch tokens"] | None:
-    """Count the tokens of negatives that weigh 0 as not real."""
-    lengths, weights = layout.negative_lengths, control.weights
+    """Return which negative tokens are real; those of a negative of weight 0 are not. None where all are."""
+    lengths = layout.negative_lengths
+    weights = control.weights
     real = None if valid is None else valid[:, : sum(lengths)]
     if weights is None or not sum(lengths):
         return real
-    shown = torch.cat([(weights[:, i : i + 1] > 0).expand(-1, length) for i, length in enumerate(lengths)], 1)
-    return shown if real is None else real & shown
+    is_present = weights > 0
+    columns = [is_present[:, number : number + 1].expand(-1, length) for number, length in enumerate(lengths)]
+    present = torch.cat(columns, 1)
+    return present if real is None else real & present
 
 
 def _may_be_zero(control: Control) -> bool:
-    """Whether a strength that only the device knows may be 0 for some rows."""
+    """Tell whether a strength that only the device knows may be 0 for some rows."""
     strength = control.strength
     return isinstance(strength, Tensor) and (strength.dim() > 0 or control.unguided is None)
 
 
-def _shares(strength: float | Tensor, dtype: torch.dtype) -> tuple[float | Tensor, float | Tensor]:
-    """Shape a strength to blend (batch, heads, queries, channels): one for image rows, the least for other rows."""
+def _blend_shares(strength: float | Tensor, dtype: torch.dtype) -> tuple[float | Tensor, float | Tensor]:
+    """Shape a strength to blend (batch, heads, queries, channels): that of image rows, and the least for other rows."""
     if not isinstance(strength, Tensor):
         return strength, strength
     share = strength.to(dtype)

@@ -1,1 +1,1 @@
-"""When, where in the picture and in which layers a negative prompt acts."""
+"""Controls of where a negative prompt acts: in which steps, layers and parts of the picture."""

@@ -1,4 +1,4 @@
-"""How the image tokens of a layer lie in the picture."""
+"""The grid of image tokens: how the tokens of a layer lie in the picture."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from vsf.errors import LayoutError
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Image tokens in frames of rows: frame by frame, row by row; a picture is one frame."""
+    """A grid of image tokens, which follow frame by frame and row by row; a picture is one frame."""
 
     height: int
     width: int
@@ -18,35 +18,39 @@ class Grid:
 
     @classmethod
     def of_positions(cls, positions: Float[Tensor, "tokens 3"]) -> "Grid":
-        """Return the grid of tokens whose positions are (picture, row, column), from 0.
+        """Return the grid of tokens at these positions: (image, row, column), from 0.
 
-        Reference images stand behind the picture and have another number; they do not count.
+        Reference images follow the picture and have another image number; they do not count.
         """
-        own = positions[positions[:, 0] == positions[0, 0]]
-        return cls(*(int(size) + 1 for size in own[:, 1:].amax(0)))
+        of_picture = positions[positions[:, 0] == positions[0, 0]]
+        return cls(*(int(largest) + 1 for largest in of_picture[:, 1:].amax(0)))
 
     @classmethod
     def of_coordinates(cls, coordinates: Float[Tensor, "3 tokens"]) -> "Grid":
-        """Return the grid of tokens at these times, rows and columns, in units of any kind.
+        """Return the grid of tokens at these times, rows and columns, in any units.
 
-        Key frames and reference images stand behind the clip: with them time does not go on.
+        Key frames and reference images follow the clip: with them, time does not go on.
         """
         time, row, column = coordinates
         width = _rising(column)
-        area = _rising(row * (column.max() - column.min() + 1) + column)
+        # Row and column in one number that rises from token to token, until the next frame begins.
+        position = row * (column.max() - column.min() + 1) + column
+        area = _rising(position)
         return cls(area // width, width, _rising(time[::area]))
 
     @property
     def tokens(self) -> int:
-        """How many tokens the grid has."""
+        """The number of tokens on the grid."""
         return self.frames * self.height * self.width
 
     def fit(self, tokens: int) -> "Grid":
         """Return the grid of a layer with this many image tokens.
 
-        A layer with more has them behind the grid: those of reference images, which are no part of the picture. One
-        with fewer lies deeper in a U-Net, whose rows and columns were halved, rounding up. Raises LayoutError when no
-        halving leads there.
+        Further tokens follow the grid: those of reference images, which are no part of the picture. Fewer tokens are
+        those of a layer deeper in a U-Net, where rows and columns were halved, rounding up.
+
+        Raises:
+            LayoutError: no halving leads to this number of tokens.
         """
         grid = self
         while grid.tokens > tokens and max(grid.height, grid.width) > 1:
@@ -56,10 +60,10 @@ class Grid:
         return grid
 
     def cut(self, tokens: Float[Tensor, "... tokens"]) -> Float[Tensor, "... frames height width"]:
-        """Lay values of tokens out on the grid; those behind it are left out."""
+        """Arrange values of tokens on the grid; those behind it are dropped."""
         return tokens[..., : self.tokens].unflatten(-1, (self.frames, self.height, self.width))
 
 
 def _rising(numbers: Float[Tensor, " _"]) -> int:
-    """Count how many numbers at the beginning grow from one to the next."""
+    """Count the numbers at the beginning that rise from one to the next."""
     return 1 + int((numbers.diff() > 0).long().cumprod(0).sum())

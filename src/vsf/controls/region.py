@@ -1,4 +1,4 @@
-"""Where in the picture a negative prompt acts: a mask or a box, brought to the model's grid of tokens."""
+"""The region of the picture in which a negative prompt acts: a mask or a box, resampled to the grid of tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,14 +14,18 @@ from vsf.errors import KnobError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
-    """How strongly guidance acts on each part of the picture, 0 (not at all) to 1.
+    """The strength of guidance on each part of the picture, 0 (not at all) to 1.
 
-    mask: a tensor (height, width) of numbers from 0 to 1, of any size; a PIL image, white = 1; or a box (left, top,
-        right, bottom) in fractions of width and height. Raises KnobError for anything else.
+    Attributes:
+        mask: a tensor (height, width) of numbers from 0 to 1, of any size; a PIL image, white = 1; or a box (left, top,
+            right, bottom) in fractions of width and height.
+
+    Raises:
+        KnobError: the mask is anything else.
     """
 
     mask: Any
-    _on: dict[tuple[int, int, torch.device | None], Tensor] = field(default_factory=dict, init=False, repr=False)
+    _by_grid: dict[tuple[int, int, torch.device | None], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         mask = self.mask
@@ -37,14 +41,18 @@ class Region:
         object.__setattr__(self, "mask", mask)
 
     def on(self, height: int, width: int, device: torch.device | None = None) -> Float[Tensor, "height width"]:
-        """Return the mean over each cell of a grid; what is 0 or 1 all over a cell is so to the last bit.
+        """Return the mean of the mask over each cell of a grid; a cell that is all 0 or all 1 is exactly that.
 
-        Where a device is given, the result is there, and stays there for the next call.
+        Args:
+            height: rows of the grid.
+            width: columns of the grid.
+            device: where the result is made, and kept for the next call; None for that of the mask.
         """
-        at = height, width, device
-        if at not in self._on:
-            self._on[at] = self._cells(height, width) if device is None else self._cells(height, width).to(device)
-        return self._on[at]
+        key = height, width, device
+        if key not in self._by_grid:
+            cells = self._cells(height, width)
+            self._by_grid[key] = cells if device is None else cells.to(device)
+        return self._by_grid[key]
 
     def _cells(self, height: int, width: int) -> Float[Tensor, "height width"]:
         if isinstance(self.mask, Tensor):
@@ -61,6 +69,7 @@ def _from_image(image: Any) -> Tensor:
 
 
 def _check_tensor(mask: Tensor) -> None:
+    """Raise KnobError unless a mask is (height, width) with numbers from 0 to 1."""
     if mask.dim() != 2 or mask.numel() == 0:
         raise KnobError(f"a mask is (height, width), got {tuple(mask.shape)}")
     if not bool(((mask >= 0) & (mask <= 1)).all()):
@@ -68,6 +77,7 @@ def _check_tensor(mask: Tensor) -> None:
 
 
 def _is_box(mask: object) -> bool:
+    """Tell whether a mask is (left, top, right, bottom) in fractions of width and height."""
     if not isinstance(mask, Sequence) or len(mask) != 4:
         return False
     if not all(isinstance(edge, int | float) and not isinstance(edge, bool) for edge in mask):
@@ -77,6 +87,6 @@ def _is_box(mask: object) -> bool:
 
 
 def _covered(start: float, stop: float, cells: int) -> Float[Tensor, " cells"]:
-    """Return the part of each of these equal cells that lies between two fractions of the whole."""
+    """Return the share of each of these equal cells that lies between two fractions of the whole length."""
     first = torch.arange(cells, dtype=torch.float32)
     return (stop * cells - first).clamp(0, 1) - (start * cells - first).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""When and where a negative prompt acts: a window of the steps, a curve over it, a choice of layers."""
+"""The schedule of a negative prompt: a window of the steps, a curve over it, a choice of layers."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -14,22 +14,22 @@ Axis = Literal["steps", "sigma"]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How strongly guidance acts on each step, and in which layers.
+    """The strength of guidance on each step, and the layers in which it acts.
 
     Strength m blends per query, for every method: out = Z⁺ + m·(combined − Z⁺); 1 is the method as it is, 0 leaves the
-    model untouched. Steps are told by the fraction of the run that is done before the step begins: 0 for the first,
+    model untouched. A step is identified by the fraction of the run that is done before it begins: 0 for the first,
     towards 1. With `over="steps"` each step counts alike; with `over="sigma"` it is the fraction of the noise that is
     gone, 1 − σ/σ₀ with the first step's σ₀, which does not depend on how many steps there are. Outside [start, end) the
     strength is 0, so `start == end` is off. Inside:
 
     - `constant`: 1; it jumps at both edges.
-    - `linear`: falls from 1 at `start` straight to 0 at `end`, so that it reaches off without a jump.
-    - `cosine`: the same along half a cosine, flat at both ends.
+    - `linear`: falls from 1 at `start` straight to 0 at `end`, so that it ends without a jump.
+    - `cosine`: falls likewise along half a cosine, flat at both ends.
 
     Args:
         start, end: fractions of the run, 0 <= start <= end <= 1.
         curve: "constant", "linear" or "cosine".
-        over: "steps" or "sigma", what the fractions are of.
+        over: "steps" or "sigma": whether the fractions are of steps or of noise.
         layers: the guided layers, counted from 0: indices and ranges with both ends as text, "0-11,14", or a sequence
             of indices; kept as a sorted tuple. None: every layer.
 
@@ -63,17 +63,21 @@ class Schedule:
         fraction = _fraction("the fraction of the steps done", fraction)
         if not self.start <= fraction < self.end:
             return 0.0
-        left = (self.end - fraction) / (self.end - self.start)
+        remaining = (self.end - fraction) / (self.end - self.start)
         match self.curve:
             case "constant":
                 return 1.0
             case "linear":
-                return left
+                return remaining
             case "cosine":
-                return (1 - cos(pi * left)) / 2
+                return (1 - cos(pi * remaining)) / 2
 
     def acts_on(self, layer_index: int, layer_count: int) -> bool:
-        """Tell whether the layer is guided in a model of `layer_count` layers.
+        """Tell whether a layer is guided.
+
+        Args:
+            layer_index: counted from 0.
+            layer_count: how many layers the model has.
 
         Raises:
             KnobError: the schedule names a layer that the model does not have.
@@ -93,17 +97,27 @@ def _fraction(name: str, value: object) -> float:
 
 
 def _indices(layers: object) -> tuple[int, ...]:
-    """List the layers that were asked for, sorted, each once."""
-    ranges: list[range] = []  # an empty one stands for a part that names no layer
+    """Return the layers that were asked for, sorted, each once."""
+    ranges: list[range] = []  # an empty range marks a part that names no layer
     if isinstance(layers, str):
-        found = [re.fullmatch(r"\s*([0-9]{1,4})(?:\s*-\s*([0-9]{1,4}))?\s*", part) for part in layers.split(",")]
-        ranges = [range(int(part[1]), int(part[2] or part[1]) + 1) if part else range(0) for part in found]
+        ranges = [_range(part) for part in layers.split(",")]
     elif isinstance(layers, Iterable):
-        whole = [part if isinstance(part, int) and not isinstance(part, bool) else -1 for part in layers]
-        ranges = [range(index, index + 1) if index >= 0 else range(0) for index in whole]
+        for index in layers:
+            is_index = isinstance(index, int) and not isinstance(index, bool) and index >= 0
+            ranges.append(range(index, index + 1) if is_index else range(0))
     if not ranges or not all(ranges):
         raise KnobError(
             f'layers are indices from 0 and ranges from low to high, such as "0-11,14" or [0, 14], got {layers!r}; '
             "for every layer leave them out"
         )
     return tuple(sorted(set[int]().union(*ranges)))
+
+
+def _range(part: str) -> range:
+    """Read one index or range, such as "14" or "0-11"; an empty range for anything else."""
+    match = re.fullmatch(r"\s*([0-9]{1,4})(?:\s*-\s*([0-9]{1,4}))?\s*", part)
+    if match is None:
+        return range(0)
+    first = int(match[1])
+    last = int(match[2] or first)
+    return range(first, last + 1)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vsf.families.base.family import Encoded, Family, Role, require_encoders
 from vsf.patching.swaps import calls_swapped
-from vsf.text.embeddings import Templated
+from vsf.text.embeddings import TokenizeTemplate
 
 
 class CogView4(Family):
@@ -25,7 +25,7 @@ class CogView4(Family):
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Rows of GLM, with the marks in front; the filling is taken off before it reads the text."""
         require_encoders(pipe, "text_encoder", "tokenizer")
-        tokens = Templated(text)
+        tokens = TokenizeTemplate(text)
 
         def read(original: Any, encoder: object, ids: Tensor, **options: Any) -> Any:
             return original(encoder, ids[:, -len(tokens.special) :], **options)

@@ -8,7 +8,7 @@ from vsf.families.base.family import Encoded, require_encoders
 from vsf.families.encoders.plain import characters_converted
 from vsf.families.layouts.positioned import Placed
 from vsf.patching.swaps import calls_swapped
-from vsf.text.embeddings import Unpadded
+from vsf.text.embeddings import TokenizeUnpadded
 from vsf.text.token_weights import Characters
 
 
@@ -26,7 +26,7 @@ class Flux(Placed):
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Rows of T5; the pipeline has CLIP encode the text as well, for its pooled embedding, which is not used."""
         require_encoders(pipe, "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
-        t5 = Unpadded()
+        t5 = TokenizeUnpadded()
         with torch.no_grad(), calls_swapped([(pipe.tokenizer_2, t5)]):
             embeddings, *_ = pipe.encode_prompt(text, None)
         return Encoded(embeddings[0], t5.special[0].to(embeddings.device))

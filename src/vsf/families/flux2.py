@@ -7,7 +7,7 @@ import torch
 from vsf.families.base.family import Encoded, require_encoders
 from vsf.families.layouts.positioned import Placed
 from vsf.patching.swaps import calls_swapped
-from vsf.text.embeddings import Templated
+from vsf.text.embeddings import TokenizeTemplate
 
 
 class Flux2(Placed):
@@ -24,7 +24,7 @@ class Flux2(Placed):
     def encode(self, pipe: Any, text: str) -> Encoded:
         """The chat as the pipeline writes it; a processor in the tokenizer's place has the tokenizer inside."""
         require_encoders(pipe, "text_encoder", "tokenizer")
-        words = Templated(text)
+        words = TokenizeTemplate(text)
         with torch.no_grad(), calls_swapped([(getattr(pipe.tokenizer, "tokenizer", pipe.tokenizer), words)]):
             embeddings, _ = pipe.encode_prompt(text)
         return Encoded(embeddings[0], words.special.to(embeddings.device), words.characters)

@@ -8,7 +8,7 @@ import torch
 from vsf.controls.grid import Grid
 from vsf.families.base.family import Encoded, Family, Injection, Role, require_encoders
 from vsf.patching.swaps import calls_swapped
-from vsf.text.embeddings import NegativeRows, Templated
+from vsf.text.embeddings import NegativeRows, TokenizeTemplate
 
 
 class Kandinsky5(Family):
@@ -30,7 +30,7 @@ class Kandinsky5(Family):
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Rows of Qwen from the pipeline's template on; the end of the template comes along."""
         require_encoders(pipe, "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
-        words, processor = Templated(text), pipe.tokenizer
+        words, processor = TokenizeTemplate(text), pipe.tokenizer
         with torch.no_grad(), calls_swapped([(getattr(processor, "tokenizer", processor), words)]):
             embeddings, *_ = pipe.encode_prompt(text)
         begin = pipe.prompt_template_encode_start_idx

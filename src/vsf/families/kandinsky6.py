@@ -9,7 +9,7 @@ from torch import Tensor
 from vsf.controls.grid import Grid
 from vsf.families.base.family import Encoded, Family, Injection, Overrides, Role, Running, require_encoders
 from vsf.patching.swaps import calls_swapped
-from vsf.text.embeddings import NegativeRows, Templated
+from vsf.text.embeddings import NegativeRows, TokenizeTemplate
 
 
 class Kandinsky6(Family):
@@ -30,7 +30,7 @@ class Kandinsky6(Family):
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Rows of Qwen behind its template, whose end comes along; the pooled embedding stays the positive's."""
         require_encoders(pipe, "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
-        words, tokenizer = Templated(text), getattr(pipe.tokenizer, "tokenizer", pipe.tokenizer)
+        words, tokenizer = TokenizeTemplate(text), getattr(pipe.tokenizer, "tokenizer", pipe.tokenizer)
         with torch.no_grad(), calls_swapped([(tokenizer, words)]):
             embeddings, *_ = pipe.encode_prompt(text, do_classifier_free_guidance=False)
         return Encoded(embeddings[0], words.special[-embeddings.shape[1] :].to(embeddings.device), words.characters)

@@ -8,7 +8,7 @@ from torch import nn
 from vsf.families.base.family import Encoded, Family, class_names, require_encoders
 from vsf.families.unet import UNet
 from vsf.patching.swaps import calls_swapped
-from vsf.text.embeddings import Unpadded
+from vsf.text.embeddings import TokenizeUnpadded
 from vsf.text.token_weights import Characters
 
 
@@ -25,7 +25,7 @@ class Kolors(UNet):
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Rows of ChatGLM; the marks stand in front."""
         require_encoders(pipe, "text_encoder", "tokenizer")
-        with torch.no_grad(), calls_swapped([(pipe.tokenizer, Unpadded())]):
+        with torch.no_grad(), calls_swapped([(pipe.tokenizer, TokenizeUnpadded())]):
             embeddings, *_ = pipe.encode_prompt(text, do_classifier_free_guidance=False)
         ranks = torch.arange(embeddings.shape[1], device=embeddings.device)
         return Encoded(embeddings[0], ranks < len(pipe.tokenizer.get_prefix_tokens()))

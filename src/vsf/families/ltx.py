@@ -7,7 +7,7 @@ from vsf.controls.grid import Grid
 from vsf.families.base.family import Encoded
 from vsf.families.encoders.plain import characters_read
 from vsf.families.layouts.masked import MaskedText, encode_masked
-from vsf.text.embeddings import Unpadded
+from vsf.text.embeddings import TokenizeUnpadded
 from vsf.text.token_weights import Characters
 
 
@@ -20,7 +20,7 @@ class LtxVideo(MaskedText):
 
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Rows of T5."""
-        return encode_masked(pipe, text, Unpadded(), do_classifier_free_guidance=False)
+        return encode_masked(pipe, text, TokenizeUnpadded(), do_classifier_free_guidance=False)
 
     def characters(self, pipe: Any, text: str) -> Characters:
         """T5's tokens, as many as there may be."""

@@ -12,7 +12,7 @@ from vsf.families.base.family import Encoded, Injection, Role, require_encoders
 from vsf.families.encoders.plain import taken
 from vsf.families.layouts.masked import MaskedText
 from vsf.patching.swaps import calls_swapped
-from vsf.text.embeddings import NegativeRows, Unpadded
+from vsf.text.embeddings import NegativeRows, TokenizeUnpadded
 
 _BLOCK = r"transformer_blocks\.\d+\."
 _AUDIO, _AUDIO_MASK = "audio_encoder_hidden_states", "audio_encoder_attention_mask"
@@ -29,7 +29,7 @@ class Ltx2(MaskedText):
     def encode(self, pipe: Any, text: str) -> Encoded:
         """What the connectors make of Gemma's text; of its 1024 tokens they put the real ones first."""
         require_encoders(pipe, "text_encoder", "tokenizer", "connectors")
-        with torch.no_grad(), calls_swapped([(pipe.tokenizer, tokens := Unpadded(1024))]):
+        with torch.no_grad(), calls_swapped([(pipe.tokenizer, tokens := TokenizeUnpadded(1024))]):
             embeddings, mask, *_ = pipe.encode_prompt(text, **taken(pipe, do_classifier_free_guidance=False))
             video, audio, _ = pipe.connectors(embeddings, mask, padding_side=pipe.tokenizer.padding_side)
         special = tokens.special[0].to(mask.device)[mask[0].bool()]

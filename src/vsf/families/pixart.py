@@ -5,7 +5,7 @@ from typing import Any
 from vsf.families.base.family import Encoded
 from vsf.families.encoders.plain import characters_read
 from vsf.families.layouts.masked import MaskedText, encode_masked
-from vsf.text.embeddings import Unpadded
+from vsf.text.embeddings import TokenizeUnpadded
 from vsf.text.token_weights import Characters
 
 
@@ -17,7 +17,7 @@ class PixArt(MaskedText):
 
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Rows of T5; the text is cleaned as the pipeline cleans its prompts unless told otherwise."""
-        return encode_masked(pipe, text, Unpadded(), do_classifier_free_guidance=False, clean_caption=True)
+        return encode_masked(pipe, text, TokenizeUnpadded(), do_classifier_free_guidance=False, clean_caption=True)
 
     def characters(self, pipe: Any, text: str) -> Characters:
         """T5's tokens, as many as there may be, of a text in which nothing has to be cleaned."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from vsf.attention.layout import Span
 from vsf.families.base.family import Encoded, Injection, Role
 from vsf.families.layouts.masked import MaskedText, encode_masked
-from vsf.text.embeddings import NegativeRows, Unpadded
+from vsf.text.embeddings import NegativeRows, TokenizeUnpadded
 
 
 class Prx(MaskedText):
@@ -24,7 +24,7 @@ class Prx(MaskedText):
 
     def encode(self, pipe: Any, text: str) -> Encoded:
         """Rows of the encoder; the text is cleaned as the pipeline cleans its prompts unless told otherwise."""
-        return encode_masked(pipe, text, Unpadded(), do_classifier_free_guidance=False)
+        return encode_masked(pipe, text, TokenizeUnpadded(), do_classifier_free_guidance=False)
 
     def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
         """Append the negatives to the text; the image comes behind."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from vsf.controls.grid import Grid
 from vsf.families.base.family import Encoded, Family, Overrides, Role, Running, require_encoders
 from vsf.patching.swaps import calls_swapped
-from vsf.text.embeddings import Templated
+from vsf.text.embeddings import TokenizeTemplate
 
 _PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 
@@ -32,7 +32,7 @@ class QwenImage(Family):
     def encode(self, pipe: Any, text: str) -> Encoded:
         """The text alone: the place that Edit's template keeps for a picture is left out."""
         require_encoders(pipe, "text_encoder", "tokenizer")
-        words = Templated(text, without=_PICTURE)
+        words = TokenizeTemplate(text, without=_PICTURE)
         used = [pipe.tokenizer, getattr(getattr(pipe, "processor", None), "tokenizer", pipe.tokenizer)]
         with torch.no_grad(), calls_swapped((each, words) for each in {id(each): each for each in used}.values()):
             embeddings, _ = pipe.encode_prompt(text)

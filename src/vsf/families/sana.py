@@ -4,7 +4,7 @@ from typing import Any
 
 from vsf.families.base.family import Encoded
 from vsf.families.layouts.masked import MaskedText, encode_masked
-from vsf.text.embeddings import Unpadded
+from vsf.text.embeddings import TokenizeUnpadded
 
 _LENGTH = 300
 """How many tokens the pipelines pad a text to."""
@@ -22,4 +22,4 @@ class Sana(MaskedText):
         The padding stays until Gemma is done, because the pipelines pick tokens counted from the end.
         """
         options = {"do_classifier_free_guidance": False} if hasattr(type(pipe), "do_classifier_free_guidance") else {}
-        return encode_masked(pipe, text, Unpadded(_LENGTH), **options)
+        return encode_masked(pipe, text, TokenizeUnpadded(_LENGTH), **options)

@@ -9,7 +9,7 @@ from vsf.families.base.family import Encoded, Family, Injection, Role, require_e
 from vsf.families.encoders.paired_clips import PairedClips
 from vsf.families.layouts.reference import inject_twice
 from vsf.patching.swaps import Override, calls_swapped
-from vsf.text.embeddings import NegativeRows, Unpadded
+from vsf.text.embeddings import NegativeRows, TokenizeUnpadded
 from vsf.text.token_weights import Characters, characters_of
 
 
@@ -34,7 +34,7 @@ class StableDiffusion3(Family):
         """
         require_encoders(pipe, "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
         clips = PairedClips([pipe.tokenizer, pipe.tokenizer_2])
-        t5, options = Unpadded(), {"max_sequence_length": 0}
+        t5, options = TokenizeUnpadded(), {"max_sequence_length": 0}
         swaps: list[tuple[Any, Override]] = [*clips.swaps]
         if pipe.text_encoder_3 is not None:
             swaps.append((pipe.tokenizer_3, t5))

@@ -1,4 +1,7 @@
-"""Guidance methods: how the image rows of an attention call use the negative prompt. One method per file."""
+"""Guidance methods: rules for how the image rows of an attention call use the negative prompt, one file each.
+
+A new method is a subclass of `Guidance` in a file of `methods/`, and one line in `METHODS`.
+"""
 
 from typing import Any
 
@@ -35,7 +38,16 @@ METHODS: Registry[type[Guidance]] = Registry(
 
 
 def method(name: str, **knobs: Any) -> Guidance:
-    """Make the method called `name`; raises UnknownNameError and, for its knobs, KnobError."""
+    """Create a guidance method by name.
+
+    Args:
+        name: one of `METHODS`, such as "vsf" or "nag".
+        knobs: values of its knobs; the others have their defaults.
+
+    Raises:
+        UnknownNameError: no method has this name.
+        KnobError: a knob does not exist, or has a value that is not allowed.
+    """
     cls = METHODS[name]
     check_names(cls, f'method "{name}"', list(knobs))
     return cls(**knobs)

@@ -1,4 +1,4 @@
-"""Attention with a negative prompt in it, for one call."""
+"""Guides a single attention call."""
 
 from collections.abc import Sequence
 
@@ -22,9 +22,9 @@ def guided_attention(
 ) -> Float[Tensor, "batch heads queries channels"]:
     """Replace one attention call of the host; an `AttentionPlan` replaces many that are alike.
 
-    Image rows get what the method makes of them. Positive and shared rows see everything but the negatives, rows of a
-    negative prompt image, shared and itself (the stream N⁰ of Guo & Du, arXiv:2508.10931), unless the method guides
-    them too. A batch row without a real negative token equals the unguided call to the last bit.
+    Image rows get the method's result. Positive and shared rows see everything but the negatives. Rows of a
+    negative prompt see image, shared tokens and themselves (the stream N⁰ of Guo & Du, arXiv:2508.10931), unless the
+    method guides them too. A batch row without a real negative token equals the unguided call to the last bit.
 
     Args:
         method: the guidance.
@@ -32,7 +32,7 @@ def guided_attention(
         layout: the spans of the keys (joint: and of the queries), one for all or one per batch row.
         negative_valid: which negative tokens, all negatives side by side, are real; None = all. Where layouts differ, a
             row's flags come first and the rest is ignored. Rows of padded negative tokens are finite and mean nothing.
-        control: weights of negative and positive tokens, strength of the method, what is known of the rows, an
+        control: weights of negative and positive tokens, strength of the method, which rows have no negative, and an
             observer.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Strength without knobs: a scale that follows how much the image looks at the negative."""
+"""Automatic scale: follow how much the image looks at the negative."""
 
 from dataclasses import dataclass
 
@@ -13,19 +13,24 @@ from vsf.guidance.parameters import Knob, knobs
 
 @dataclass(frozen=True, slots=True)
 class AutoScale:
-    """Choose the `scale` of each step, one for every image, from the attention that the negative got in the last.
+    """Choose the `scale` of each step, one for every image, from the attention that the negative got in the last step.
 
-    What a method does to a picture grows with its scale, counted from the low end of the range where it does nothing,
+    The effect of a method on a picture grows with its scale, counted from the low end of the range where it has none,
     and with the mass μ, the share of the image's attention that is on the negative. Their product is held at what it
     is for the default scale α₀ at the usual mass μ₀, which makes the goal α* = low + (α₀ − low)·μ₀/μ. A step goes a
     part of the way, d = `damping`, on a logarithmic axis: (α − low) ← (α − low)¹⁻ᵈ·(α* − low)ᵈ, within the range. So at
-    a mass that stays the same the distance shrinks to 1 − d with every step, and a long negative, on which more
-    attention falls than on a short one, does not act harder.
+    a constant mass the distance shrinks to 1 − d with every step, and a long negative, which gets more attention than
+    a short one, does not act harder.
 
     Everything is computed where the mass is; nothing waits for the device, and equal inputs give equal results.
 
-    knob: the method's `scale`. usual: μ₀, about what `tiny` has with negatives of three to six tokens. damping: d.
-    Raises KnobError for other values.
+    Args:
+        knob: the method's `scale`.
+        usual: μ₀, about the mass on `tiny` with negatives of three to six tokens.
+        damping: d.
+
+    Raises:
+        KnobError: `usual` or `damping` is out of range.
     """
 
     knob: Knob
@@ -44,14 +49,16 @@ class AutoScale:
         return torch.full_like(mass, float(self.knob.default))[:, None, None]
 
     def next(self, scale: Float[Tensor, "rows 1 1"], mass: Float[Tensor, " rows"]) -> Float[Tensor, "rows 1 1"]:
-        """Return the scale for the step after one that was made with `scale` and gave the negative this mass.
+        """Return the scale of the next step. Where no negative was seen (mass 0 or NaN) the scale stays.
 
-        Where no negative was seen (mass 0 or NaN) the scale stays. mass: mean over layers and image tokens, summed over
-        the negatives of a row.
+        Args:
+            scale: that of the step before.
+            mass: that of the negatives in it, mean over layers and image tokens, summed over the negatives of a row.
         """
         assert self.knob.low is not None
         assert self.knob.high is not None
         seen = mass[:, None, None]
+        # A scale at the low end would stay there forever: its distance is 0, and so is any power of it.
         above = (scale - self.knob.low).clamp(min=torch.finfo(scale.dtype).tiny)
         goal = (float(self.knob.default) - self.knob.low) * self.usual / seen
         step = self.knob.low + above ** (1 - self.damping) * goal**self.damping
@@ -59,7 +66,7 @@ class AutoScale:
 
 
 def auto_scale(method: Guidance) -> AutoScale:
-    """Return what chooses the scale of a method. Raises KnobError for one that has none."""
+    """Return the rule that chooses a method's scale. Raises KnobError for a method without one."""
     for knob in knobs(type(method)):
         if knob.name == "scale":
             return AutoScale(knob)

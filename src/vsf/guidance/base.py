@@ -17,10 +17,11 @@ from vsf.guidance.partials import Numbers, Partials
 
 
 class Guidance(ABC):
-    """A way to let the negative prompt act, as a rule on the attention of the image rows.
+    """A rule for the attention output of image rows when there is a negative prompt.
 
-    A method is a frozen dataclass whose fields are declared with `knob` and `choice`; making one checks them. It has to
-    define `name` and `combine`. Everything else has a default that most methods keep.
+    A method is a frozen dataclass whose fields are declared with `knob` and `choice`; creating one checks their values.
+    It has to define `name` and `combine`; everything else has a default that most methods keep. Hosts read these
+    members, and never look at a method's class or knobs.
 
     Raises:
         KnobError: a knob has a value that is not allowed.
@@ -29,16 +30,19 @@ class Guidance(ABC):
     __slots__ = ()
 
     name: ClassVar[str]
-    """What the method is called in `vsf.method`, on the command line and in files."""
+    """The name of the method in `vsf.method`, on the command line and in files."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     """Published settings of the knobs under the names they are known by."""
 
-    guided_rows: ClassVar[Collection[Kind]] = ("image",)
-    """The rows on which the method acts where text attends too; others see what the unguided model sees."""
+    guided_rows: ClassVar[Collection[Kind]] = frozenset({"image"})
+    """The rows on which the method acts in joint attention; the others see what the unguided model sees.
+
+    Empty for a method that does nothing at all.
+    """
 
     model_calls: ClassVar[int] = 1
-    """How often the denoiser is called in each step; 2 when `mix` wants its output under the negative prompt too."""
+    """How often the denoiser is called in each step; 2 where `mix` needs its output under the negative prompt too."""
 
     def __post_init__(self) -> None:
         for knob in knobs(type(self)):
@@ -46,10 +50,14 @@ class Guidance(ABC):
 
     @abstractmethod
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
-        """Return the attention output of the partials' rows, in their dtype."""
+        """Compute the attention output of the partials' rows, in their dtype.
+
+        Args:
+            partials: the rows' attention over image, positive and negative prompt, computed on demand.
+        """
 
     def fusion(self, numbers: Numbers) -> Fusion | None:
-        """Name the fused kernel that computes what `combine` does; None where there is no such kernel."""
+        """Name the fused kernel that computes the same as `combine`; None where there is no such kernel."""
         return None
 
     def mix(
@@ -63,7 +71,7 @@ class Guidance(ABC):
         Args:
             conditional: the model's output under the positive prompt.
             unconditional: its output under the negative prompt.
-            strength: a number, or whatever broadcasts to the outputs, such as a mask over the picture.
+            strength: a number, or a tensor that broadcasts to the outputs, such as a mask over the picture.
 
         Raises:
             KnobError: the method calls the model once.
@@ -72,7 +80,10 @@ class Guidance(ABC):
 
     @property
     def token_layout(self) -> Literal["paper", "reference"]:
-        """Which tokens are added to the sequence: the negative's alone, or also an unflipped copy behind the prompt."""
+        """The tokens that are added to the sequence.
+
+        "paper": those of the negative. "reference": also an unflipped copy of the negative behind the positive prompt.
+        """
         return "paper"
 
     @property
@@ -82,7 +93,7 @@ class Guidance(ABC):
 
     @property
     def is_auto(self) -> bool:
-        """Whether each step chooses the method's scale from the attention in the last (see `AutoScale`)."""
+        """Whether each step chooses the scale from the attention of the step before (see `AutoScale`)."""
         return any(isinstance(value, str) and value == AUTO for value in self.knob_values().values())
 
     def with_knobs(self, **values: Any) -> Self:

@@ -1,4 +1,4 @@
-"""What a method did to the image rows, read off from what was computed anyway."""
+"""Measures the effect of a method on the image rows, from results that were computed anyway."""
 
 import torch
 from jaxtyping import Float
@@ -10,21 +10,33 @@ from vsf.guidance.partials import Partials
 
 
 def observe(partials: Partials, out: Float[Tensor, "batch heads queries channels"]) -> Observation | None:
-    """Compare the image rows' output with the unguided one, and see how much they looked at each negative.
+    """Compare the image rows' output with the unguided one, and measure their attention on each negative.
 
-    No further attention from image to image is computed, and nothing waits for the device. None where attention comes
-    without its log-sum-exp.
+    No further attention from image to image is computed, and nothing waits for the device.
+
+    Args:
+        partials: the image rows' attention.
+        out: the method's output.
+
+    Returns:
+        The observation, None where attention comes without its log-sum-exp.
     """
-    plan, host, negative = partials.call.plan, partials.host, partials.negative
+    plan = partials.call.plan
+    host = partials.host
+    negative = partials.negative
     if not all(partial.is_fused for partial in (*host, negative)):
         return None
-    own = logits(negative)
-    total = torch.logsumexp(own, -1)
+    # The softmax over all keys, of which only the few columns of the negatives are written out.
+    negative_logits = logits(negative)
+    total = torch.logsumexp(negative_logits, -1)
     for partial in host:
         total = torch.logaddexp(total, partial.log_sum_exp)
-    shares = torch.exp(own - total.unsqueeze(-1)).mean(1)
-    mass = torch.stack([part.sum(-1) for part in shares.split(plan.layout.negative_lengths, -1)], 1)
+    shares = torch.exp(negative_logits - total.unsqueeze(-1)).mean(1)
+    mass = [of_negative.sum(-1) for of_negative in shares.split(plan.layout.negative_lengths, -1)]
     wide = torch.promote_types(out.dtype, torch.float32)
-    after, before = out.detach().to(wide), partials.unguided.detach().to(wide)
-    moved, length = (torch.linalg.vector_norm(x, dim=(1, 2, 3)) for x in (after - before, before))
-    return Observation(plan.index, moved / length.clamp(min=torch.finfo(wide).tiny), mass.detach())
+    after = out.detach().to(wide)
+    before = partials.unguided.detach().to(wide)
+    moved = torch.linalg.vector_norm(after - before, dim=(1, 2, 3))
+    length = torch.linalg.vector_norm(before, dim=(1, 2, 3))
+    change = moved / length.clamp(min=torch.finfo(wide).tiny)
+    return Observation(plan.index, change, torch.stack(mass, 1).detach())

@@ -1,4 +1,7 @@
-"""Knobs: the settings of a method, declared once with default, range and help."""
+"""Knobs: the settings of a method, declared once with default, range and help.
+
+Command-line flags, node inputs, sliders and sweeps are generated from these declarations.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -11,7 +14,7 @@ from vsf.errors import KnobError
 
 Auto = Literal["auto"]
 AUTO: Auto = "auto"
-"""What a method's `scale` may be instead of a number: then each step chooses it (see `auto`)."""
+"""The value of a method's `scale` that leaves the number to each step (see `vsf.guidance.auto`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +29,12 @@ class Knob:
     help: str
 
     def check(self, value: object) -> None:
-        """Raise KnobError unless `value` is allowed. A tensor may be any: looking at it would stop a compiled model."""
+        """Raise KnobError unless the value is allowed.
+
+        A tensor may have any value: reading it would wait for the device, and break the graph of compiled code.
+        """
         if self.choices:
+            # 1 == True, so without the second test a switch would take numbers.
             if value not in self.choices or isinstance(value, bool) != isinstance(self.default, bool):
                 raise KnobError(f"{self.name} is one of {', '.join(map(repr, self.choices))}, got {value!r}")
             return
@@ -43,12 +50,12 @@ class Knob:
 
     @property
     def takes_auto(self) -> bool:
-        """Whether the number may be left to each step."""
+        """Whether "auto" is allowed."""
         return self.name == "scale"
 
 
 def knob(default: float, *, low: float, high: float, help: str) -> Any:
-    """Declare a number as a dataclass field."""
+    """Declare a number in [low, high] as a dataclass field."""
     return field(default=default, metadata={"low": low, "high": high, "choices": (), "help": help})
 
 
@@ -63,10 +70,17 @@ def knobs(cls: type) -> list[Knob]:
 
 
 def check_names(cls: type, what: str, names: Sequence[str]) -> None:
-    """Raise KnobError for the first name that is no knob of the class."""
+    """Raise KnobError for the first name that is no knob of the class.
+
+    Args:
+        cls: the method class.
+        what: the name of the class in the error, such as 'method "vsf"'.
+        names: the names to check.
+    """
     known = [knob.name for knob in knobs(cls)]
     for name in names:
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f' Did you mean "{close[0]}"?' if close else ""
-            raise KnobError(f'{what} has no knob "{name}". Known: {", ".join(known) or "none"}.{hint}')
+        if name in known:
+            continue
+        close = get_close_matches(name, known, n=1)
+        hint = f' Did you mean "{close[0]}"?' if close else ""
+        raise KnobError(f'{what} has no knob "{name}". Known: {", ".join(known) or "none"}.{hint}')

@@ -1,4 +1,4 @@
-"""What a method works with: some rows' attention over each span, computed on demand."""
+"""The attention of some query rows over each span, computed on demand, as methods combine it."""
 
 from typing import ClassVar
 
@@ -12,43 +12,49 @@ from vsf.guidance.parameters import Auto
 
 
 class Numbers:
-    """A method's numbers for some rows of the batch."""
+    """The values of a method's knobs for some rows of the batch."""
 
     def __init__(self, plan: RowsPlan) -> None:
         self.plan = plan
 
     def knob(self, value: Strength | Auto, axes: int = 4) -> Strength:
-        """Return a knob for these rows of the batch: a number, or one value per row that multiplies so many axes.
+        """Return the value of a knob for these rows of the batch.
 
-        Raises KnobError for a value that has to be chosen for each step first.
+        Args:
+            value: of the knob: a number, a tensor without axes, or one value per row of the whole batch.
+            axes: how many axes a tensor has that the value is to multiply.
+
+        Raises:
+            KnobError: the value is "auto", which only a guided pipeline turns into a number.
         """
         if isinstance(value, Tensor):
-            own = value[self.plan.batch] if value.dim() and value.shape[0] > 1 else value
-            return per_row(own, axes)
+            of_rows = value[self.plan.batch] if value.dim() and value.shape[0] > 1 else value
+            return per_row(of_rows, axes)
         if isinstance(value, str):
             raise KnobError(f'"{value}" is turned into a number at each step of a guided pipeline; here give a number')
         return value
 
     def fade(self, axes: int) -> Strength:
-        """Return what an extrapolation is multiplied with so that it fades with the negatives' weights.
+        """Return the factor by which an extrapolation fades with the negatives' weights: min(1, their sum).
 
-        That is min(1, their sum), one value per row that multiplies so many axes where it is not 1 for all.
+        It is 1, or one value per row that multiplies a tensor with this many axes.
         """
         return per_row(self.plan.fade, axes)
 
 
 class Partials(Numbers):
-    """The image rows' attention, in parts that are computed when a method first touches them.
+    """The attention of the image rows, in parts that are computed when a method first reads them.
 
-    `host` is what the unguided model attends to, in one part or in pieces, and `unguided` its output Z⁺; `negative` is
-    the negative prompts. A method that also needs the image under the negative prompt takes `under_positive` and
-    `under_negative`, between which the attention from image to image is computed once.
+    `host` holds the keys that the unguided model attends to, in one part or in pieces, and `unguided` is its output Z⁺.
+    `negative` holds the keys of the negative prompts. A method that also needs Z⁻, the output under them, takes
+    `under_positive` and `under_negative`, which share the attention from image to image.
     """
 
     rows: ClassVar[Rows] = "image"
 
     def __init__(self, call: RowsCall) -> None:
-        self.call, self.plan = call, call.plan
+        self.call = call
+        self.plan = call.plan
         self._base: Partial | None = None
         self._image: Partial | None = None
         self._positive: Partial | None = None
@@ -57,7 +63,7 @@ class Partials(Numbers):
 
     @property
     def base(self) -> Partial:
-        """These rows over all but the negatives in one part, by default cut out of the unguided model's own call."""
+        """These rows over all but the negatives in one part, mostly cut out of the unguided model's own call."""
         if self._base is None:
             call = self.call
             if self.plan.emphasis is not None:
@@ -91,25 +97,27 @@ class Partials(Numbers):
     def host(self) -> tuple[Partial, ...]:
         """These rows over all but the negatives: in one part, or in pieces where that is cheaper."""
         plan = self.plan
+        # Emphasised words weigh differently for image rows than in the model's own call, so that call is of no use.
+        # Otherwise pieces are cheaper where the image's part is computed anyway, and the last bit does not matter.
         if self._base is None and (plan.emphasis is not None or (self._image is not None and not plan.may_bypass)):
             return self.image, self.positive
         return (self.base,)
 
     @property
     def unguided(self) -> Float[Tensor, "batch heads rows channels"]:
-        """Z⁺: what these rows get without the method; of pieces only where it need not be so to the last bit."""
+        """Z⁺, what these rows get without the method; merged from pieces only where the last bit does not matter."""
         if self._unguided is None:
             self._unguided = self._make_unguided()
         return self._unguided
 
     def under_positive(self) -> Float[Tensor, "batch heads rows channels"]:
-        """Z⁺, for a method that computes Z⁻ too: from pieces that both share, unless rows may bypass the method."""
+        """Return Z⁺ for a method that also computes Z⁻, merged from pieces that both share where that is allowed."""
         if not self.plan.may_bypass:
-            _ = self.image
+            _ = self.image  # once it is computed, `host` is made of pieces
         return self.unguided
 
     def under_negative(self) -> Float[Tensor, "batch heads rows channels"]:
-        """Z⁻: what these rows would get if the negatives stood in the place of the positive prompt."""
+        """Return Z⁻: what these rows would get with the negatives in place of the positive prompt."""
         return merge(self.image, self.negative)
 
     def _make_unguided(self) -> Tensor:
@@ -117,36 +125,36 @@ class Partials(Numbers):
         return host[0].out if len(host) == 1 else merge(*host)
 
 
-class _WithoutPlace(Partials):
-    """Rows that stand for no place in the picture."""
+class _TokenPartials(Partials):
+    """Rows of text tokens, which stand for no place in the picture: their host part is never split into pieces."""
 
     @property
     def host(self) -> tuple[Partial, ...]:
         return (self.base,)
 
 
-class TextPartials(_WithoutPlace):
-    """The same for the rows of the positive prompt and the shared tokens, in joint attention."""
+class TextPartials(_TokenPartials):
+    """The rows of the positive prompt and the shared tokens, in joint attention."""
 
     rows: ClassVar[Rows] = "text"
 
     @property
     def base(self) -> Partial:
-        """Cut out of the unguided model's own call where that is made, else a thin call of their own."""
+        """These rows over all but the negatives, cut out of the unguided model's own call if that is there already."""
         if self._base is None:
             call = self.call
             self._base = call.cut("text") if call.model_is_computed else call.over("text", "host")
         return self._base
 
 
-class NegativePartials(_WithoutPlace):
-    """The same for the rows of the negative prompts, in joint attention; left alone, each sees image and itself."""
+class NegativePartials(_TokenPartials):
+    """The rows of the negative prompts, in joint attention; unguided, each prompt sees image and itself."""
 
     rows: ClassVar[Rows] = "negative"
 
     @property
     def base(self) -> Partial:
-        """A call of their own, since the unguided model has none of these rows."""
+        """These rows over all but the negatives, in a call of their own: the unguided model has no such rows."""
         if self._base is None:
             self._base = self.call.over("negative", "host")
         return self._base

@@ -21,10 +21,10 @@ from vsf.guidance.partials import NegativePartials, Numbers, Partials, TextParti
 
 
 class AttentionPlan:
-    """How a method guides the attention calls of one shape.
+    """Applies a method to the attention calls of one shape.
 
     Made from a first call: layouts are checked, batch rows grouped, masks and weights made on the device. `attend` then
-    guides any call of the same shapes, dtype, device and host's mask.
+    guides any call with the same shapes, dtype and device; the host's mask may differ from call to call.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class AttentionPlan:
         layouts = _one_per_row(layout, call.query.shape[0])
         check_shapes(call, layouts, negative_valid, control)
         groups = _alike(layouts, control)
-        self.method, self.kind = method, call.kind
+        self.method = method
         self.rows = [RowsPlan(call, layouts[group[0]], control, negative_valid, tuple(group)) for group in groups]
         order = [row for group in groups for row in group]
         self._order = [order.index(row) for row in range(len(order))]
@@ -58,12 +58,19 @@ class AttentionPlan:
     def attend(
         self, call: HostCall, watch: Callable[[Observation], None] | None = None
     ) -> Float[Tensor, "batch heads queries channels"]:
-        """Guide a call; `watch` is shown what was observed."""
+        """Guide a call.
+
+        Args:
+            call: the host's call.
+            watch: called with what was observed, once for each group of batch rows.
+        """
         if len(self.rows) == 1:
             return self._attend(RowsCall(self.rows[0], call), self._routes[0], watch)
         outs = []
         for plan, route in zip(self.rows, self._routes, strict=True):
-            query, key, value = call.query[plan.batch], call.key[plan.batch], call.value[plan.batch]
+            query = call.query[plan.batch]
+            key = call.key[plan.batch]
+            value = call.value[plan.batch]
             rows = RowsCall(plan, replace(call, query=query, key=key, value=value))
             outs.append(self._attend(rows, route, watch))
         joined = torch.cat(outs)
@@ -72,16 +79,17 @@ class AttentionPlan:
         return torch.cat([joined[row : row + 1] for row in self._order])
 
     def _route(self, plan: RowsPlan, channels: int) -> FusedRoute | None:
-        """Plan the fused route for some rows, where there is one for them and the method."""
+        """Plan the fused route for some rows; None where the rows or the method have none."""
         in_places = isinstance(plan.strength, Tensor) and plan.strength.dim() > 0
-        apart = self._guides_text and in_places and plan.kind == "joint"  # text has a strength of its own
-        if apart or not can_fuse(plan, channels):
+        # Text rows follow the least strength of all places in the picture, which the fused kernels do not compute.
+        text_differs = self._guides_text and in_places and plan.kind == "joint"
+        if text_differs or not can_fuse(plan, channels):
             return None
         fusion = self.method.fusion(Numbers(plan))
         return None if fusion is None else FusedRoute(plan, fusion, text_too=self._guides_text)
 
     def _attend(self, call: RowsCall, route: FusedRoute | None, watch: Callable[[Observation], None] | None) -> Tensor:
-        """Guide a batch of rows that are alike."""
+        """Guide a group of batch rows that are alike."""
         plan = call.plan
         if not plan.has_negative and plan.emphasis is None:
             return call.untouched()
@@ -90,13 +98,13 @@ class AttentionPlan:
         partials = Partials(call)
         image = self._guided_rows(partials) if self._guides_image else partials.unguided
         if watch is not None and plan.acts:
-            seen = observe(partials, image)
-            if seen is not None:
-                watch(seen)
+            observation = observe(partials, image)
+            if observation is not None:
+                watch(observation)
         return image if plan.kind == "cross" else self._in_order(call, image)
 
     def _guided_rows(self, partials: Partials) -> Tensor:
-        """Let the method act on rows that it guides, as strongly as asked, where there is a negative."""
+        """Return the method's output for rows that it guides, blended by the strength, where there is a negative."""
         plan = partials.call.plan
         if not plan.acts:
             return partials.unguided
@@ -114,13 +122,14 @@ class AttentionPlan:
         return call.over("negative", "all").attend()
 
     def _in_order(self, call: RowsCall, image: Tensor) -> Tensor:
-        """Put image, text and negative rows back where their tokens stand."""
-        plan, streams = call.plan, {"image": image}
+        """Put image, text and negative rows back where their tokens stand in the sequence."""
+        plan = call.plan
+        streams = {"image": image}
         if plan.has_text:
             streams["text"] = self._guided_rows(TextPartials(call)) if self._guides_text else call.text()
         if plan.has_negative:
             streams["negative"] = self._negative_rows(call)
-        # Hosts go on with (batch, tokens, heads · channels): side by side in that order, nothing is copied again.
+        # Hosts go on with (batch, tokens, heads · channels): concatenated in that order, nothing is copied again.
         pieces = []
         for rows, start, length in plan.order:
             pieces.append(streams[rows].narrow(2, start, length).transpose(1, 2))
@@ -135,8 +144,10 @@ def _one_per_row(layout: TokenLayout | Sequence[TokenLayout], batch: int) -> lis
 
 
 def _alike(layouts: Sequence[TokenLayout], control: Control) -> list[list[int]]:
-    """Group the batch rows that share a layout, and whether there is something to guide and to emphasise."""
-    off, emphasis = () if control.is_off else control.unguided or (), control.emphasis
-    kinds = [(own, row in off, emphasis is None or emphasis[row] is None) for row, own in enumerate(layouts)]
-    distinct = [kind for at, kind in enumerate(kinds) if kind not in kinds[:at]]
-    return [[row for row, own in enumerate(kinds) if own == kind] for kind in distinct]
+    """Group the batch rows by layout, by whether they are guided, and by whether they are emphasised."""
+    unguided = () if control.is_off else control.unguided or ()
+    groups: dict[tuple[TokenLayout, bool, bool], list[int]] = {}
+    for row, layout in enumerate(layouts):
+        is_plain = control.emphasis is None or control.emphasis[row] is None
+        groups.setdefault((layout, row in unguided, is_plain), []).append(row)
+    return list(groups.values())

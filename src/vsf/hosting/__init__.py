@@ -1,7 +1,7 @@
-"""What every host of the guidance shares: one denoiser call with a negative prompt in it. Imports torch alone.
+"""The part of a guided denoiser call that all hosts share, such as diffusers and ComfyUI. Imports torch alone.
 
-A host says what the text tokens of a call are (`GuidedCall`), how a layer attends (`Role`), and hands its attention
-calls over.
+A host describes the text tokens of a call (`GuidedCall`) and how each layer attends (`Role`), and passes its attention
+calls to `GuidedCall.attend`.
 """
 
 from vsf.attention.partial import HostAttention

@@ -1,4 +1,4 @@
-"""One denoiser call under guidance, whatever host it comes from."""
+"""One guided denoiser call, independent of the host that makes it."""
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -17,13 +17,16 @@ from vsf.guidance import AttentionPlan, Control, Guidance, HostCall, Observation
 from vsf.hosting.role import Role
 
 Record = Callable[[str, Observation], None]
-"""Called with a layer's name and what was observed in it."""
+"""record(name, observation), called for each observed layer."""
 
 
 class GuidedCall:
-    """What a method does to the attention layers during one denoiser call.
+    """Guides the attention layers during one denoiser call.
 
-    How layers of one shape are guided is worked out in the first of them and kept for the others.
+    The plan for layers of one shape is made in the first of them and kept for the others.
+
+    Attributes:
+        calls: attention calls in which the method acted so far; those in compiled code are not counted.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class GuidedCall:
         inactive: Collection[str] = (),
         record: Record | None = None,
     ) -> None:
-        """Take what is known before the layers run.
+        """Take the settings of the call, before its layers run.
 
         Args:
             method: the guidance.
@@ -54,28 +57,41 @@ class GuidedCall:
             grid: how the image tokens of the finest layers lie in the picture.
             emphasis: for each batch row the weights of its positive tokens, None where all are 1.
             inactive: names of the layers in which the method is off.
-            record: called with what was observed in each layer that is named; None observes nothing.
+            record: called for each layer that has a name; None observes nothing.
 
         Raises:
             KnobError: a region without a grid.
         """
         if region is not None and grid is None:
             raise KnobError("a region needs a grid, to say which image token lies in it")
-        self.method, self.text = method, tuple(text)
-        self.strength, self.inactive, self.record = strength, frozenset(inactive), record
-        self._valid, self._weights, self._unguided, self._emphasis = valid, weights, unguided, emphasis
-        self._region, self._grid = region, grid
+        self.method = method
+        self.text = tuple(text)
+        self.strength = strength
+        self.inactive = frozenset(inactive)
+        self.record = record
+        self.calls = 0
+        self._valid = valid
+        self._weights = weights
+        self._unguided = unguided
+        self._emphasis = emphasis
+        self._region = region
+        self._grid = grid
         self._tokens = sum(span.length for span in self.text[0])
         self._is_off = not isinstance(strength, Tensor) and strength == 0
         self._holds_image = any(span.kind == "image" for span in self.text[0])
-        self.calls = 0
-        """Attention calls in which the method acted so far; those in compiled code are not counted."""
         self._plans: dict[object, AttentionPlan] = {}
 
     def sees_text(self, role: Role, queries: int, keys: int) -> bool:
-        """Tell whether an attention call of these sizes may be the one that sees the text of this denoiser call."""
+        """Tell whether an attention call of these sizes may be the one that sees the text of this denoiser call.
+
+        Args:
+            role: how the layer attends.
+            queries: how many rows attend.
+            keys: how many tokens they attend to.
+        """
         if role.kind == "cross":
             return keys == self._tokens
+        # Where tokens attend to one another there are as many queries as keys; calls of an adapter have fewer keys.
         if role.kind == "text" or self._holds_image:
             return queries == keys == self._tokens
         return queries == keys > self._tokens
@@ -114,7 +130,9 @@ class GuidedCall:
         call = HostCall(query, key, value, kind, bias, scale, host)
         acts = not self._is_off and role.kind != "text" and name not in self.inactive
         if torch.compiler.is_compiling():
-            return self._plan(role, call, acts=acts).attend(call)  # what compiled code keeps would be a guard to it
+            # A plan that is kept would be an input of the compiled code, with guards on everything in it; one that is
+            # made while compiling turns into constants and operations of the code.
+            return self._plan(role, call, acts=acts).attend(call)
         self.calls += acts
         shape = (role.kind, role.image, role.picture, acts, query.shape, key.shape, value.shape, query.dtype)
         plan = self._plans.get(shape)
@@ -125,6 +143,7 @@ class GuidedCall:
         return plan.attend(call, partial(self.record, name))
 
     def _plan(self, role: Role, call: HostCall, *, acts: bool) -> AttentionPlan:
+        """Plan for the layers that attend like this one."""
         layouts = [role.layout(spans, call.key.shape[2]) for spans in self.text]
         images = call.query.shape[2] if call.kind == "cross" else layouts[0].count(["image"])
         strength = self._strength_on(images, role, call.query.device) if acts else 0.0
@@ -133,9 +152,10 @@ class GuidedCall:
         return AttentionPlan(self.method, call, layout, negative_valid=self._valid, control=control)
 
     def _strength_on(self, tokens: int, role: Role, device: torch.device) -> float | Tensor:
-        """Return the strength in a layer of so many image tokens: a number, or with a region one for each token."""
+        """Return the strength in a layer of this many image tokens: a number, or with a region one for each token."""
         if self._region is None or self._grid is None or not role.picture:
             return self.strength
         grid = self._grid.fit(tokens)
-        places = self._region.on(grid.height, grid.width, device).flatten().repeat(grid.frames)
-        return torch.cat([self.strength * places, places.new_zeros(tokens - grid.tokens)])
+        of_image = self._region.on(grid.height, grid.width, device).flatten().repeat(grid.frames)
+        of_references = of_image.new_zeros(tokens - grid.tokens)  # images behind the grid are no part of the picture
+        return torch.cat([self.strength * of_image, of_references])

@@ -1,4 +1,4 @@
-"""How an attention layer uses the text."""
+"""The role of an attention layer: how it uses the text."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,10 +8,13 @@ from vsf.attention.layout import Span, TokenLayout
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """How a layer attends: image and text together, image to text, or the text to itself.
+    """The way a layer attends.
 
-    In "joint" layers `image` says where the image tokens stand, unless the text's spans hold them already. `picture`
-    tells whether they are the picture's; masks and heat maps leave others, such as sound, alone.
+    Attributes:
+        kind: "joint" for image and text together, "cross" for image to text, "text" for the text to itself.
+        image: where the image tokens stand in "joint" layers, unless the text's spans hold them already.
+        picture: whether the image tokens are those of the picture; masks and heat maps leave others, such as sound,
+            alone.
     """
 
     kind: Literal["joint", "cross", "text"]
@@ -19,7 +22,12 @@ class Role:
     picture: bool = True
 
     def layout(self, text: tuple[Span, ...], keys: int) -> TokenLayout:
-        """Return the spans of a layer's keys, given those of its text."""
+        """Return the spans of a layer's keys.
+
+        Args:
+            text: the spans of its text tokens.
+            keys: how many keys there are; those that are not text are image.
+        """
         if self.kind != "joint" or any(span.kind == "image" for span in text):
             return TokenLayout(text)
         image = Span("image", keys - sum(span.length for span in text))

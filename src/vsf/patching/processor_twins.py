@@ -1,7 +1,7 @@
-"""Processor twins: attention layers run their own processors' code with another attention function.
+"""Processor twins: attention layers run their own processors' code, but with another attention function.
 
-A processor's `__call__` is used as it stands; only the names under which that code finds its attention function are
-bound anew. No code of the host is repeated here.
+A processor's `__call__` is used unchanged; only the names under which that code finds its attention function are bound
+to another one, in a copy of its globals. No code of the host is repeated here.
 """
 
 import itertools
@@ -10,40 +10,48 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch.nn.functional
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsf.errors import UnsupportedAttentionError
 from vsf.patching.backends import backend_attention
+from vsf.patching.function_modes import names_in
 
 Attend = Callable[[Tensor, Tensor, Tensor, Mapping[str, Any]], Tensor | None]
-"""attend(query, key, value, options) on (batch, heads, tokens, channels); None leaves the call to the host."""
+"""attend(query, key, value, options), on (batch, heads, tokens, channels); None leaves the call to the host."""
 
 Around = Callable[[Any, Callable[[], Any]], Any]
-"""around(attend, call) makes a processor's whole call, and returns what it returns."""
+"""around(attend, call) makes a processor's whole call and returns its output."""
 
 _DISPATCH = "dispatch_attention_fn"
 _TWIN = "_vsf_twin"
 _FUSED = "scaled_dot_product_attention"
-_OPTIONS = ("attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")  # both functions take them in this order
+_OPTIONS = ("attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
+"""The options of both attention functions, in the order in which both take them."""
+
 _shadow_numbers = itertools.count(1)
 
 
-class Twins:
-    """Stand-ins for the processors of some attention layers, in place only while a block runs.
+class ProcessorTwins:
+    """Twins of the processors of some attention layers, in place only while a block runs.
 
-    Between blocks the layers hold their own processors, so whatever the host does with them (fusing, replacing,
+    Between blocks the layers hold their own processors, so that anything the host does with them (fusing, replacing,
     copying, saving) never meets a twin. A twin shares its processor's attributes: what is set on one shows on both.
-    The layers themselves are not kept alive.
+    Layers are held by weak references.
     """
 
-    def __init__(self, layers: Mapping[str, tuple[Any, Attend]], around: Around | None = None) -> None:
-        """Check the layers, name -> (module, attention to use).
+    def __init__(self, layers: Mapping[str, tuple[nn.Module, Attend]], around: Around | None = None) -> None:
+        """Take the layers, and check that their attention can be replaced.
 
-        Raises UnsupportedAttentionError for a processor whose code calls no attention function that can be replaced.
+        Args:
+            layers: by name, each layer's module and the attention function to use in it.
+            around: makes the whole call of a processor; by default it is just called.
+
+        Raises:
+            UnsupportedAttentionError: a processor's code calls no attention function that can be replaced.
         """
         self._layers = {name: (weakref.ref(module), attend) for name, (module, attend) in layers.items()}
         self._around = around
@@ -54,35 +62,35 @@ class Twins:
             require_attention(name, module)
 
     def layers(self) -> Iterator[tuple[Any, Any]]:
-        """Yield each layer's module, None if it is gone, and its attention."""
+        """Yield each layer's module, None if it is gone, and the attention function to use in it."""
         for module, attend in self._layers.values():
             yield module(), attend
 
     def forget(self) -> None:
-        """Let go of the processors; what is made for their classes stays."""
+        """Drop the twins and their processors; the classes made for them stay, as compiled code has guards on them."""
         self._twins.clear()
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Put the twins where the processors stand, and the very same processors back."""
+        """Replace the processors by their twins, and put the very same processors back after the block."""
         with ExitStack() as stack:
             for name, (layer, attend) in self._layers.items():
-                module: Any = layer()
+                module: Any = layer()  # alive, since its denoiser is being called
                 twin = self._twin_of(name, module, attend)
                 stack.callback(setattr, module, "processor", module.processor)
                 module.processor = twin
-            # torch.compile looks up the globals of a function by module name. Only meanwhile: an entry that stayed
-            # would keep the guided model alive.
+            # torch.compile looks up the globals of a function by the name of its module. These entries are removed
+            # after the block: they would keep the guided model alive.
             sys.modules.update(self._shadows)
             for shadow in self._shadows:
                 stack.callback(sys.modules.pop, shadow)
             yield
 
-    def _twin_of(self, name: str, module: Any, attend: Attend) -> Any:
+    def _twin_of(self, name: str, module: nn.Module, attend: Attend) -> Any:
         """Return this layer's twin, a new one when the host has set another processor since."""
-        processor = module.processor
-        known, twin = self._twins.get(name, (None, None))
-        if known is not processor:
+        processor: Any = module.processor
+        twinned, twin = self._twins.get(name, (None, None))
+        if twinned is not processor:
             require_attention(name, module)
             twin = object.__new__(self._class_for(type(processor), attend))
             twin.__dict__ = processor.__dict__
@@ -90,6 +98,7 @@ class Twins:
         return twin
 
     def _class_for(self, host: Any, attend: Attend) -> type:
+        """Return the subclass of a processor class whose code attends with this function."""
         if (host, attend) not in self._classes:
             shadow = _shadow_module(host.__call__, attend)
             self._shadows[shadow.__name__] = shadow
@@ -106,11 +115,11 @@ class Twins:
         return self._classes[host, attend]
 
 
-def require_attention(layer: str, module: Any) -> None:
+def require_attention(layer: str, module: nn.Module) -> None:
     """Raise UnsupportedAttentionError for a processor whose code calls no attention function that can be replaced."""
     processor = type(module.processor)
     function = processor.__call__
-    if hasattr(processor, _TWIN):  # of a guided call that another thread makes right now
+    if hasattr(processor, _TWIN):  # put there by a guided call that another thread makes at this moment
         return
     if not (isinstance(function, FunctionType) and _reaches_attention(function, frozenset())):
         raise UnsupportedAttentionError(
@@ -120,7 +129,7 @@ def require_attention(layer: str, module: Any) -> None:
 
 
 def _surrounded(call: Callable[..., Any], around: Callable[[Callable[[], Any]], Any]) -> Callable[..., Any]:
-    """Make the method; hosts inspect its signature, which stays the processor's."""
+    """Return a method that passes its call to `around`; it keeps the processor's signature, which hosts inspect."""
 
     @wraps(call)
     def surrounded(self: object, *args: Any, **kwargs: Any) -> Any:
@@ -130,28 +139,30 @@ def _surrounded(call: Callable[..., Any], around: Callable[[Callable[[], Any]], 
 
 
 def _reaches_attention(function: FunctionType, seen: frozenset[str]) -> bool:
-    """Whether the code calls a replaceable attention function, itself or through functions of its own module."""
-    used = {name: function.__globals__.get(name) for name in _names(function.__code__)}
+    """Tell whether the code calls a replaceable attention function, itself or through functions of its own module.
+
+    `seen` holds the names of the functions that were looked into already.
+    """
+    used = {name: function.__globals__.get(name) for name in names_in(function.__code__)}
     if used.get(_DISPATCH) is not None or (_FUSED in used and torch.nn.functional in used.values()):
         return True
-    return any(
-        _reaches_attention(value, seen | {name})
-        for name, value in used.items()
-        if isinstance(value, FunctionType) and value.__globals__ is function.__globals__ and name not in seen
-    )
-
-
-def _names(code: CodeType) -> set[str]:
-    """Return the global and attribute names in a piece of code, comprehensions and inner functions included."""
-    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    return set(code.co_names).union(*inner)
+    for name, value in used.items():
+        if name in seen or not isinstance(value, FunctionType) or value.__globals__ is not function.__globals__:
+            continue
+        if _reaches_attention(value, seen | {name}):
+            return True
+    return False
 
 
 def _shadow_module(function: FunctionType, attend: Attend) -> ModuleType:
-    """Copy the globals of a function's module, with its attention functions replaced."""
+    """Return a copy of a function's module in which attention functions call `attend` first.
+
+    The module's own functions that reach them are copied too, so that they find the replaced ones.
+    """
     shadow = ModuleType(f"vsf_shadow_{next(_shadow_numbers)}_{function.__module__.rpartition('.')[2]}")
     source = function.__globals__
-    vars(shadow).update((k, v) for k, v in source.items() if k not in ("__name__", "__spec__", "__loader__"))
+    identity = ("__name__", "__spec__", "__loader__")
+    vars(shadow).update((name, value) for name, value in source.items() if name not in identity)
     fused = torch.nn.functional.scaled_dot_product_attention
     for name, value in source.items():
         if value is torch.nn.functional:
@@ -164,9 +175,10 @@ def _shadow_module(function: FunctionType, attend: Attend) -> ModuleType:
 
 
 def _rebound(function: FunctionType, new_globals: dict[str, Any]) -> FunctionType:
-    """Return the same code reading its globals elsewhere; hosts inspect the signature, so defaults come along."""
-    code, closure = function.__code__, function.__closure__
-    rebound = FunctionType(code, new_globals, function.__name__, function.__defaults__, closure)
+    """Return a function of the same code that reads its globals elsewhere, with the signature that hosts inspect."""
+    rebound = FunctionType(
+        function.__code__, new_globals, function.__name__, function.__defaults__, function.__closure__
+    )
     rebound.__kwdefaults__ = function.__kwdefaults__
     rebound.__annotations__ = function.__annotations__
     return rebound
@@ -183,18 +195,28 @@ class _Functional:
 
 
 def _autocast(tensor: Tensor) -> Tensor:
-    """Cast as torch.autocast does before torch's own attention; ours runs kernels that it does not know."""
+    """Cast as torch.autocast does before torch's own attention; it does not know the operations below that."""
     return tensor.to(torch.get_autocast_dtype(tensor.device.type))
 
 
 def _hooked(stock: Callable[..., Tensor], attend: Attend, *, heads_first: bool) -> Callable[..., Tensor]:
-    """Ask `attend` first. What goes on to the host's function is passed exactly as it came, whatever its version."""
+    """Return an attention function that asks `attend` first, and else calls the host's with the very same arguments.
+
+    Args:
+        stock: the host's own function.
+        attend: returns None to leave the call to the host.
+        heads_first: whether tensors are (batch, heads, tokens, channels), or (batch, tokens, heads, channels).
+    """
 
     def attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         options = {**dict(zip(_OPTIONS, args, strict=False)), **kwargs} if args else kwargs
-        q, k, v = query, key, value
+        q = query
+        k = key
+        v = value
         if torch.is_autocast_enabled(query.device.type):
-            q, k, v = _autocast(query), _autocast(key), _autocast(value)
+            q = _autocast(query)
+            k = _autocast(key)
+            v = _autocast(value)
         if heads_first:
             out = attend(q, k, v, options)
         else:

@@ -1,18 +1,24 @@
-"""One-off subclasses: methods of one live object overridden, and the object given back as it was."""
+"""Overrides methods of one live object by giving it a one-off subclass, and gives it its own class back."""
 
 import copyreg
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
-from typing import Any
+from typing import Any, SupportsIndex
+
+Original = Callable[..., Any]
+"""A plain function of a host, that is a method which is not bound: called as original(self, *args, **kwargs)."""
 
 Override = Callable[..., Any]
-"""Called as override(original, self, *args, **kwargs), where `original` is the plain function it stands for."""
+"""override(original, self, *args, **kwargs), where `original` is the method that it overrides."""
 
 ENCODING = threading.RLock()
-"""Held while a guided pipeline reads prompts: pipelines share encoders, and how a tokenizer pads is a state of it, so
-that two threads that tokenize at once may get each other's padding."""
+"""Held while a guided pipeline encodes prompts.
+
+Pipelines share encoders, and how a tokenizer pads is a state of it, so that two threads that tokenize at once may get
+each other's padding.
+"""
 
 _SWAPPING = threading.RLock()
 _OWNER = "_vsf_owner"
@@ -20,14 +26,17 @@ _SWAP = "_vsf_swap"
 
 
 class Swap:
-    """Overrides of some methods, put onto an object and taken off again, as often as wanted and in any order.
+    """Overrides of some methods, which can be put onto an object and taken off again, any number of times in any order.
 
-    Each class is made once and used again, because compiled code knows an object by its class. Name and module stay, so
-    that what is saved meanwhile names the host's class. A copy or pickle of the object has the host's class again.
+    Each subclass is made once and used again, because compiled code has guards on an object's class. It keeps name and
+    module of the host's class, so that files saved meanwhile name that. A copy or pickle of the object has the
+    host's class again.
     """
 
     def __init__(self, overrides: Mapping[str, Override], owner: object = None) -> None:
-        self._overrides, self._owner = dict(overrides), owner
+        """Take the overrides by method name, and the object that `owner_of` returns while they are on."""
+        self._overrides = dict(overrides)
+        self._owner = owner
         self._classes: dict[type, type] = {}
 
     def put_on(self, target: object) -> None:
@@ -38,6 +47,7 @@ class Swap:
     def take_off(self, target: object) -> None:
         """Give `target` the class it would have without these overrides; those put on later stay."""
         with _SWAPPING:
+            # Overrides put on later lie above: they are taken off with these and put back without.
             above: list[Swap] = []
             cls = type(target)
             while (swap := vars(cls).get(_SWAP)) not in (None, self):
@@ -50,11 +60,13 @@ class Swap:
                 cls = swap._on_top_of(cls)
             object.__setattr__(target, "__class__", cls)
 
-    def _on_top_of(self, host: Any) -> type:
+    def _on_top_of(self, host: type) -> type:
         if host not in self._classes:
-            methods = {name: _bind(getattr(host, name), override) for name, override in self._overrides.items()}
-            namespace: dict[str, Any] = {"__module__": host.__module__, "__qualname__": host.__qualname__, **methods}
-            namespace |= {"__reduce_ex__": _reduce_as(host), _SWAP: self}
+            namespace: dict[str, Any] = {"__module__": host.__module__, "__qualname__": host.__qualname__}
+            for name, override in self._overrides.items():
+                namespace[name] = _bind(getattr(host, name), override)
+            namespace["__reduce_ex__"] = _reduce_as(host)
+            namespace[_SWAP] = self
             if self._owner is not None:
                 namespace[_OWNER] = self._owner
             self._classes[host] = type(host.__name__, (host,), namespace)
@@ -62,7 +74,7 @@ class Swap:
 
 
 def swap_class(target: object, overrides: Mapping[str, Override], owner: object = None) -> Callable[[], None]:
-    """Give `target` a subclass of its own class with `overrides`; returns the undo."""
+    """Put overrides onto an object; return the function that takes them off."""
     swap = Swap(overrides, owner)
     swap.put_on(target)
     return partial(swap.take_off, target)
@@ -70,9 +82,9 @@ def swap_class(target: object, overrides: Mapping[str, Override], owner: object 
 
 @contextmanager
 def calls_swapped(overrides: Iterable[tuple[object, Override]]) -> Iterator[None]:
-    """Override what calling each of these parts of a pipeline's encoders does in this thread while a block runs.
+    """Override the calls of some objects, parts of a pipeline's encoders, in this thread while a block runs.
 
-    Another thread that calls one of them meanwhile waits until the block ends, and gets what it asked for.
+    Another thread that calls one of them meanwhile waits until the block ends, and then makes the original call.
     """
     with ENCODING, ExitStack() as stack:
         for target, override in overrides:
@@ -81,15 +93,15 @@ def calls_swapped(overrides: Iterable[tuple[object, Override]]) -> Iterator[None
 
 
 def owner_of(target: object) -> Any:
-    """Return the owner of the overrides an object has at the moment, None where it has none."""
+    """Return the owner of the overrides that an object has at the moment, None where it has none."""
     return getattr(type(target), _OWNER, None)
 
 
 def _in_this_thread(override: Override) -> Override:
-    """Let the override act in the thread that asks for it; the others wait for their turn with the original."""
+    """Restrict an override to the thread that calls this; other threads wait and make the original call."""
     thread = threading.get_ident()
 
-    def call(original: Callable[..., Any], target: object, *args: Any, **kwargs: Any) -> Any:
+    def call(original: Original, target: object, *args: Any, **kwargs: Any) -> Any:
         if threading.get_ident() == thread:
             return override(original, target, *args, **kwargs)
         with ENCODING:
@@ -98,8 +110,11 @@ def _in_this_thread(override: Override) -> Override:
     return call
 
 
-def _bind(original: Callable[..., Any], override: Override) -> Callable[..., Any]:
-    """Make the method: a plain function handed on, because super() would recurse when an object is swapped twice."""
+def _bind(original: Original, override: Override) -> Callable[..., Any]:
+    """Make the overriding method.
+
+    It passes the plain function on: super() would recurse where the same overrides lie on an object twice.
+    """
 
     @wraps(original)
     def method(self: object, *args: Any, **kwargs: Any) -> Any:
@@ -111,11 +126,11 @@ def _bind(original: Callable[..., Any], override: Override) -> Callable[..., Any
 def _reduce_as(host: Any) -> Callable[..., Any]:
     """Make a `__reduce_ex__` that rebuilds an instance of `host` instead of the one-off subclass."""
 
-    def reduce(self: object, protocol: Any) -> Any:
+    def reduce(self: object, protocol: SupportsIndex) -> Any:
         constructor, arguments, *state = host.__reduce_ex__(self, protocol)
         if constructor is copyreg.__newobj__:  # type: ignore[attr-defined]
             constructor = host.__new__  # pickle insists that __newobj__ is given the object's own class
-        back = [host if part is type(self) else part for part in (constructor, *arguments)]
-        return (back[0], tuple(back[1:]), *state)
+        constructor, *arguments = [host if part is type(self) else part for part in (constructor, *arguments)]
+        return (constructor, tuple(arguments), *state)
 
     return reduce

@@ -1,8 +1,8 @@
-"""One denoiser under guidance: what its calls and its attention layers do instead of their own."""
+"""Guides the calls of one denoiser: overrides the call itself and, while it lasts, its attention layers."""
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -15,73 +15,83 @@ from vsf.controls.schedule import Schedule
 from vsf.errors import AlreadyGuidedError, KnobError, UnsupportedAttentionError
 from vsf.families.base.branches import Branches
 from vsf.families.base.family import Family, Injection
-from vsf.guidance import Guidance, Observation
-from vsf.guidance import parameters as knobs
-from vsf.hosting import GuidedCall
+from vsf.guidance import Guidance, Observation, knobs
+from vsf.hosting import GuidedCall, Role
 from vsf.patching.arguments import Arguments
 from vsf.patching.function_modes import refuse_modes
-from vsf.patching.processor_twins import Twins, require_attention
-from vsf.patching.swaps import Swap, owner_of
+from vsf.patching.hosts import CallArguments
+from vsf.patching.processor_twins import ProcessorTwins, require_attention
+from vsf.patching.swaps import Original, Swap, owner_of
 from vsf.runtime.flights import Flights
 from vsf.runtime.guided_layer import GuidedLayer
 from vsf.runtime.run import Run
-from vsf.runtime.second_pass import Caught, mixed, strength_on
+from vsf.runtime.second_pass import StopAtDenoiser, mixed, strength_on
 from vsf.runtime.step_caches import StepCaches
 
 COMPILED_MULTIPLE = 16
-"""Compiled code is made anew for every length of the negatives, so they are filled up to multiples of this."""
+"""For compiled models, negatives are padded to multiples of this: every new length is compiled again."""
 
 FindRun = Callable[[], Run | None]
-"""Returns the run that makes the denoiser call in progress, None where the call is to be left alone."""
+"""Returns the run that makes the denoiser call in progress, None for a call that is not to be guided."""
 
 _denoisers: weakref.WeakKeyDictionary[nn.Module, dict[Family, "GuidedDenoiser"]] = weakref.WeakKeyDictionary()
 _making = threading.Lock()
 
 
 class GuidedDenoiser:
-    """What stands in for the calls of one denoiser, and of its parts, while it is guided.
+    """The overrides of one denoiser, and the state of the guided call that it is in.
 
-    It is made once for a model and put onto it again by every `guide` and `attach`, so that compiled code meets the
-    same classes and functions as before. It keeps neither the model nor a pipeline alive, and lives as long as the
-    model. What belongs to one denoiser call (`run` and all below it) is there during that call alone.
+    It is made once for a model and installed again by every `guide` and `attach`: compiled code has guards on the
+    classes and functions that it met, and would be compiled again for others. It lives as long as the model, and holds
+    the model and the session by weak references, so that it keeps neither of them alive.
+
+    Attributes:
+        layers: names of the attention layers to guide.
+        injection: the arguments of the guided call in progress, negatives included; None between calls.
+        guided: guides the attention layers in that call; None between calls.
+        row_to_prompt: for each batch row of that call the prompt whose negatives act on it, None for none.
+        grid: how the image tokens of that call lie in the picture; None where nothing needs it.
     """
 
     def __init__(self, module: nn.Module, family: Family) -> None:
         self.family = family
         self._module = weakref.ref(module)
         self._find_run: weakref.WeakMethod[FindRun] | None = None
-        methods = {"__call__": self.call}
+        overrides = {"__call__": self.call}
         if hasattr(type(module), "cache_context"):
-            methods["cache_context"] = self.cache_context
-        self._swap = Swap(methods, owner=self)
-        self._parts: weakref.WeakKeyDictionary[object, Swap] = weakref.WeakKeyDictionary()
-        self._twins: dict[bool, Twins] = {}
+            overrides["cache_context"] = self.cache_context
+        self._swap = Swap(overrides, owner=self)
+        self._part_swaps: weakref.WeakKeyDictionary[object, Swap] = weakref.WeakKeyDictionary()
+        # With layers by name, attention calls can be counted, and a schedule can leave layers out.
+        self._named_twins = ProcessorTwins({})
+        # torch.compile compiles a block again for every attention function, so there all layers of a role share one.
+        self._shared_twins = ProcessorTwins({})
+        self.layers: tuple[str, ...] = ()
+        self._modules_around_layers: list[weakref.ref[nn.Module]] = []
         self._flights = Flights()
         self._caches = StepCaches()
-        self._named: str | None = None
+        self._cache_name: str | None = None
+        # The guided call in progress:
         self._thread: int | None = None
         self._run: Run | None = None
         self.injection: Injection | None = None
         self.guided: GuidedCall | None = None
-        self.owners: list[int | None] = []
+        self.row_to_prompt: list[int | None] = []
         self.grid: Grid | None = None
-        self.idle: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, module: nn.Module, family: Family) -> "GuidedDenoiser":
-        """Return the one that this model has. Raises UnsupportedAttentionError for layers that cannot be guided."""
-        with _making:
-            known = _denoisers.setdefault(module, {})
-            if family not in known:
-                known[family] = cls(module, family)
-        known[family].check()
-        return known[family]
+        """Return the one that this model has, made at the first call.
 
-    @property
-    def run(self) -> Run:
-        """The run that makes the denoiser call in progress."""
-        assert self._run is not None
-        return self._run
+        Raises:
+            UnsupportedAttentionError: an attention layer cannot be guided.
+        """
+        with _making:
+            by_family = _denoisers.setdefault(module, {})
+            if family not in by_family:
+                by_family[family] = cls(module, family)
+        by_family[family].find_layers()
+        return by_family[family]
 
     @property
     def module(self) -> nn.Module:
@@ -96,237 +106,289 @@ class GuidedDenoiser:
         module = self.module
         return getattr(module, "_orig_mod", module)
 
-    def check(self) -> None:
-        """Look at the attention layers that there are now. Raises UnsupportedAttentionError."""
+    @property
+    def run(self) -> Run:
+        """The run that makes the denoiser call in progress."""
+        assert self._run is not None
+        return self._run
+
+    # Installing -------------------------------------------------------------------------------------------------------
+
+    def find_layers(self) -> None:
+        """Find the attention layers that the model has now. Raises UnsupportedAttentionError."""
         layers = self.family.attention_layers(self.inner)
         for name, (module, _) in layers.items():
             require_attention(name, module)
         modules = [module for module, _ in layers.values()]
-        if self._twins and [module for module, _ in self._twins[True].layers()] == modules:
+        if [module for module, _ in self._named_twins.layers()] == modules:
             return
-        alike = {role: GuidedLayer(self, None, role) for _, role in layers.values()}
-        named = {name: (module, GuidedLayer(self, name, role)) for name, (module, role) in layers.items()}
-        self._twins = {
-            True: Twins(named, GuidedLayer.around),
-            False: Twins({name: (module, alike[role]) for name, (module, role) in layers.items()}),
-        }
+        by_role: dict[Role, GuidedLayer] = {}
+        named_layers = {}
+        shared_layers = {}
+        for name, (module, role) in layers.items():
+            named_layers[name] = module, GuidedLayer(self, name, role)
+            shared_layers[name] = module, by_role.setdefault(role, GuidedLayer(self, None, role))
+        self._named_twins = ProcessorTwins(named_layers, GuidedLayer.around)
+        self._shared_twins = ProcessorTwins(shared_layers)
         self.layers = tuple(layers)
-        self._around_layers = [weakref.ref(part) for part in _around(self.inner, self.layers)]
+        self._modules_around_layers = [weakref.ref(module) for module in _around(self.inner, self.layers)]
 
-    def idle_layers(self, schedule: Schedule) -> frozenset[str]:
-        """Return the layers in which the schedule leaves the method off. Raises KnobError for layers not there."""
+    def inactive_layers(self, schedule: Schedule) -> frozenset[str]:
+        """Return the names of the layers in which the schedule leaves the method off.
+
+        Raises:
+            KnobError: the schedule names layers that the model does not have.
+        """
         count = len(self.layers)
-        return frozenset(name for at, name in enumerate(self.layers) if not schedule.acts_on(at, count))
+        return frozenset(name for index, name in enumerate(self.layers) if not schedule.acts_on(index, count))
 
     def install(self, undo: ExitStack, find_run: FindRun) -> None:
-        """Stand in for the calls of the denoiser, and of the parts that its family wants changed.
+        """Override the calls of the denoiser and the methods of its parts that its family wants changed.
 
-        Raises AlreadyGuidedError.
+        Args:
+            undo: takes the functions that undo all this.
+            find_run: a bound method, held weakly, so that the denoiser does not keep a pipeline alive.
+
+        Raises:
+            AlreadyGuidedError: the denoiser is guided by another session.
         """
         module = self.module
         if owner_of(module) is not None:
             raise already_guided(module)
         for part, overrides in self.family.overrides(self.inner, self.running):
-            swap = self._parts.setdefault(part, Swap(overrides))
+            swap = self._part_swaps.setdefault(part, Swap(overrides))
             swap.put_on(part)
             undo.callback(swap.take_off, part)
         self._find_run = weakref.WeakMethod(find_run)
         self._swap.put_on(module)
-        undo.callback(self._take_off, module)
+        undo.callback(self._uninstall, module)
 
-    def end_run(self) -> None:
-        """Leave nothing behind that a step of the next run would repeat."""
-        self._caches.end(self.inner)
-
-    def _take_off(self, module: nn.Module) -> None:
+    def _uninstall(self, module: nn.Module) -> None:
         self._caches.end(getattr(module, "_orig_mod", module))
         self._swap.take_off(module)
         self._find_run = None
-        for twins in self._twins.values():
-            twins.forget()
+        self._named_twins.forget()
+        self._shared_twins.forget()
 
-    def running(self) -> Injection | None:
-        """Return the injection of the guided denoiser call that this thread makes.
+    # Overrides --------------------------------------------------------------------------------------------------------
 
-        A call that another thread makes meanwhile, and began before this one, meets layers that stand in for the
-        model's own; this is how they tell. Compiled code cannot, so that there no two calls may meet at all.
-        """
-        if torch.compiler.is_compiling() or self._thread == threading.get_ident():
-            return self.injection
-        return None
-
-    def guided_call(self) -> GuidedCall | None:
-        """Return what this thread's guided denoiser call does to attention layers, as `running` does."""
-        if torch.compiler.is_compiling() or self._thread == threading.get_ident():
-            return self.guided
-        return None
-
-    @contextmanager
-    def cache_context(self, original: Callable[..., Any], module: object, name: str, **step: Any) -> Iterator[None]:
-        """Stand in for the denoiser's own `cache_context`, listening to the name."""
-        run, before = self._run_of_call(), self._named
-        turns = run is not None and run.rows.takes_turns
-        branches = run.branches_of(self) if run is not None and turns else Branches()
-        self._named = name
-        try:
-            with branches.cache_context(original, module, name, **step):
-                yield
-        finally:
-            self._named = before
-
-    def _run_of_call(self) -> Run | None:
-        find_run = None if self._find_run is None else self._find_run()
-        return None if find_run is None else find_run()
-
-    def call(self, original: Any, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Stand in for the denoiser's `__call__`."""
+    def call(self, original: Original, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """Override the denoiser's `__call__`."""
         run = self._run_of_call()
-        arguments = None
-        if run is not None and run.acts:
-            arguments = Arguments.of(type(self.inner).forward, args, kwargs)
-        if run is None or arguments is None or (strength := self._strength_of(run, arguments.values)) == 0:
-            with self._flights.unguided(self._is_compiled):
-                self._caches.follow(self.inner, self._named, guided=False)
-                return original(module, *args, **kwargs)
+        if run is None or not run.acts:
+            return self._call_unguided(partial(original, module, *args, **kwargs))
+        arguments = Arguments.of(type(self.inner).forward, args, kwargs)
+        strength = self._strength_of(run, arguments.values)
+        if strength == 0:
+            return self._call_unguided(partial(original, module, *args, **kwargs))
         if torch.is_grad_enabled() and getattr(self.inner, "gradient_checkpointing", False):
             raise UnsupportedAttentionError(
                 "gradient checkpointing would recompute the attention unguided: call disable_gradient_checkpointing()"
             )
         call = partial(arguments.call, partial(original, module))
         with self._flights.guided(self._is_compiled()), self._during(run):
-            self._caches.follow(self.inner, self._named, guided=True)
+            self._caches.follow(self.inner, self._cache_name, guided=True)
             conditional = run.rows.conditional(arguments.values)
-            self.owners = run.rows.owners(arguments.values, conditional, len(run.negative))
+            self.row_to_prompt = run.rows.row_to_prompt(arguments.values, conditional, len(run.negative))
             self.grid = None
-            if run.settings.needs_grid:  # which some families read off positions, and that waits for the device
+            if run.settings.needs_grid:  # some families read it off positions on the device, which has to be waited for
                 self.grid = self.family.grid(self.inner, arguments.values)
             if run.settings.observes and self.grid is not None:
                 run.report.begin_step(self.grid)
-            if run.settings.method.model_calls == 2:
-                return self._called_twice(call, arguments.values, conditional, strength)
-            return self._guided(call, arguments.values, conditional, strength)
+            if run.calls_twice:
+                return self._call_twice(call, arguments.values, conditional, strength)
+            return self._call_guided(call, arguments.values, conditional, strength)
 
-    def _strength_of(self, run: Run, arguments: Mapping[str, Any]) -> float:
+    @contextmanager
+    def cache_context(self, original: Original, module: object, name: str, **step: Any) -> Iterator[None]:
+        """Override the denoiser's own `cache_context`, to learn the name that the pipeline gives its next call."""
+        run = self._run_of_call()
+        # Where all rows come in one batch there is nothing to tell apart, and nobody asks these branches.
+        branches = Branches()
+        if run is not None and run.rows.takes_turns:
+            branches = run.branches_of(self)
+        before = self._cache_name
+        self._cache_name = name
+        try:
+            with branches.cache_context(original, module, name, **step):
+                yield
+        finally:
+            self._cache_name = before
+
+    def running(self) -> Injection | None:
+        """Return the injection of the guided denoiser call that this thread makes, None where it makes none.
+
+        A call of another thread that began before this one meets layers that are overridden; this is how they tell.
+        Compiled code cannot ask for the thread, so there `Flights` lets no two calls meet at all.
+        """
+        if torch.compiler.is_compiling() or self._thread == threading.get_ident():
+            return self.injection
+        return None
+
+    def guided_call(self) -> GuidedCall | None:
+        """Return the object that guides the attention layers in this thread's call, None as `running` does."""
+        if torch.compiler.is_compiling() or self._thread == threading.get_ident():
+            return self.guided
+        return None
+
+    def end_run(self) -> None:
+        """Leave nothing behind in step caches that the next run would repeat."""
+        self._caches.end(self.inner)
+
+    # One call ---------------------------------------------------------------------------------------------------------
+
+    def _run_of_call(self) -> Run | None:
+        find_run = None if self._find_run is None else self._find_run()
+        return None if find_run is None else find_run()
+
+    def _strength_of(self, run: Run, arguments: CallArguments) -> float:
         """Return how strongly the method acts on a denoiser call, 0 for calls without the positive prompt."""
-        if run.is_catching:
-            raise Caught(arguments)
+        if run.stops_at_denoiser:
+            raise StopAtDenoiser(arguments)
         text = self.family.text_of(arguments)
-        splits = run.rows.takes_turns and run.rows.splits_calls
-        if splits and run.branches_of(self).is_unconditional(arguments, text):
+        may_be_unconditional = run.rows.takes_turns and run.rows.splits_calls
+        if may_be_unconditional and run.branches_of(self).is_unconditional(arguments, text):
             return 0.0
         strength = run.strength(arguments)
         run.report.skipped += strength == 0
         return strength
 
+    def _call_unguided(self, call: Callable[[], object]) -> object:
+        with self._flights.unguided(self._is_compiled):
+            self._caches.follow(self.inner, self._cache_name, guided=False)
+            return call()
+
     @contextmanager
     def _during(self, run: Run) -> Iterator[None]:
-        """Hold what belongs to one denoiser call for as long as it lasts."""
-        self._run, self._thread = run, threading.get_ident()
-        self.idle = self.idle_layers(run.settings.schedule)
+        """Hold what belongs to one guided denoiser call for as long as it lasts."""
+        self._run = run
+        self._thread = threading.get_ident()
         try:
             yield
         finally:
-            self._run = self.injection = self.guided = self._thread = None
+            self._run = None
+            self._thread = None
+            self.injection = None
+            self.guided = None
 
-    def _guided(
-        self, call: Callable[..., Any], arguments: Mapping[str, Any], conditional: Sequence[bool], strength: float
+    def _call_guided(
+        self,
+        call: Callable[[CallArguments], object],
+        arguments: CallArguments,
+        conditional: Sequence[bool],
+        strength: float,
     ) -> Any:
         """Make the call with the negatives in its text and the method in its attention layers."""
-        run, settings, compiled = self.run, self.run.settings, self._is_compiled()
+        run = self.run
+        settings = run.settings
+        compiled = self._is_compiled()
         text = self.family.text_of(arguments)
-        rows = run.laid_out(self.owners, like=text, multiple=COMPILED_MULTIPLE if compiled else 1)
-        method = settings.method if run.pace is None else run.pace.method(len(text), text.device)
-        layout = settings.method.token_layout
-        self.injection = self.family.inject(self.inner, arguments, rows, layout)
-        # Numbers are baked into compiled code, tensors are not.
+        negatives = run.negative_rows(self.row_to_prompt, like=text, multiple=COMPILED_MULTIPLE if compiled else 1)
+        method = settings.method
+        if run.auto_scaler is not None:
+            method = run.auto_scaler.method(len(text), text.device)
+        self.injection = self.family.inject(self.inner, arguments, negatives, settings.method.token_layout)
+        inactive = self.inactive_layers(settings.schedule)
+        # torch.compile bakes numbers into the code and recompiles for others; tensors are inputs of the code.
         self.guided = guided = GuidedCall(
             with_tensors(method, text.device) if compiled else method,
             self.injection.text,
             valid=self.injection.valid,
             weights=self.injection.weights,
-            unguided=tuple(row for row, length in enumerate(rows.lengths) if not length),
+            unguided=tuple(row for row, length in enumerate(negatives.lengths) if not length),
             strength=torch.full((), strength, device=text.device) if compiled else strength,
             region=settings.region,
             grid=self.grid,
-            emphasis=self._emphasis(arguments, conditional, text),
-            inactive=self.idle,
+            emphasis=self._token_weights(arguments, conditional, text),
+            inactive=inactive,
             record=self._record if settings.observes else None,
         )
         if compiled:
-            refuse_modes(module for module, _ in self._twins[True].layers())
-        # Compiled code is made for every layer anew where they have an attention of their own.
-        named = bool(self.idle) or not compiled
+            refuse_modes(module for module, _ in self._named_twins.layers())
+        twins = self._named_twins if inactive or not compiled else self._shared_twins
         try:
-            with self._twins[named].in_place(), nullcontext() if compiled else self._listening():
+            with twins.in_place(), nullcontext() if compiled else self._listening():
                 output = call(self.injection.arguments)
         finally:
             run.report.calls += guided.calls
-        run.finished_step(self.layers, compiled=compiled)
+        run.finish_step(self.layers, compiled=compiled)
         return output
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """Let layers that attend to a text alone know what is made from it."""
+        """Let cross-attention layers see during a call what their projections make of the text."""
         with ExitStack() as stack:
-            for module, layer in self._twins[True].layers():
+            for module, layer in self._named_twins.layers():
                 for stop in layer.listen(module):
                     stack.callback(stop)
             yield
 
-    def _called_twice(
-        self, call: Callable[..., Any], arguments: Mapping[str, Any], conditional: Sequence[bool], strength: float
+    def _call_twice(
+        self,
+        call: Callable[[CallArguments], object],
+        arguments: CallArguments,
+        conditional: Sequence[bool],
+        strength: float,
     ) -> Any:
-        """Make the call, make it again for the negative prompt, and mix."""
-        run, method = self.run, self.run.settings.method
-        if not all(conditional) or getattr(run.settings.pipe, "do_classifier_free_guidance", False):
+        """Make the call, make it again under the negative prompt, and mix both outputs."""
+        run = self.run
+        settings = run.settings
+        if not all(conditional) or getattr(settings.pipe, "do_classifier_free_guidance", False):
             raise KnobError(
-                f'method "{method.name}" stands in for the pipeline\'s own classifier-free guidance: '
+                f'method "{settings.method.name}" stands in for the pipeline\'s own classifier-free guidance: '
                 "switch that off (guidance_scale=0, or 1), or choose another method"
             )
-        output, other = call(arguments), call({**arguments, **run.second})
-        own = [strength * (owner is not None and bool(run.negative.lengths[owner])) for owner in self.owners]
+        output = call(arguments)
+        second_output = call({**arguments, **run.second_pass})
+        strengths = []
+        for prompt in self.row_to_prompt:
+            has_negative = prompt is not None and run.negative.lengths[prompt] > 0
+            strengths.append(strength * has_negative)
 
         def mix(conditional: Tensor, unconditional: Tensor) -> Tensor:
-            last = self.family.channels_last
-            place = strength_on(conditional, own, run.settings.region, self.grid, channels_last=last)
-            return method.mix(conditional, unconditional, place)
+            channels_last = self.family.channels_last
+            share = strength_on(conditional, strengths, settings.region, self.grid, channels_last=channels_last)
+            return settings.method.mix(conditional, unconditional, share)
 
         run.report.steps += 1
-        return mixed(mix, output, other)
+        return mixed(mix, output, second_output)
 
     def _record(self, name: str, seen: Observation) -> None:
-        """Keep what was observed in a layer."""
-        self.run.report.record(name, self.owners, seen)
-        if self.run.pace is not None:
-            self.run.pace.see(seen)
+        """Pass an observation in a layer on to the report and the automatic scale."""
+        self.run.report.record(name, self.row_to_prompt, seen)
+        if self.run.auto_scaler is not None:
+            self.run.auto_scaler.see(seen)
 
-    def _emphasis(
-        self, arguments: Mapping[str, Any], conditional: Sequence[bool], text: Tensor
+    def _token_weights(
+        self, arguments: CallArguments, conditional: Sequence[bool], text: Tensor
     ) -> tuple[Tensor | None, ...] | None:
         """Return each row's weights of its positive tokens, (tokens,); None where nothing is weighed."""
-        wording, injection = self.run.texts.wording, self.injection
-        if wording is None or injection is None:
+        weights = self.run.texts.token_weights
+        if weights is None or self.injection is None:
             return None
-        tokens = sum(span.length for span in injection.text[0] if span.kind == "positive")
-        return self.run.emphasis(self.run.rows.owners(arguments, conditional, len(wording.texts)), tokens, like=text)
+        tokens = sum(span.length for span in self.injection.text[0] if span.kind == "positive")
+        row_to_prompt = self.run.rows.row_to_prompt(arguments, conditional, len(weights.texts))
+        return self.run.token_weights(row_to_prompt, tokens, like=text)
 
     def _is_compiled(self) -> bool:
-        """Whether attention calls happen in compiled code, where they cannot be counted."""
+        """Tell whether attention calls happen in compiled code, where they cannot be counted."""
         if self.inner is not self.module:
             return True
-        for reference in self._around_layers:  # far fewer than all modules, which are too many to visit in each call
-            part = reference()
-            if part is not None and part._compiled_call_impl is not None:
+        # A module inside may be compiled too. Only those around layers matter, and all would be too many for each call.
+        for reference in self._modules_around_layers:
+            module = reference()
+            if module is not None and module._compiled_call_impl is not None:
                 return True
         return False
 
 
 def _around(denoiser: nn.Module, layers: Sequence[str]) -> list[nn.Module]:
-    """Return the attention layers and the modules that they are parts of, the denoiser first."""
-    names = {"": None}
+    """Return the denoiser, the attention layers and the modules between them, the denoiser first."""
+    names = {"": None}  # a dict keeps the order, unlike a set
     for layer in layers:
         parts = layer.split(".")
-        names |= dict.fromkeys(".".join(parts[:length]) for length in range(1, len(parts) + 1))
+        for length in range(1, len(parts) + 1):
+            names[".".join(parts[:length])] = None
     return [denoiser.get_submodule(name) for name in names]
 
 
@@ -335,9 +397,10 @@ def with_tensors(method: Guidance, device: torch.device) -> Guidance:
     values = method.knob_values()
     tensors = {}
     for knob in knobs(type(method)):
-        if not knob.choices:
-            value = values[knob.name]
-            tensors[knob.name] = value.to(device) if isinstance(value, Tensor) else torch.full((), value, device=device)
+        if knob.choices:
+            continue
+        value = values[knob.name]
+        tensors[knob.name] = value.to(device) if isinstance(value, Tensor) else torch.full((), value, device=device)
     return method.with_knobs(**tensors)
 
 

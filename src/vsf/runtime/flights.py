@@ -1,4 +1,4 @@
-"""Denoiser calls in flight at once, in several threads."""
+"""Keeps guided and unguided calls of one denoiser, made by several threads at once, out of each other's way."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -8,10 +8,10 @@ from vsf.errors import AlreadyGuidedError
 
 
 class Flights:
-    """Counts the calls of one denoiser that are in flight, and refuses those that would meet.
+    """Counts the calls of one denoiser that are in flight, and refuses a call that would meet another one.
 
-    A guided call needs the layers for itself. Other threads may meanwhile call the denoiser unguided, but for compiled
-    code, which cannot tell threads apart.
+    A guided call needs the attention layers for itself. Meanwhile other threads may call the denoiser unguided, unless
+    it is compiled: compiled code cannot ask which thread it runs in, so both calls would be guided, or neither.
     """
 
     def __init__(self) -> None:
@@ -21,10 +21,10 @@ class Flights:
 
     @contextmanager
     def guided(self, is_compiled: bool) -> Iterator[None]:
-        """Be the one guided call for a while. Raises AlreadyGuidedError."""
+        """Hold the place of the one guided call during the block. Raises AlreadyGuidedError when calls would meet."""
         with self._lock:
             if self._guided_by is not None or (is_compiled and self._unguided):
-                raise _meeting()
+                raise _calls_meet()
             self._guided_by = threading.get_ident()
         try:
             yield
@@ -33,10 +33,14 @@ class Flights:
 
     @contextmanager
     def unguided(self, is_compiled: Callable[[], bool]) -> Iterator[None]:
-        """Be an unguided call for a while. Raises AlreadyGuidedError."""
+        """Count an unguided call during the block. Raises AlreadyGuidedError when calls would meet.
+
+        `is_compiled` is asked only while a guided call is in flight, since finding out takes time.
+        """
         with self._lock:
+            # A guided call of the same thread is further up on the stack: the denoiser calls itself.
             if self._guided_by is not None and (self._guided_by == threading.get_ident() or is_compiled()):
-                raise _meeting()
+                raise _calls_meet()
             self._unguided += 1
         try:
             yield
@@ -45,7 +49,7 @@ class Flights:
                 self._unguided -= 1
 
 
-def _meeting() -> AlreadyGuidedError:
+def _calls_meet() -> AlreadyGuidedError:
     return AlreadyGuidedError(
         "another call of this denoiser is in flight, and one of the two is guided: let one pipeline at a time use a "
         "denoiser, or give each thread a denoiser of its own"

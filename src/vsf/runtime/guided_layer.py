@@ -1,7 +1,7 @@
-"""One guided attention layer: which of its attention calls sees the text, and whether there was exactly one."""
+"""One guided attention layer: finds the attention call that sees the text, and makes sure that there is exactly one."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -9,71 +9,99 @@ from torch import Tensor, nn
 from vsf.errors import NotGuidedError, UnsupportedAttentionError
 from vsf.hosting import GuidedCall, Role
 from vsf.patching.function_modes import keeps_each_token
+from vsf.patching.hosts import CallArguments
 
 _TEXT_VALUES = ("to_v", "to_kv", "to_value")
-"""What layers that attend to a text alone call the projection that makes its values, or its keys and values."""
+"""Names of the projection that makes a cross-attention layer's values, or its keys and values, of the text."""
 
 _CANNOT_FOLLOW = ("is_causal", "dropout_p", "parallel_config")
-"""Options of attention functions that make a guided call something else."""
+"""Options of attention functions that a guided call cannot reproduce."""
 
 
 class Host(Protocol):
     """The denoiser a layer belongs to."""
 
     def guided_call(self) -> GuidedCall | None:
-        """Return what the guided denoiser call that this thread makes does to its attention layers."""
+        """Return the object that guides the layers in this thread's denoiser call, None for an unguided call."""
         ...
 
 
 class GuidedLayer:
-    """Stands in for the attention function of a layer, or in compiled code, which cannot count, of all of one role.
+    """Stands in for the attention function of one layer, or in compiled code, which cannot count, of all with one role.
 
-    A layer's module may attend several times, to the tokens of an image adapter for one. The call that sees the text is
-    the one of its size whose values were made from the text, which the projection in the module's own hands tells.
+    A layer may attend several times: to the tokens of an image adapter, for one. The call that sees the text is the one
+    of its size whose values were projected from the text; forward hooks on the projections tell.
     """
 
     def __init__(self, host: Host, name: str | None, role: Role) -> None:
-        self.host, self.name, self.role = host, name, role
-        self._made: list[Tensor] = []
-        self._taken: int | None = None
+        """Take the denoiser, the layer's name (None for all layers of the role), and how it attends."""
+        self.host = host
+        self.name = name
+        self.role = role
+        self._text_values: list[Tensor] = []
+        self._guided_keys: int | None = None
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, options: Mapping[str, Any]) -> Tensor | None:
-        """Guide the attention call if it is the one that sees the text; None leaves it to the host."""
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, options: CallArguments) -> Tensor | None:
+        """Guide an attention call if it is the one that sees the text.
+
+        Args:
+            query: (batch, heads, queries, channels).
+            key: (batch, heads, keys, channels).
+            value: as the keys.
+            options: keyword arguments of the host's attention function; `host` holds its backend.
+
+        Returns:
+            The attention output, None to leave the call to the host.
+
+        Raises:
+            UnsupportedAttentionError: the layer attends in a way that guidance cannot follow.
+        """
         guided = self.host.guided_call()
         if guided is None or not guided.sees_text(self.role, query.shape[2], key.shape[2]):
             return None
-        if not torch.compiler.is_compiling() and self.name is not None and not self._takes(query, key, value):
+        if not torch.compiler.is_compiling() and self.name is not None and not self._is_guided(query, key, value):
             return None
         for option in _CANNOT_FOLLOW:
             if options.get(option):
                 raise UnsupportedAttentionError(f"the model attends with {option}, which guidance cannot follow")
-        bias, scale, own = options.get("attn_mask"), options.get("scale"), options.get("host")
-        return guided.attend(self.role, query, key, value, bias=bias, scale=scale, name=self.name, host=own)
+        bias = options.get("attn_mask")
+        scale = options.get("scale")
+        backend = options.get("host")
+        return guided.attend(self.role, query, key, value, bias=bias, scale=scale, name=self.name, host=backend)
 
     def listen(self, module: nn.Module) -> list[Callable[[], None]]:
-        """Note what the projections of the text make from now on; returns what ends that.
+        """Note from now on what a cross-attention layer projects the text to; return the functions that end that.
 
-        They are looked up anew for each denoiser call, because loading a LoRA or fusing replaces them.
+        The projections are looked up anew for each denoiser call, because loading a LoRA or fusing replaces them.
         """
         if self.role.kind != "cross":
             return []
-        makers = [getattr(module, name) for name in _TEXT_VALUES if isinstance(getattr(module, name, None), nn.Module)]
-        return [maker.register_forward_hook(self._note).remove for maker in makers]
+        stops = []
+        for name in _TEXT_VALUES:
+            projection = getattr(module, name, None)
+            if isinstance(projection, nn.Module):
+                stops.append(projection.register_forward_hook(self._note).remove)
+        return stops
 
-    def _note(self, maker: nn.Module, args: Any, made: Any) -> None:
-        del maker, args
+    def _note(self, projection: nn.Module, args: object, output: Tensor) -> None:
+        del projection, args
         if self.host.guided_call() is not None:
-            self._made.append(made)
+            self._text_values.append(output)
 
-    def around(self, call: Callable[[], Any]) -> Any:
-        """Make the module's call. Raises NotGuidedError unless its text was attended to where guidance stands in."""
+    def around(self, call: Callable[[], object]) -> object:
+        """Make the layer's own call, and check that its text was attended to through this object.
+
+        Raises:
+            NotGuidedError: the layer ran without that. The negatives in its text would have acted as a part of the
+                prompt.
+        """
         if self.host.guided_call() is None or torch.compiler.is_compiling():
             return call()  # compiled code cannot count
-        self._made.clear()
-        self._taken = None
+        self._text_values.clear()
+        self._guided_keys = None
         try:
             output = call()
-            if self._taken is None:
+            if self._guided_keys is None:
                 raise NotGuidedError(
                     f"attention layer {self.name} ran and was not guided: its processor did not attend to all of image "
                     "and text in one call of the function that guidance stands in for, so that the negative would have "
@@ -81,26 +109,33 @@ class GuidedLayer:
                 )
             return output
         finally:
-            self._made.clear()
+            self._text_values.clear()
 
-    def _takes(self, query: Tensor, key: Tensor, value: Tensor) -> bool:
-        """Tell whether this call sees the text. Raises UnsupportedAttentionError for a second one that does."""
-        if self._made and not any(_is_part(value, made) for made in self._made):
+    def _is_guided(self, query: Tensor, key: Tensor, value: Tensor) -> bool:
+        """Tell whether this attention call is the one to guide.
+
+        Raises:
+            UnsupportedAttentionError: it is the second one in the layer that sees the text.
+        """
+        if self._text_values and not any(_is_part(value, projected) for projected in self._text_values):
             return False
-        if self._taken is not None and key.shape[2] < self._taken and not self._made:
-            return False  # an adapter's tokens, fewer than image and text together
-        if self._taken is not None:
+        if self._guided_keys is not None and key.shape[2] < self._guided_keys and not self._text_values:
+            return False  # the tokens of an image adapter, fewer than image and text together
+        if self._guided_keys is not None:
             raise UnsupportedAttentionError(
                 f"attention layer {self.name} attends more than once to a sequence as long as the one with the text, "
                 "in pieces or to something else, so that it cannot be guided. Set the model's default processor instead"
             )
-        self._taken = key.shape[2]
+        self._guided_keys = key.shape[2]
         return not keeps_each_token(query, key)
 
 
-def _is_part(value: Tensor, made: Tensor) -> bool:
-    """Whether values are those a projection made: in the same memory, or copied, maybe with keys in front."""
-    if value.untyped_storage().data_ptr() == made.untyped_storage().data_ptr():
+def _is_part(value: Tensor, projected: Tensor) -> bool:
+    """Tell whether an attention call's values, (batch, heads, tokens, channels), are those that a projection made.
+
+    They share its memory, or are a copy of its last channels: a projection for keys and values puts the keys in front.
+    """
+    if value.untyped_storage().data_ptr() == projected.untyped_storage().data_ptr():
         return True
     flat = value.transpose(1, 2).flatten(2)
-    return flat.shape[:2] == made.shape[:2] and torch.equal(flat, made[..., -flat.shape[2] :].to(flat.dtype))
+    return flat.shape[:2] == projected.shape[:2] and torch.equal(flat, projected[..., -flat.shape[2] :].to(flat.dtype))

@@ -1,7 +1,7 @@
-"""One call of a guided pipeline: what it was asked for, and what its denoiser calls have to know."""
+"""The state of one call of a guided pipeline, from its arguments to what its denoiser calls share."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -15,23 +15,34 @@ from vsf.controls.schedule import Schedule
 from vsf.errors import KnobError, NotGuidedError, PromptError
 from vsf.families.base.branches import Branches
 from vsf.families.base.family import Family
-from vsf.guidance import Guidance, Unguided
-from vsf.runtime.auto_scaler import Pace
+from vsf.guidance import Guidance
+from vsf.patching.hosts import CallArguments, Pipeline
+from vsf.runtime.auto_scaler import AutoScaler
 from vsf.runtime.cfg_rows import CfgRows
 from vsf.runtime.report import Report
-from vsf.runtime.second_pass import conditions_of
+from vsf.runtime.second_pass import second_pass_arguments
 from vsf.text.embeddings import Negative, NegativeRows
-from vsf.text.token_weights import Wording
+from vsf.text.token_weights import TokenWeights
 
 _RUN: ContextVar["Run | None"] = ContextVar("vsf_run", default=None)
+"""The run of this thread; a thread that a pipeline starts of its own begins without one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Settings:
-    """What is guided, and how. `pipe` is None for a denoiser on its own. observe: whether somebody asks to."""
+    """The settings of a session: the target and the guidance.
+
+    Attributes:
+        family: the model architecture.
+        pipe: the guided pipeline; None for a denoiser on its own.
+        method: the guidance.
+        schedule: the steps and layers in which it acts.
+        region: where in the picture it acts; None for everywhere.
+        observe: whether the caller asked to observe the attention.
+    """
 
     family: Family
-    pipe: Any
+    pipe: Pipeline | None
     method: Guidance
     schedule: Schedule
     region: Region | None
@@ -39,40 +50,44 @@ class Settings:
 
     @property
     def observes(self) -> bool:
-        """Whether what the method does is noted in every layer; a scale that follows the attention needs it."""
+        """Whether the effect is noted in every layer: when asked for, and for a scale that follows the attention."""
         return self.observe or self.method.is_auto
 
     @property
     def needs_grid(self) -> bool:
-        """Whether it has to be known how image tokens lie in the picture."""
+        """Whether the grid of image tokens is needed."""
         return self.observes or self.region is not None
 
     @property
     def follows_steps(self) -> bool:
-        """Whether the schedule is not the same in all steps."""
+        """Whether the strength differs between steps."""
         return (self.schedule.start, self.schedule.end, self.schedule.curve) != (0, 1, "constant")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Texts:
-    """The negatives, and the weights of words of the positive prompt."""
+    """The negatives of a pipeline call, and the weights of words in its positive prompts."""
 
     negative: Negative | None = None
-    wording: Wording | None = None
+    token_weights: TokenWeights | None = None
 
     def act(self, method: Guidance) -> bool:
-        """Whether there is anything to guide away from, or a word to weigh."""
-        negative = self.negative
-        guides = negative is not None and any(negative.lengths) and not isinstance(method, Unguided)
-        return negative is not None and (guides or bool(self.wording))
+        """Tell whether there is anything to guide away from, or a word to weigh."""
+        if self.negative is None:
+            return False
+        guides = any(self.negative.lengths) and len(method.guided_rows) > 0
+        return guides or self.token_weights is not None
 
 
 class Run:
     """One call of a pipeline, or all calls of a denoiser that is guided on its own.
 
-    arguments: what the pipeline is called with, None for a denoiser on its own. pace: to go on with, for a denoiser
-    whose calls are guided one by one.
-    Raises PromptError when negatives or weights of words do not fit the prompts.
+    Attributes:
+        second_pass: denoiser arguments under the negative prompt, for methods that call the model twice.
+        stops_at_denoiser: whether the pipeline runs only to find those, and ends at its first denoiser call.
+
+    Raises:
+        PromptError: negatives or token weights do not fit the prompts.
     """
 
     def __init__(
@@ -80,26 +95,41 @@ class Run:
         settings: Settings,
         report: Report,
         texts: Texts,
-        arguments: Mapping[str, Any] | None = None,
-        pace: Pace | None = None,
+        arguments: CallArguments | None = None,
+        auto_scaler: AutoScaler | None = None,
     ) -> None:
-        self.settings, self.report, self.texts = settings, report, texts
-        if pace is None and settings.method.is_auto:
-            pace = Pace(settings.method)
-        self.pace = pace
+        """Start a run.
+
+        Args:
+            settings: what is guided, and how.
+            report: filled while the run lasts.
+            texts: negatives and token weights of this run.
+            arguments: what the pipeline is called with; None for a denoiser on its own.
+            auto_scaler: one to continue with, for a denoiser on its own whose negatives change between its steps.
+        """
+        self.settings = settings
+        self.report = report
+        self.texts = texts
+        if auto_scaler is None and settings.method.is_auto:
+            auto_scaler = AutoScaler(settings.method)
+        self.auto_scaler = auto_scaler
         self.rows = CfgRows(settings.family, settings.pipe, arguments)
-        self.is_catching = False
-        self.second: dict[str, Any] = {}
+        self.stops_at_denoiser = False
+        self.second_pass: dict[str, Any] = {}
         self._branches: dict[object, Branches] = {}
-        self._laid_out: tuple[object, NegativeRows] | None = None
-        self._weighed: tuple[object, tuple[Tensor | None, ...]] | None = None
+        self._latest_negatives: tuple[object, NegativeRows] | None = None
+        self._latest_weights: tuple[object, tuple[Tensor | None, ...]] | None = None
         self._calls_before = report.calls
         self._first_timestep: Any = None
-        negative, prompts = texts.negative, self.rows.prompts
+        self._check(arguments)
+
+    def _check(self, arguments: CallArguments | None) -> None:
+        negative = self.texts.negative
+        prompts = self.rows.prompts
         if negative is not None and prompts is not None and len(negative) not in (1, prompts):
             raise PromptError(f"{len(negative)} negatives for {prompts} prompts: give one, or one for each")
-        if texts.wording is not None and arguments is not None:
-            texts.wording.check(arguments.get("prompt"))
+        if self.texts.token_weights is not None and arguments is not None:
+            self.texts.token_weights.check(arguments.get("prompt"))
 
     @cached_property
     def acts(self) -> bool:
@@ -107,34 +137,48 @@ class Run:
         return self.texts.act(self.settings.method)
 
     @property
+    def calls_twice(self) -> bool:
+        """Whether the method calls the model a second time in each step."""
+        return self.acts and self.settings.method.model_calls == 2
+
+    @property
     def negative(self) -> Negative:
         """The negatives; only where `acts`."""
         assert self.texts.negative is not None
         return self.texts.negative
 
-    def laid_out(self, owners: Sequence[int | None], like: Tensor, multiple: int) -> NegativeRows:
-        """Return the negatives for these rows of a batch, as `Negative.rows` does; mostly those of the step before."""
-        shape = (tuple(owners), like.dtype, like.device, like.shape[-1], multiple)
-        if self._laid_out is None or self._laid_out[0] != shape:
-            self._laid_out = shape, self.negative.rows(owners, like=like, multiple=multiple)
-        return self._laid_out[1]
+    # The results of `negative_rows` and `token_weights` are the same in almost every step, so the latest are kept:
+    # making them copies tensors to the device and waits for that.
 
-    def emphasis(self, owners: Sequence[int | None], tokens: int, like: Tensor) -> tuple[Tensor | None, ...] | None:
-        """Return the weights of each row's positive tokens, as `Wording.rows` does; mostly those of the step before."""
-        wording = self.texts.wording
-        if wording is None:
+    def negative_rows(self, row_to_prompt: Sequence[int | None], like: Tensor, multiple: int) -> NegativeRows:
+        """Lay the negatives out for the batch rows of a denoiser call, as `Negative.rows` does."""
+        key = (tuple(row_to_prompt), like.dtype, like.device, like.shape[-1], multiple)
+        if self._latest_negatives is None or self._latest_negatives[0] != key:
+            self._latest_negatives = key, self.negative.rows(row_to_prompt, like=like, multiple=multiple)
+        return self._latest_negatives[1]
+
+    def token_weights(
+        self, row_to_prompt: Sequence[int | None], tokens: int, like: Tensor
+    ) -> tuple[Tensor | None, ...] | None:
+        """Return the weights of each row's positive tokens, as `TokenWeights.rows` does; None where all are 1."""
+        token_weights = self.texts.token_weights
+        if token_weights is None:
             return None
-        shape = (tuple(owners), tokens, like.device)
-        if self._weighed is None or self._weighed[0] != shape:
-            self._weighed = shape, wording.rows(owners, tokens, like=like)
-        return self._weighed[1]
+        key = (tuple(row_to_prompt), tokens, like.device)
+        if self._latest_weights is None or self._latest_weights[0] != key:
+            self._latest_weights = key, token_weights.rows(row_to_prompt, tokens, like=like)
+        return self._latest_weights[1]
 
     def branches_of(self, denoiser: object) -> Branches:
-        """Return what tells the calls of one of the pipeline's denoisers apart."""
+        """Return the object that tells conditional and unconditional calls of a denoiser apart."""
         return self._branches.setdefault(denoiser, Branches())
 
-    def strength(self, arguments: Mapping[str, Any]) -> float:
-        """Return how strongly the method acts on a denoiser call with these arguments. Raises KnobError."""
+    def strength(self, arguments: CallArguments) -> float:
+        """Return how strongly the method acts on a denoiser call with these arguments, 0 to 1.
+
+        Raises:
+            KnobError: the schedule depends on the step, and the scheduler does not tell it.
+        """
         settings = self.settings
         if not settings.follows_steps:
             return 1.0
@@ -144,33 +188,37 @@ class Run:
         done = settings.family.fraction_done(settings.pipe, settings.schedule.over, timestep, self._first_timestep)
         return settings.schedule.strength(done)
 
-    def catch_second(self, call: Callable[..., Any], pipe: Any, arguments: Mapping[str, Any]) -> None:
-        """Find the denoiser's arguments for the negative prompts. Raises KnobError unless they are one text each."""
+    def prepare_second_pass(self, call: Callable[..., Any], pipe: Pipeline, arguments: CallArguments) -> None:
+        """Find the denoiser's arguments under the negative prompts.
+
+        Raises:
+            KnobError: the negatives are not one text of weight 1 for each prompt.
+        """
         texts = self.negative.texts
         if not texts or not self.negative.is_plain:
             raise KnobError(
-                f'method "{self.settings.method.name}" calls the model with the negative prompt in the place of the '
+                f'method "{self.settings.method.name}" calls the model with the negative prompt in place of the '
                 "positive one, so it needs its text (from negative_prompt= or vsf.encode), one of weight 1 for each "
                 "prompt"
             )
+        negatives = [negatives_of_prompt[0] if negatives_of_prompt else "" for negatives_of_prompt in texts]
         prompts = self.rows.prompts or 1
-        negatives = [of_prompt[0] if of_prompt else "" for of_prompt in texts] * prompts
-        self.is_catching = True
+        if len(negatives) == 1:
+            negatives = negatives * prompts
+        self.stops_at_denoiser = True
         try:
-            self.second = conditions_of(call, pipe, arguments, negatives[:prompts], self.settings.family.conditions)
+            self.second_pass = second_pass_arguments(
+                call, pipe, arguments, texts=negatives, names=self.settings.family.conditions
+            )
         finally:
-            self.is_catching = False
+            self.stops_at_denoiser = False
 
-    def calls_twice(self) -> bool:
-        """Whether the method calls the model a second time in each step."""
-        return self.acts and self.settings.method.model_calls == 2
-
-    def finished_step(self, layers: Sequence[str], *, compiled: bool) -> None:
+    def finish_step(self, layers: Sequence[str], *, compiled: bool) -> None:
         """Count a denoiser call. Raises NotGuidedError when no attention call of this run was guided."""
         self.report.steps += 1
         self.report.compiled |= compiled
-        if self.pace is not None:
-            self.report.scales.append(self.pace.finish_step())
+        if self.auto_scaler is not None:
+            self.report.scales.append(self.auto_scaler.finish_step())
         if self.report.calls == self._calls_before and not compiled:
             raise NotGuidedError(
                 "a negative prompt was given, but no attention call of the denoiser was guided: "
@@ -180,7 +228,7 @@ class Run:
 
 @contextmanager
 def running(run: Run) -> Iterator[None]:
-    """Let denoiser calls that this thread makes in the block be those of this run."""
+    """Let denoiser calls that this thread makes in the block belong to this run."""
     token = _RUN.set(run)
     try:
         yield
@@ -188,10 +236,10 @@ def running(run: Run) -> Iterator[None]:
         _RUN.reset(token)
 
 
-def run_of_call(pipe: Any) -> Run | None:
+def run_of_call(pipe: Pipeline) -> Run | None:
     """Return the run of this pipeline that makes the call in progress, None when something else makes it.
 
-    Inside of a run other pipelines may be called: in a callback, by a hook, or by a pipeline made of pipelines. So the
+    Inside a run other pipelines may be called: in a callback, by a hook, or by a pipeline made of pipelines. So the
     nearest pipeline on the stack has to be the guided one. Suspending the run while the user's callbacks are called
     would not see the others, and which parameters are callbacks differs between pipelines.
     """
@@ -199,11 +247,15 @@ def run_of_call(pipe: Any) -> Run | None:
     return run if run is not None and run.settings.pipe is pipe and _calling_pipeline(pipe) is pipe else None
 
 
-def _calling_pipeline(guided: Any) -> Any:
-    """Return the nearest pipeline on the stack: what the first argument of a function is."""
+def _calling_pipeline(guided: Pipeline) -> object:
+    """Return the nearest pipeline on the stack, None where there is none.
+
+    A pipeline is on the stack where it is the first argument of a function: the `self` of a method, as a rule.
+    """
     frame = sys._getframe(1)
     while (frame := frame.f_back) is not None:  # type: ignore[assignment]
         code = frame.f_code
+        # The first argument of a lambda is as likely something that a caller hands around.
         if not code.co_argcount or code.co_name == "<lambda>":
             continue
         first = frame.f_locals.get(code.co_varnames[0])
@@ -213,4 +265,5 @@ def _calling_pipeline(guided: Any) -> Any:
 
 
 def _is_pipeline(value: object) -> bool:
+    # By name: diffusers need not be imported for this, and a pipeline of it may be of another copy of the package.
     return any(cls.__name__ in ("DiffusionPipeline", "ModularPipeline") for cls in type(value).__mro__)

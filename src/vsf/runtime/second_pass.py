@@ -1,6 +1,6 @@
-"""Methods that call the model twice for each step: the second call's arguments, and what becomes of both outputs."""
+"""Support for two-pass methods (classifier-free guidance): find the second pass's inputs and combine both outputs."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,44 +11,71 @@ from torch import Tensor
 from vsf.controls.grid import Grid
 from vsf.controls.region import Region
 from vsf.errors import NotGuidedError
+from vsf.patching.hosts import CallArguments, Pipeline
 
 
-class Caught(Exception):  # noqa: N818 - a signal, not an error
-    """Carries a denoiser's arguments out of a pipeline that was only run up to its first call."""
+class StopAtDenoiser(Exception):  # noqa: N818 - a signal, not an error
+    """Ends a pipeline's run at its first denoiser call, and carries the arguments of that call out of it."""
 
-    def __init__(self, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, arguments: CallArguments) -> None:
         super().__init__()
         self.arguments = arguments
 
 
-def conditions_of(
-    run: Callable[..., Any], pipe: Any, arguments: Mapping[str, Any], texts: Sequence[str], names: Sequence[str]
+def second_pass_arguments(
+    run: Callable[..., Any],
+    pipe: Pipeline,
+    arguments: CallArguments,
+    *,
+    texts: Sequence[str],
+    names: Sequence[str],
 ) -> dict[str, Any]:
-    """Return what the pipeline hands its denoiser for other prompts, of its arguments those called `names`.
+    """Return the denoiser arguments for other prompts, by running the pipeline up to its first denoiser call.
 
-    `run` has to raise Caught at the denoiser's first call. Nothing is drawn from the caller's random generators.
-    Raises NotGuidedError when there is no such call.
+    Nothing is drawn from the caller's random generators, so that the run that follows starts as it would have.
+
+    Args:
+        run: called as run(pipe, **arguments); has to raise StopAtDenoiser at the first denoiser call.
+        pipe: the pipeline.
+        arguments: those of the caller.
+        texts: the other prompts.
+        names: the denoiser arguments to return, where the pipeline gives them.
+
+    Raises:
+        NotGuidedError: the pipeline did not call its denoiser.
     """
-    own = {name: None for name in arguments if "prompt" in name and not name.startswith(("negative", "num_"))}
-    with torch.random.fork_rng(), _kept(arguments.get("generator")), _silent(pipe):
+    # The caller's positive prompt may also come as embeddings or as a second prompt: all of it makes way for `texts`.
+    positive_names = [name for name in arguments if "prompt" in name and not name.startswith(("negative", "num_"))]
+    other_prompts = {**dict.fromkeys(positive_names), "prompt": list(texts)}
+    with torch.random.fork_rng(), _generators_restored(arguments.get("generator")), _progress_hidden(pipe):
         try:
-            run(pipe, **{**arguments, **own, "prompt": list(texts)})
-        except Caught as caught:
-            return {name: caught.arguments[name] for name in names if name in caught.arguments}
+            run(pipe, **{**arguments, **other_prompts})
+        except StopAtDenoiser as stop:
+            return {name: stop.arguments[name] for name in names if name in stop.arguments}
     raise NotGuidedError("the pipeline ran without calling the denoiser that is guided")
 
 
-def mixed(mix: Callable[[Tensor, Tensor], Tensor], output: Any, other: Any) -> Any:
-    """Return the denoiser's output with its prediction mixed with that of the other call."""
+def mixed(mix: Callable[[Tensor, Tensor], Tensor], output: Any, second_output: Any) -> Any:
+    """Mix the predictions in two outputs of a denoiser; everything else is the first output's.
+
+    Args:
+        mix: combines two predictions.
+        output: a tensor; or a tuple or output class whose first entry is the prediction, or a list of predictions.
+        second_output: that of the second pass, of the same form.
+    """
     if isinstance(output, Tensor):
-        return mix(output, other)
-    first, second = output[0], other[0]
-    several = isinstance(first, list)
-    new = [mix(a, b) for a, b in zip(first, second, strict=True)] if several else mix(first, second)
+        return mix(output, second_output)
+    prediction = output[0]
+    second_prediction = second_output[0]
+    mixture: Any
+    if isinstance(prediction, list):
+        mixture = [mix(*predictions) for predictions in zip(prediction, second_prediction, strict=True)]
+    else:
+        mixture = mix(prediction, second_prediction)
     if isinstance(output, tuple):
-        return (new, *output[1:])
+        return (mixture, *output[1:])
     name = next(iter(output.keys()))
-    return type(output)(**{**output, name: new})
+    return type(output)(**{**output, name: mixture})
 
 
 def strength_on(
@@ -56,44 +83,50 @@ def strength_on(
 ) -> Float[Tensor, "..."]:
     """Return the strength of each row, and with a region of each place, in a shape that broadcasts to the output.
 
-    Outputs are pictures (batch, channels, height, width), clips (batch, channels, frames, height, width), either of
-    them with the channels last, or tokens (batch, tokens, channels).
+    Args:
+        output: images (batch, channels, height, width), videos (batch, channels, frames, height, width), either of
+            them with the channels last, or tokens (batch, tokens, channels).
+        rows: strength of each batch row.
+        region: where in the picture the method acts; None for everywhere.
+        grid: how tokens lie in the picture; needed for a region on an output of tokens.
+        channels_last: whether images and videos have their channels last.
     """
-    own = torch.tensor(rows, device=output.device).reshape(-1, *(1,) * (output.dim() - 1))
+    of_rows = torch.tensor(rows, device=output.device).reshape(-1, *(1,) * (output.dim() - 1))
     if region is None:
-        return own
+        return of_rows
     if channels_last and output.dim() > 3:
-        return own * region.on(*output.shape[-3:-1]).to(output.device)[..., None]
+        return of_rows * region.on(*output.shape[-3:-1]).to(output.device)[..., None]
     if output.dim() > 3:
-        return own * region.on(*output.shape[-2:]).to(output.device)
+        return of_rows * region.on(*output.shape[-2:]).to(output.device)
     assert grid is not None
     fitted = grid.fit(output.shape[1])
-    places = region.on(fitted.height, fitted.width).flatten().repeat(fitted.frames)
-    behind = places.new_zeros(output.shape[1] - fitted.tokens)
-    return own * torch.cat([places, behind]).to(output.device)[None, :, None]
+    of_image = region.on(fitted.height, fitted.width).flatten().repeat(fitted.frames)
+    of_references = of_image.new_zeros(output.shape[1] - fitted.tokens)  # images behind the grid are no part of it
+    return of_rows * torch.cat([of_image, of_references]).to(output.device)[None, :, None]
 
 
 @contextmanager
-def _kept(generator: Any) -> Iterator[None]:
-    """Put the random generators back to where they stood."""
-    found = generator if isinstance(generator, list | tuple) else [generator]
-    states = [(one, one.get_state()) for one in found if one is not None]
+def _generators_restored(argument: Any) -> Iterator[None]:
+    """Put random generators, a pipeline's `generator` argument, back to the state that they had before the block."""
+    generators = argument if isinstance(argument, list | tuple) else [argument]
+    states = [(generator, generator.get_state()) for generator in generators if generator is not None]
     try:
         yield
     finally:
-        for one, state in states:
-            one.set_state(state)
+        for generator, state in states:
+            generator.set_state(state)
 
 
 @contextmanager
-def _silent(pipe: Any) -> Iterator[None]:
-    """Show no progress of a run that is cut short."""
-    before = vars(pipe).get("_progress_bar_config")
-    pipe.set_progress_bar_config(**{**(before or {}), "disable": True})
+def _progress_hidden(pipe: Pipeline) -> Iterator[None]:
+    """Show no progress bar for a run that is cut short."""
+    config = vars(pipe).get("_progress_bar_config")
+    pipe.set_progress_bar_config(**{**(config or {}), "disable": True})
     try:
         yield
     finally:
-        if before is None:
-            del pipe._progress_bar_config
+        # Pipelines make this attribute when it is first set, so where there was none, none is left behind.
+        if config is None:
+            del vars(pipe)["_progress_bar_config"]
         else:
-            pipe.set_progress_bar_config(**before)
+            pipe.set_progress_bar_config(**config)

@@ -1,7 +1,7 @@
-"""Attaches a guidance method to a pipeline: its settings, what is installed, and a run for each pipeline call."""
+"""Attaches a guidance method to a pipeline: checks the settings, installs the overrides, starts a run for each call."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from time import perf_counter
@@ -18,51 +18,72 @@ from vsf.families.base.reading import check_read_alike, encoding_options, tokeni
 from vsf.families.base.steps import check_step_count
 from vsf.guidance import Guidance
 from vsf.patching.arguments import Arguments
-from vsf.patching.swaps import ENCODING, owner_of, swap_class
-from vsf.runtime.auto_scaler import Pace
+from vsf.patching.hosts import CallArguments, Pipeline
+from vsf.patching.swaps import ENCODING, Original, owner_of, swap_class
+from vsf.runtime.auto_scaler import AutoScaler
 from vsf.runtime.denoiser import GuidedDenoiser, already_guided
 from vsf.runtime.report import Report
 from vsf.runtime.run import Run, Settings, Texts, run_of_call, running
 from vsf.text.embeddings import Negative
 from vsf.text.prompt import Prompt
-from vsf.text.token_weights import Wording
+from vsf.text.token_weights import TokenWeights
 
 _INSTALLING = threading.RLock()
+"""Held while overrides are installed or taken off, and while a thread claims a pipeline for a run."""
 
 
 class Session:
-    """One method on one pipeline, or on a denoiser of its own.
+    """One guidance method on one pipeline, or on a denoiser that is guided on its own.
 
-    texts: the negatives of the coming calls. takes_argument: whether each call brings its own, as after `attach`.
-    Raises AlreadyGuidedError, KnobError, UnsupportedPipelineError and UnsupportedAttentionError.
+    Attributes:
+        texts: negatives and token weights of the coming calls.
+        takes_argument: whether each call brings its own negatives, as it does after `vsf.attach`.
+        thread: the one thread whose calls of a denoiser on its own are guided; None for every thread.
+        report: the effect of all runs so far.
+
+    Raises:
+        AlreadyGuidedError: the target, or its denoiser, is guided by another session.
+        KnobError: the method or the schedule does not work with this target.
+        UnsupportedPipelineError: no family recognises the target.
+        UnsupportedAttentionError: an attention layer cannot be guided.
     """
 
     def __init__(
-        self, target: Any, method: Guidance, schedule: Schedule, region: Region | None, observe: bool = False
+        self,
+        target: Pipeline | nn.Module,
+        method: Guidance,
+        schedule: Schedule,
+        region: Region | None,
+        observe: bool = False,
     ) -> None:
         self.family = find_family(target)
-        self.target, self.pipe = target, None if isinstance(target, nn.Module) else target
+        self.target = target
+        self.pipe = None if isinstance(target, nn.Module) else target
         self.settings = self._checked(method, schedule, region, observe)
         models = self.family.denoisers_of(target)
         self._require_unguided(models)
         self.denoisers = [GuidedDenoiser.of(model, self.family) for model in models]
         self._require_layers(schedule)
+        # Denoisers of one pipeline, such as the two of Wan 2.2, mostly have layers of the same names.
         layers = tuple(dict.fromkeys(name for denoiser in self.denoisers for name in denoiser.layers))
         observes = self.settings.observes
         self.report = Report(method=repr(method), family=self.family.name, layers=layers, observes=observes)
         self.takes_argument = False
         self.texts = Texts()
         self.thread: int | None = None
-        self._standing: Run | None = None
+        self._denoiser_run: Run | None = None
         self._running_in: int | None = None
         self._undo = ExitStack()
 
+    # Settings ---------------------------------------------------------------------------------------------------------
+
     def change(self, method: Guidance, schedule: Schedule, region: Region | None, observe: bool = False) -> None:
-        """Go on with another method, schedule and region; nothing is installed anew. Raises KnobError."""
+        """Continue with another method, schedule and region, without installing anything again. Raises KnobError."""
         settings = self._checked(method, schedule, region, observe)
         self._require_layers(schedule)
         self.settings = settings
-        self.report.method, self.report.observes = repr(method), settings.observes
+        self.report.method = repr(method)
+        self.report.observes = settings.observes
 
     def _checked(self, method: Guidance, schedule: Schedule, region: Region | None, observe: bool) -> Settings:
         settings = Settings(self.family, self.pipe, method, schedule, region, observe)
@@ -73,38 +94,42 @@ class Session:
                 "to do: give it diffusers.ClassifierFreeGuidance, or use an ordinary pipeline"
             )
         if method.is_auto:
-            Pace(method)
+            AutoScaler(method)  # raises here, not in the first run, for a method without a scale
         if self.pipe is None and settings.follows_steps:
             raise KnobError("a denoiser on its own has no steps: guide the pipeline, or leave out start, end and curve")
         return settings
 
     def _require_layers(self, schedule: Schedule) -> None:
-        """Raise KnobError for layers of a schedule that are not there."""
+        """Raise KnobError when the schedule names layers that a denoiser does not have."""
         for denoiser in self.denoisers:
-            denoiser.idle_layers(schedule)
+            denoiser.inactive_layers(schedule)
+
+    # Installing -------------------------------------------------------------------------------------------------------
 
     def install(self) -> None:
-        """Stand in for the calls of the denoisers and the pipeline, until `uninstall`.
+        """Override the calls of the denoisers and of the pipeline, until `uninstall`.
 
-        Of two threads that do so at once, one gets AlreadyGuidedError.
+        Raises:
+            AlreadyGuidedError: another session came first; of two threads that install at once, one gets this.
         """
         with _INSTALLING, ExitStack() as undo:
             self._require_unguided([denoiser.module for denoiser in self.denoisers])
             for denoiser in self.denoisers:
                 denoiser.install(undo, self.run_of_call)
             if self.pipe is not None:
-                overrides = {"__call__": self.run}
+                overrides = {"__call__": self.call}
                 if hasattr(type(self.pipe), "encode_prompt"):
                     overrides["encode_prompt"] = _one_at_a_time
                 undo.callback(swap_class(self.pipe, overrides, owner=self))
+            # Only what was installed in full is kept; an error before this line undoes the part that was.
             self._undo = undo.pop_all()
 
-    def after(self, undo: Callable[[], None]) -> None:
-        """Let something else be undone with what is installed, first."""
+    def add_undo(self, undo: Callable[[], None]) -> None:
+        """Let `uninstall` also undo something that was put on top of this session; it is undone first."""
         self._undo.callback(undo)
 
     def uninstall(self) -> None:
-        """Leave nothing behind."""
+        """Put everything back as it was before `install`."""
         with _INSTALLING:
             self._undo.close()
 
@@ -112,43 +137,51 @@ class Session:
         if any(owner_of(part) is not None for part in (self.target, *models)):
             raise already_guided(self.target)
 
-    def take(
+    # Negatives --------------------------------------------------------------------------------------------------------
+
+    def use_prompts(
         self,
-        given: Prompt | Sequence[Prompt] | Negatives | Sequence[Negatives],
+        prompts: Prompt | Sequence[Prompt] | Negatives | Sequence[Negatives],
         within: str | Sequence[str] | None = None,
-        options: Mapping[str, Any] | None = None,
+        options: CallArguments | None = None,
     ) -> None:
-        """Encode what was written for the coming calls, read with these options. Raises PromptError and KnobError."""
-        self.use(*self._encoded(given, within, options))
+        """Encode the negatives of the coming calls. Raises PromptError and KnobError; see `vsf.guide`."""
+        self.use(*self._encode(prompts, within, options))
 
-    def use(self, negative: Negative, wording: Wording | None = None) -> None:
+    def use(self, negative: Negative, token_weights: TokenWeights | None = None) -> None:
         """Take these negatives for the coming calls. Raises PromptError and KnobError."""
-        self.texts = self._fitting(negative, wording)
-        self.report.begin(cast(Negative, self.texts.negative))
+        texts = self._fitting(negative, token_weights)
+        assert texts.negative is not None
+        self.texts = texts
+        self.report.begin(texts.negative)
         if self.pipe is None:
-            pace = None if self._standing is None else self._standing.pace
-            self._standing = Run(self.settings, self.report, self.texts, pace=pace)
+            # The calls of a denoiser on its own are the steps of one run, whose end is not announced.
+            before = self._denoiser_run
+            auto_scaler = None if before is None else before.auto_scaler
+            self._denoiser_run = Run(self.settings, self.report, texts, auto_scaler=auto_scaler)
 
-    def _encoded(
+    def _encode(
         self,
-        given: Prompt | Sequence[Prompt] | Negatives | Sequence[Negatives],
+        prompts: Prompt | Sequence[Prompt] | Negatives | Sequence[Negatives],
         within: str | Sequence[str] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> tuple[Negative, Wording | None]:
+        options: CallArguments | None = None,
+    ) -> tuple[Negative, TokenWeights | None]:
         if self.pipe is None:
             raise PromptError("a denoiser cannot encode texts: pass negative=vsf.encode(pipe, texts) of its pipeline")
         if within is not None and self.settings.method.model_calls == 2:
             raise KnobError(
                 f'method "{self.settings.method.name}" reads the negative as a prompt: write its context into it'
             )
-        prompts = _prompts(given)
-        if prompts is None:
-            return encoded(self.family, self.pipe, cast(Negatives, given), within, options), None
+        parsed = _parsed_prompts(prompts)
+        if parsed is None:
+            return encode_locked(self.family, self.pipe, cast(Negatives, prompts), within, options), None
         with ENCODING, tokenized_with(self.pipe, options or {}):
-            wording = Wording.of(prompts, partial(self.family.characters, self.pipe))
-        return encoded(self.family, self.pipe, [prompt.negatives for prompt in prompts], within, options), wording
+            token_weights = TokenWeights.of(parsed, partial(self.family.characters, self.pipe))
+        negatives = [prompt.negatives for prompt in parsed]
+        return encode_locked(self.family, self.pipe, negatives, within, options), token_weights
 
-    def _fitting(self, negative: Negative, wording: Wording | None = None) -> Texts:
+    def _fitting(self, negative: Negative, token_weights: TokenWeights | None = None) -> Texts:
+        """Check that the method can use the negatives, and drop the marks that it does not want."""
         method = self.settings.method
         if not isinstance(negative, Negative):
             raise PromptError(
@@ -159,15 +192,83 @@ class Session:
             negative = negative.stripped()
         if method.token_layout == "reference" and not negative.is_plain:
             raise KnobError('layout="reference" knows one negative of weight 1 for each prompt; use layout="paper"')
-        return Texts(negative, wording)
+        return Texts(negative, token_weights)
+
+    def _take_argument(self, arguments: dict[str, Any], positional: Sequence[str]) -> Texts:
+        """Move the negatives of an attached pipeline's call from its arguments to the guidance."""
+        for name, value in arguments.items():
+            if name.startswith(("negative_prompt_", "negative_pooled_")) and value is not None:
+                raise PromptError(
+                    f"{name}= has no meaning on an attached pipeline, whose negative_prompt= feeds the guidance alone. "
+                    "Leave it out, or detach and use vsf.guide, which leaves the pipeline's own arguments as they are"
+                )
+        negatives = arguments.pop("negative_prompt", None)
+        parsed = _parsed_prompts(arguments.get("prompt"))
+        options = encoding_options(self.pipe, arguments)
+        if "negative_prompt" in positional:
+            arguments["negative_prompt"] = None
+        if parsed is not None:
+            if negatives is not None:
+                raise PromptError("a vsf.Prompt holds its negatives: leave negative_prompt= out")
+            positives = [prompt.positive for prompt in parsed]
+            arguments["prompt"] = positives[0] if isinstance(arguments["prompt"], Prompt) else positives
+            return self._fitting(*self._encode(parsed, options=options))
+        if negatives is None:
+            return Texts()
+        if isinstance(negatives, Negative):
+            return self._fitting(negatives)
+        return self._fitting(*self._encode(negatives, options=options))
+
+    # Running ----------------------------------------------------------------------------------------------------------
+
+    def call(self, original: Original, pipe: Pipeline, *args: Any, **kwargs: Any) -> Any:
+        """Override the pipeline's `__call__`: make one run of it."""
+        arguments = Arguments.of(original, args, kwargs)
+        start = perf_counter()
+        with self._alone_among_threads():
+            try:
+                return self._make_run(partial(original, pipe), pipe, arguments)
+            finally:
+                self.report.seconds += perf_counter() - start
+
+    def _make_run(self, call: Callable[..., Any], pipe: Pipeline, original_arguments: Arguments) -> Any:
+        arguments = dict(original_arguments.values)
+        report = self.report
+        texts = self.texts
+        if self.takes_argument:
+            report.tokens = ()
+            texts = self._take_argument(arguments, original_arguments.positional)
+        if texts.negative is not None:
+            report.begin(texts.negative)
+        # Everything that can be checked is checked here, before the pipeline spends any time.
+        run = Run(self.settings, report, texts, arguments)
+        check_step_count(pipe, arguments)
+        if texts.negative is not None and self.settings.method.model_calls == 1:
+            check_read_alike(pipe, texts.negative, arguments)
+        if run.acts:
+            self._require_same_denoisers(pipe)
+        calls_before = report.steps + report.skipped
+        try:
+            with running(run):
+                if run.calls_twice:
+                    run.prepare_second_pass(partial(_call_by_name, call), pipe, arguments)
+                output = original_arguments.call(call, arguments)
+        finally:
+            for denoiser in self.denoisers:
+                denoiser.end_run()
+        # A cached or replaced denoiser would leave the negatives without effect, and nobody would notice.
+        if run.acts and report.steps + report.skipped == calls_before:
+            raise NotGuidedError("the pipeline ran without calling the denoiser that is guided")
+        return output
 
     def run_of_call(self) -> Run | None:
-        """Return the run that makes the denoiser call in progress, None where the call is to be left alone.
+        """Return the run that the denoiser call in progress belongs to, None for a call that is not to be guided.
 
-        Raises NotGuidedError where something other than the pipeline calls its denoiser inside of a `guide` block.
+        Raises:
+            NotGuidedError: something other than the pipeline calls its denoiser inside a `guide` block.
         """
         if self.pipe is None:
-            return self._standing if self.thread in (None, threading.get_ident()) else None
+            return self._denoiser_run if self.thread in (None, threading.get_ident()) else None
         run = run_of_call(self.pipe)
         if run is None and self.texts.act(self.settings.method):
             raise NotGuidedError(
@@ -177,44 +278,12 @@ class Session:
             )
         return run
 
-    def run(self, original: Any, pipe: Any, *args: Any, **kwargs: Any) -> Any:
-        """Stand in for the pipeline's `__call__`."""
-        given, start = Arguments.of(original, args, kwargs), perf_counter()
-        with self._alone_among_threads():
-            try:
-                return self._run(partial(original, pipe), pipe, given)
-            finally:
-                self.report.seconds += perf_counter() - start
-
-    def _run(self, call: Any, pipe: Any, given: Arguments) -> Any:
-        arguments, report, texts = dict(given.values), self.report, self.texts
-        if self.takes_argument:
-            report.tokens = ()
-            texts = self._take_argument(arguments, given.positional)
-        if texts.negative is not None:
-            report.begin(texts.negative)
-        run = Run(self.settings, report, texts, arguments)
-        check_step_count(pipe, arguments)
-        if texts.negative is not None and self.settings.method.model_calls == 1:
-            check_read_alike(pipe, texts.negative, arguments)
-        if run.acts:
-            self._require_same_denoisers()
-        calls = report.steps + report.skipped
-        try:
-            with running(run):
-                if run.calls_twice():
-                    run.catch_second(partial(_by_name, call), pipe, arguments)
-                output = given.call(call, arguments)
-        finally:
-            for denoiser in self.denoisers:
-                denoiser.end_run()
-        if run.acts and report.steps + report.skipped == calls:
-            raise NotGuidedError("the pipeline ran without calling the denoiser that is guided")
-        return output
-
     @contextmanager
     def _alone_among_threads(self) -> Iterator[None]:
-        """Raise AlreadyGuidedError when another thread is in this pipeline."""
+        """Claim the pipeline for this thread. Raises AlreadyGuidedError when it runs in another one.
+
+        The same thread may come in again: callbacks of a run may call the pipeline.
+        """
         thread = threading.get_ident()
         with _INSTALLING:
             before = self._running_in
@@ -229,75 +298,56 @@ class Session:
         finally:
             self._running_in = before
 
-    def _require_same_denoisers(self) -> None:
-        """Raise NotGuidedError when the pipeline has got another denoiser since it was guided."""
-        held = list(getattr(self.pipe, "components", {}).items())
+    def _require_same_denoisers(self, pipe: Pipeline) -> None:
+        """Raise NotGuidedError when a denoiser of the pipeline was replaced since it was guided."""
+        components = list(pipe.components.items())
         for denoiser in self.denoisers:
-            if not any(part is denoiser.module for _, part in held):
-                names = [name for name, part in held if _is_or_wraps(part, self.family)]
-                replaced = " or ".join(f"pipe.{name}" for name in names) or "the denoiser"
-                raise NotGuidedError(
-                    f"{replaced} was replaced after the pipeline was guided, so that it would run without calling the "
-                    "denoiser that is guided. Replace it first (with torch.compile(...) for one), then call vsf.attach "
-                    "or enter guide()"
-                )
-
-    def _take_argument(self, arguments: dict[str, Any], positional: Sequence[str]) -> Texts:
-        """Move the negatives from the pipeline's arguments to the guidance."""
-        for name, value in arguments.items():
-            if name.startswith(("negative_prompt_", "negative_pooled_")) and value is not None:
-                raise PromptError(
-                    f"{name}= has no meaning on an attached pipeline, whose negative_prompt= feeds the guidance alone. "
-                    "Leave it out, or detach and use vsf.guide, which leaves the pipeline's own arguments as they are"
-                )
-        given, prompts = arguments.pop("negative_prompt", None), _prompts(arguments.get("prompt"))
-        options = encoding_options(self.pipe, arguments)
-        if "negative_prompt" in positional:
-            arguments["negative_prompt"] = None
-        if prompts is not None:
-            if given is not None:
-                raise PromptError("a vsf.Prompt holds its negatives: leave negative_prompt= out")
-            texts = [prompt.positive for prompt in prompts]
-            arguments["prompt"] = texts[0] if isinstance(arguments["prompt"], Prompt) else texts
-            return self._fitting(*self._encoded(prompts, options=options))
-        if isinstance(given, Negative):
-            return self._fitting(given)
-        return Texts() if given is None else self._fitting(*self._encoded(given, options=options))
+            if any(part is denoiser.module for _, part in components):
+                continue
+            names = [f"pipe.{name}" for name, part in components if _is_or_wraps(part, self.family)]
+            replaced = " or ".join(names) or "the denoiser"
+            raise NotGuidedError(
+                f"{replaced} was replaced after the pipeline was guided, so that it would run without calling the "
+                "denoiser that is guided. Replace it first (with torch.compile(...) for one), then call vsf.attach "
+                "or enter guide()"
+            )
 
 
-def encoded(
+def encode_locked(
     family: Family,
-    pipe: Any,
+    pipe: Pipeline,
     negatives: Negatives | Sequence[Negatives],
     within: str | Sequence[str] | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: CallArguments | None = None,
 ) -> Negative:
-    """Encode negatives, with no other thread doing so: encoders are shared, and stood in for meanwhile."""
+    """Encode negatives while no other thread encodes: encoders are shared, and overridden meanwhile."""
     with ENCODING:
         return family.encode_all(pipe, negatives, within, options)
 
 
-def _one_at_a_time(original: Any, pipe: Any, *args: Any, **kwargs: Any) -> Any:
-    """Stand in for a pipeline's `encode_prompt`."""
+def _one_at_a_time(original: Original, pipe: Pipeline, *args: Any, **kwargs: Any) -> Any:
+    """Override a pipeline's `encode_prompt`: wait for other threads that encode."""
     with ENCODING:
         return original(pipe, *args, **kwargs)
 
 
-def _by_name(call: Any, pipe: Any, **arguments: Any) -> Any:
-    """Call a pipeline that is bound already."""
+def _call_by_name(call: Callable[..., Any], pipe: Pipeline, **arguments: Any) -> Any:
+    """Call a pipeline that is bound already with named arguments."""
     del pipe
     return call(**arguments)
 
 
 def _is_or_wraps(part: object, family: Family) -> bool:
-    """Whether a part of a pipeline is one of the family's denoisers, or has one inside."""
-    modules = part.modules() if isinstance(part, nn.Module) else ()
-    return any(set(class_names(module)) & set(family.denoisers) for module in modules)
+    """Tell whether a part of a pipeline is one of the family's denoisers, or has one inside."""
+    if not isinstance(part, nn.Module):
+        return False
+    return any(set(class_names(module)) & set(family.denoisers) for module in part.modules())
 
 
-def _prompts(given: object) -> list[Prompt] | None:
-    """Return what was given as a list when it is a Prompt or several, None when it is something else."""
-    if isinstance(given, Prompt):
-        return [given]
-    several = isinstance(given, list | tuple) and given and all(isinstance(entry, Prompt) for entry in given)
-    return list(cast(Sequence[Prompt], given)) if several else None
+def _parsed_prompts(prompts: object) -> list[Prompt] | None:
+    """Return a `vsf.Prompt`, or several, as a list; None for anything else."""
+    if isinstance(prompts, Prompt):
+        return [prompts]
+    if isinstance(prompts, list | tuple) and prompts and all(isinstance(prompt, Prompt) for prompt in prompts):
+        return list(prompts)
+    return None

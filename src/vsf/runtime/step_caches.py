@@ -1,4 +1,4 @@
-"""Step caches of diffusers: what they keep of a guided step is not used in an unguided one, nor the other way round."""
+"""Keeps step caches of diffusers from repeating a guided step in an unguided one, or the other way round."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,10 +9,10 @@ from vsf.errors import KnobError
 
 
 class StepCaches:
-    """Follows the calls of one denoiser, and lets its caches start anew where guidance begins or ends.
+    """Follows the calls of one denoiser, and resets its caches where guidance begins or ends.
 
-    What a cached step would repeat was made with the negatives among the text, or without. Most caches keep their state
-    by the name that `cache_context` gives a call ("cond", "uncond"), the others have one for all calls.
+    What a cached step would repeat was computed with the negatives among the text, or without them. Most caches keep
+    their state by the name that `cache_context` gives a call ("cond", "uncond"); the others have one for all calls.
     """
 
     def __init__(self) -> None:
@@ -20,23 +20,35 @@ class StepCaches:
         self._latest_was_guided = False
 
     def follow(self, denoiser: nn.Module, name: str | None, *, guided: bool) -> None:
-        """Note a call, named or not. Raises KnobError for a cache that cannot start anew, or work guided at all."""
-        turns, named_turns = self._latest_was_guided != guided, self._was_guided.get(name, False) != guided
-        self._latest_was_guided = self._was_guided[name] = guided
-        if not (turns or named_turns):
+        """Note a call before it is made.
+
+        Args:
+            denoiser: the model, whose caches may have been enabled since the last call.
+            name: the name that `cache_context` gives it, None for none.
+            guided: whether the call is guided.
+
+        Raises:
+            KnobError: a cache cannot be reset, or cannot work in a guided call.
+        """
+        changed = self._latest_was_guided != guided
+        changed_for_name = self._was_guided.get(name, False) != guided
+        self._latest_was_guided = guided
+        self._was_guided[name] = guided
+        if not (changed or changed_for_name):
             return
         for module, hook in _caches(denoiser):
             if guided:
                 _require_whole_rows(hook)
-            managers = _managers(hook)
-            if not managers and turns:
+            managers = _state_managers(hook)
+            if not managers and changed:
                 _require_restart(hook)
                 hook.reset_state(module)
-            for manager in managers if named_turns else ():
-                _drop(manager)
+            if changed_for_name:
+                for manager in managers:
+                    _drop_state(manager)
 
     def end(self, denoiser: nn.Module) -> None:
-        """Leave nothing of a guided step behind."""
+        """Reset the caches after a run in which some call was guided."""
         if any(self._was_guided.values()):
             for module, hook in _caches(denoiser):
                 hook.reset_state(module)
@@ -45,26 +57,28 @@ class StepCaches:
 
 
 def _caches(denoiser: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
-    """Yield the hooks that keep something from step to step, and the module of each."""
+    """Yield the module and the hook of every cache: hooks that keep a state from step to step."""
     for module in denoiser.modules():
         registry = vars(module).get("_diffusers_hook")
-        for hook in () if registry is None else list(registry.hooks.values()):
+        if registry is None:
+            continue
+        for hook in list(registry.hooks.values()):
             if hook._is_stateful:
                 yield module, hook
 
 
-def _managers(hook: Any) -> list[Any]:
-    """Return what keeps a hook's states by the names of the calls."""
+def _state_managers(hook: object) -> list[Any]:
+    """Return the diffusers state managers of a hook, which keep its states by the names of the calls."""
     return [value for value in vars(hook).values() if hasattr(value, "_state_cache")]
 
 
-def _drop(manager: Any) -> None:
-    """Drop the state of the call in progress; MagCache goes on counting steps, for which it has ratios."""
+def _drop_state(manager: Any) -> None:
+    """Drop the state of the call in progress, all states where calls have no names."""
     if manager._context is None:
         manager._state_cache.clear()
         return
     old = manager._state_cache.pop(manager._context.name, None)
-    if hasattr(old, "step_index"):
+    if hasattr(old, "step_index"):  # MagCache has a ratio for every step of the run, so it must go on counting
         manager.get_state().step_index = old.step_index
 
 

@@ -1,8 +1,8 @@
-"""Negative prompts as text embeddings without padding, and the tokenizer call that leaves the padding out."""
+"""Negative prompts as text embeddings without padding, and overrides of tokenizer calls that leave the padding out."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 import torch
@@ -13,14 +13,22 @@ from vsf.attention.layout import Span
 from vsf.errors import PromptError
 from vsf.text.prompt import LARGEST_WEIGHT
 
+Tokenize = Callable[..., Any]
+"""A tokenizer's own `__call__`, as a plain function: called as original(tokenizer, *args, **kwargs)."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NegativeRows:
-    """Negatives laid out for one denoiser call: the i-th of every row in slot i, filled up with zeros to the longest.
+    """The negatives laid out for the batch rows of one denoiser call.
 
-    embeddings: (batch, tokens, channels); lengths: real tokens of each row, 0 for a row without a negative; parts: the
-    same for each negative of a row, () when each has one at most; weights: (batch, slots), None when all are 1;
-    multiple: what the length of a slot is a multiple of, so that compiled code meets few lengths.
+    The i-th negative of every row stands in slot i, which is padded with zeros to the longest one.
+
+    Attributes:
+        embeddings: the slots one behind the other.
+        lengths: real tokens of each row, 0 for a row without a negative.
+        parts: real tokens of each negative of a row; () when each row has one negative at most.
+        weights: of each row's negatives; None when all are 1.
+        multiple: the length of a slot is a multiple of this, so that compiled code meets few lengths.
     """
 
     embeddings: Float[Tensor, "batch tokens channels"]
@@ -32,42 +40,45 @@ class NegativeRows:
     @property
     def slots(self) -> tuple[int, ...]:
         """Length of each slot."""
-        return tuple(-(-max(slot) // self.multiple) * self.multiple for slot in self._by_slot())
+        return tuple(-(-max(lengths) // self.multiple) * self.multiple for lengths in self._lengths_by_slot())
 
     @property
     def spans(self) -> tuple[Span, ...]:
-        """The spans of the slots, the last one as long as the embeddings ask for."""
+        """The spans of the slots, the last one extended to the end of the embeddings."""
         return tuple(Span("negative", size) for size in self._sizes(self.embeddings.shape[1]))
 
     def valid(self, tokens: int) -> Bool[Tensor, "batch tokens"] | None:
-        """Tell which of a row's `tokens` are real, in each slot the real ones first; None when all of them always are.
+        """Tell which tokens of each row are real: the first ones of each slot.
 
-        The last slot is as long as `tokens` asks for.
+        Args:
+            tokens: how many tokens a row has; the last slot is extended to that.
+
+        Returns:
+            The flags, None when all tokens are real and always are.
         """
         if self.multiple == 1 and set(self.lengths) == {tokens}:
             return None
         real = torch.zeros(len(self.lengths), tokens, dtype=torch.bool, device=self.embeddings.device)
         start = 0
-        for size, lengths in zip(self._sizes(tokens), self._by_slot(), strict=True):
+        for size, lengths in zip(self._sizes(tokens), self._lengths_by_slot(), strict=True):
             for row, length in enumerate(lengths):
-                real[row, start : start + length] = True  # a tensor of lengths would have to be brought to the device
+                # Filled row by row: a tensor of lengths would have to be brought to the device, which waits for it.
+                real[row, start : start + length] = True
             start += size
         return real
 
     def _sizes(self, tokens: int) -> list[int]:
-        """Return the length of each slot, the last one lengthened so that they are this many tokens together."""
+        """Return the length of each slot, the last one extended so that they add up to this many tokens."""
         return [*self.slots[:-1], tokens - sum(self.slots[:-1])]
 
-    def _by_slot(self) -> list[tuple[int, ...]]:
-        """Return the length of every row's negative, for each slot."""
-        return list(zip_longest(*(self.parts or [(length,) for length in self.lengths]), fillvalue=0))
-
-
-_NO_MARKS = torch.zeros(0, dtype=torch.bool)
+    def _lengths_by_slot(self) -> list[tuple[int, ...]]:
+        """Return for each slot the length of every row's negative."""
+        parts = self.parts or [(length,) for length in self.lengths]
+        return list(zip_longest(*parts, fillvalue=0))
 
 
 class Share(NamedTuple):
-    """One of the negatives of a prompt: how many tokens, and how much it weighs."""
+    """The part of one negative in the embeddings of its prompt: how many tokens, and how much it weighs."""
 
     tokens: int
     weight: float = 1.0
@@ -77,13 +88,18 @@ class Share(NamedTuple):
 class Negative:
     """Negative prompts as a text encoder made them, one entry per prompt, real tokens only.
 
-    embeddings: (tokens, channels) per prompt, of any length, 0 for an empty negative; several negatives of one prompt
-        stand one behind the other.
-    special: per prompt and token, whether it is a begin or end mark; None when that is not known.
-    shares: per prompt, (tokens, weight) of each of its negatives; by default one, of weight 1.
-    texts: per prompt, what its negatives said; empty when that is not known.
-    options: of the pipeline's `encode_prompt`, such as clip_skip, that they were read with; None when not known.
-    Raises PromptError for entries of another shape. Embeddings that hold padding come in through `from_padded`.
+    Embeddings that hold padding come in through `from_padded`.
+
+    Attributes:
+        embeddings: (tokens, channels) per prompt, of any length, 0 for an empty negative; several negatives of one
+            prompt stand one behind the other.
+        special: per prompt and token, whether it is a begin or end mark; None when that is not known.
+        shares: per prompt, (tokens, weight) of each of its negatives; by default one, of weight 1.
+        texts: per prompt, the texts of its negatives; empty when they are not known.
+        options: of the pipeline's `encode_prompt`, such as clip_skip, that they were encoded with; None when not known.
+
+    Raises:
+        PromptError: the entries do not fit together.
     """
 
     embeddings: tuple[Float[Tensor, "_ channels"], ...]
@@ -96,20 +112,22 @@ class Negative:
         if not self.embeddings:
             raise PromptError("no negative prompt: give at least one entry, an empty one for no guidance")
         shapes = [tuple(entry.shape) for entry in self.embeddings]
-        if any(len(shape) != 2 for shape in shapes) or len({shape[-1] for shape in shapes}) != 1:
+        channels = {shape[1] if len(shape) == 2 else None for shape in shapes}
+        if None in channels or len(channels) != 1:
             raise PromptError(
                 f"each negative is one (tokens, channels) tensor, with the same channels in all; got {shapes}. "
                 "Embeddings with padding need their mask: vsf.Negative.from_padded(embeddings, mask)."
             )
-        if self.special is not None and [len(s) for s in self.special] != [len(e) for e in self.embeddings]:
+        if self.special is not None and tuple(map(len, self.special)) != self.lengths:
             raise PromptError("`special` needs one flag per token of every negative")
         if not self.shares:
             object.__setattr__(self, "shares", tuple((Share(tokens),) for tokens in self.lengths))
-        if [sum(share.tokens for share in shares) for shares in self.shares] != [*self.lengths]:
+        if tuple(sum(_lengths(shares)) for shares in self.shares) != self.lengths:
             raise PromptError(
                 f"`shares` have to add up to the tokens of each prompt, {self.lengths}; got {self.shares}"
             )
-        if not all(0 < share.weight <= LARGEST_WEIGHT for shares in self.shares for share in shares):
+        weights = chain.from_iterable(map(_weights, self.shares))
+        if not all(0 < weight <= LARGEST_WEIGHT for weight in weights):
             raise PromptError(
                 f"weights are above 0 and at most {LARGEST_WEIGHT:g} (leave out what weighs 0), got {self.shares}"
             )
@@ -118,9 +136,14 @@ class Negative:
     def from_padded(
         cls, embeddings: Float[Tensor, "batch tokens channels"], mask: Shaped[Tensor, "batch tokens"]
     ) -> "Negative":
-        """Keep the tokens whose `mask` is True or 1; padding must not take part in the guidance.
+        """Drop the padding of embeddings, which must not take part in the guidance.
 
-        Raises PromptError when the mask does not fit.
+        Args:
+            embeddings: of each prompt, padded to one length.
+            mask: True or 1 for the tokens to keep.
+
+        Raises:
+            PromptError: the mask does not fit.
         """
         if embeddings.ndim != 3 or mask.shape != embeddings.shape[:2]:
             raise PromptError(
@@ -131,7 +154,7 @@ class Negative:
 
     @classmethod
     def joined(cls, weighted: Sequence[tuple["Negative", float]]) -> "Negative":
-        """Put several negatives beside one another for every prompt; what weighs 0 is left out.
+        """Join several negatives, prompt by prompt; those that weigh 0 are left out.
 
         Args:
             weighted: each negative, of one prompt or of as many as the others, and what its weights are multiplied by.
@@ -145,19 +168,29 @@ class Negative:
                 "several negatives are joined prompt by prompt: give at least one, each of one prompt or of the same "
                 f"number; got {[len(negative) for negative, _ in weighted]}"
             )
-        kept = [(negative, weight) for negative, weight in weighted if weight]
-        if not kept:
-            return cls((weighted[0][0].embeddings[0][:0],) * prompts)
-        embeddings, specials, shares, texts = [], [], [], []
-        for at in range(prompts):
-            of_prompt = [(negative.only(at % len(negative)), weight) for negative, weight in kept]
-            embeddings.append(torch.cat([one.embeddings[0] for one, _ in of_prompt]))
-            specials.append(torch.cat([marks for one, _ in of_prompt for marks in one.special or ()] or [_NO_MARKS]))
-            shares.append(tuple(Share(n, own * weight) for one, weight in of_prompt for n, own in one.shares[0]))
-            texts.append(tuple(text for one, _ in of_prompt for own in one.texts for text in own))
-        known = all(negative.special is not None for negative, _ in kept)
-        told = all(negative.texts for negative, _ in kept)
-        return cls(tuple(embeddings), tuple(specials) if known else None, tuple(shares), tuple(texts) if told else ())
+        present = [(negative, weight) for negative, weight in weighted if weight]
+        if not present:
+            empty = weighted[0][0].embeddings[0][:0]
+            return cls((empty,) * prompts)
+        knows_special = all(negative.special is not None for negative, _ in present)
+        knows_texts = all(negative.texts for negative, _ in present)
+        embeddings = []
+        special: list[Tensor] = []
+        shares = []
+        texts: list[tuple[str, ...]] = []
+        for prompt in range(prompts):
+            of_prompt = [(negative.only(prompt % len(negative)), weight) for negative, weight in present]
+            joined = _joined_prompt(of_prompt)
+            embeddings.append(joined.embeddings[0])
+            shares.append(joined.shares[0])
+            special += joined.special or ()
+            texts += joined.texts
+        return cls(
+            tuple(embeddings),
+            tuple(special) if knows_special else None,
+            tuple(shares),
+            tuple(texts) if knows_texts else (),
+        )
 
     def only(self, prompt: int) -> "Negative":
         """Return the negatives of one prompt."""
@@ -180,7 +213,7 @@ class Negative:
     @property
     def is_plain(self) -> bool:
         """Whether every prompt has one negative, of weight 1."""
-        return all([share.weight for share in shares] == [1.0] for shares in self.shares)
+        return all(_weights(shares) == (1.0,) for shares in self.shares)
 
     def stripped(self) -> "Negative":
         """Return the same without begin and end marks. Raises PromptError when it is not known which they are."""
@@ -189,20 +222,31 @@ class Negative:
                 'special_tokens="strip" needs to know the begin and end marks: '
                 'make the negative with vsf.encode, pass `special`, or use special_tokens="keep"'
             )
-        words = tuple(entry[~marks] for entry, marks in zip(self.embeddings, self.special, strict=True))
-        shares = tuple(
-            tuple(Share(len(part) - int(part.sum()), share.weight) for part, share in zip(parts, own, strict=True))
-            for own, parts in zip(self.shares, map(_split, self.special, self.shares), strict=True)
-        )
-        return Negative(words, tuple(marks[~marks] for marks in self.special), shares, self.texts, self.options)
+        embeddings = []
+        special = []
+        shares = []
+        for entry, marks, shares_of_prompt in zip(self.embeddings, self.special, self.shares, strict=True):
+            embeddings.append(entry[~marks])
+            special.append(marks[~marks])
+            marks_of_parts = _split(marks, shares_of_prompt)
+            stripped_shares = []
+            for share, marks_of_part in zip(shares_of_prompt, marks_of_parts, strict=True):
+                stripped_shares.append(Share(share.tokens - int(marks_of_part.sum()), share.weight))
+            shares.append(tuple(stripped_shares))
+        return Negative(tuple(embeddings), tuple(special), tuple(shares), self.texts, self.options)
 
     def rows(
-        self, owners: Sequence[int | None], like: Float[Tensor, "batch _ channels"], multiple: int = 1
+        self, row_to_prompt: Sequence[int | None], like: Float[Tensor, "batch _ channels"], multiple: int = 1
     ) -> NegativeRows:
-        """Lay the negatives out for a batch whose row b belongs to prompt owners[b], None for a row without.
+        """Lay the negatives out for the batch rows of a denoiser call.
 
-        Device and dtype are those of `like`, the text the denoiser is called with; slots are filled up to a `multiple`
-        of tokens. Raises PromptError when the channels differ from its own.
+        Args:
+            row_to_prompt: for each row the prompt that it belongs to, None for a row without negatives.
+            like: the text that the denoiser is called with, whose device and dtype the rows get.
+            multiple: the length of a slot is padded to a multiple of this.
+
+        Raises:
+            PromptError: the denoiser's text has other channels.
         """
         channels = like.shape[-1]
         if any(self.lengths) and self.embeddings[0].shape[-1] != channels:
@@ -210,41 +254,76 @@ class Negative:
                 f"the negative has {self.embeddings[0].shape[-1]} channels, this denoiser's text {channels}: "
                 "encode it with the same pipeline"
             )
-        shares = [() if owner is None else self.shares[owner] for owner in owners]
-        parts = tuple(tuple(share.tokens for share in own) for own in shares)
+        shares_of_rows = [() if prompt is None else self.shares[prompt] for prompt in row_to_prompt]
+        parts = tuple(map(_lengths, shares_of_rows))
         rows = NegativeRows(like.new_zeros(0, 0, channels), tuple(map(sum, parts)), parts, multiple=multiple)
-        filled = like.new_zeros(len(owners), sum(rows.slots), channels)
-        for row, owner in enumerate(owners):
-            if owner is None or not self.lengths[owner]:
+        embeddings = like.new_zeros(len(row_to_prompt), sum(rows.slots), channels)
+        for row, prompt in enumerate(row_to_prompt):
+            if prompt is None or not self.lengths[prompt]:
                 continue
-            pieces = _split(self.embeddings[owner].to(like), self.shares[owner])
-            for piece, slot in zip(pieces, filled[row].split(rows.slots), strict=False):
+            pieces = _split(self.embeddings[prompt].to(like), self.shares[prompt])
+            for piece, slot in zip(pieces, embeddings[row].split(rows.slots), strict=False):
                 slot[: len(piece)] = piece
+        weights_of_rows = list(map(_weights, shares_of_rows))
         weights = None
-        if any(share.weight != 1 for own in shares for share in own):
-            columns = zip_longest(*([share.weight for share in own] for own in shares), fillvalue=1.0)
-            weights = torch.tensor([*columns], device=like.device).T
-        return replace(rows, embeddings=filled, weights=weights)
+        if set(chain.from_iterable(weights_of_rows)) - {1.0}:
+            weights_of_slots = list(zip_longest(*weights_of_rows, fillvalue=1.0))
+            weights = torch.tensor(weights_of_slots, device=like.device).T
+        return replace(rows, embeddings=embeddings, weights=weights)
+
+
+def _joined_prompt(weighted: Sequence[tuple[Negative, float]]) -> Negative:
+    """Join negatives of one prompt; marks and texts are left out where one of them does not know its own."""
+    embeddings = []
+    special: list[Tensor] = []
+    shares = []
+    texts: list[str] = []
+    for negative, weight in weighted:
+        embeddings.append(negative.embeddings[0])
+        special += negative.special or ()
+        shares += [Share(share.tokens, share.weight * weight) for share in negative.shares[0]]
+        texts += negative.texts[0] if negative.texts else ()
+    knows_special = len(special) == len(weighted)
+    return Negative(
+        (torch.cat(embeddings),),
+        (torch.cat(special),) if knows_special else None,
+        (tuple(shares),),
+        (tuple(texts),),
+    )
+
+
+def _lengths(shares: Sequence[Share]) -> tuple[int, ...]:
+    return tuple(share.tokens for share in shares)
+
+
+def _weights(shares: Sequence[Share]) -> tuple[float, ...]:
+    return tuple(share.weight for share in shares)
 
 
 def _split(tokens: Tensor, shares: Sequence[Share]) -> tuple[Tensor, ...]:
-    """Take the negatives of one prompt apart."""
-    return tokens.split([share.tokens for share in shares])
+    """Split the tokens of one prompt into those of each of its negatives."""
+    return tokens.split(list(_lengths(shares)))
 
 
-class Unpadded:
-    """A stand-in for a tokenizer's call that returns real tokens where the pipeline asks for a padded sequence.
+# Overrides of a tokenizer's `__call__`, for `vsf.patching.swaps.calls_swapped` ----------------------------------------
 
-    Padding cannot simply be cut off after encoding: some encoders let every token attend to it. With a `length`, the
-    sequence is padded up to that instead. `special` holds, after the call, which tokens are begin, end or padding.
+
+class TokenizeUnpadded:
+    """Overrides a tokenizer's call to return real tokens only where the pipeline asks for a padded sequence.
+
+    Padding cannot simply be cut off after encoding: some encoders let every token attend to it.
+
+    Attributes:
+        special: after the call, which tokens are begin or end marks or padding.
     """
 
     def __init__(self, length: int | None = None) -> None:
+        """Take the length to pad to instead of the pipeline's own; None for no padding."""
         self.length = length
         self.special: Bool[Tensor, "batch tokens"] = torch.zeros(1, 0, dtype=torch.bool)
 
-    def __call__(self, original: Callable[..., Any], tokenizer: object, *args: Any, **kwargs: Any) -> Any:
-        """Tokenize as the pipeline asks, but for the padding."""
+    def __call__(self, original: Tokenize, tokenizer: object, *args: Any, **kwargs: Any) -> Any:
+        """Tokenize as the pipeline asks, except for the padding."""
         if kwargs.get("padding") != "max_length":
             return original(tokenizer, *args, **kwargs)
         kwargs |= {"padding": "longest"} if self.length is None else {"max_length": self.length}
@@ -253,18 +332,21 @@ class Unpadded:
         return encoded
 
 
-class Padded:
-    """A stand-in for a tokenizer's call that leaves its padding, and notes which tokens are what.
+class TokenizePadded:
+    """Overrides a tokenizer's call to note which tokens are what; the padding stays.
 
-    For encoders in which no token sees those behind it, so that padding can be cut off when they are done. `special`
-    holds, after the call, which tokens are begin, end or padding, and `length` how many are no padding.
+    For encoders in which no token sees those behind it, so that padding can be cut off after encoding.
+
+    Attributes:
+        special: after the call, which tokens are begin or end marks or padding.
+        length: after the call, how many tokens are not padding.
     """
 
     def __init__(self) -> None:
         self.special: Bool[Tensor, "batch tokens"] = torch.zeros(1, 0, dtype=torch.bool)
         self.length = 0
 
-    def __call__(self, original: Callable[..., Any], tokenizer: object, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, original: Tokenize, tokenizer: object, *args: Any, **kwargs: Any) -> Any:
         """Tokenize as the pipeline asks; calls that it makes only to count tokens are not noted."""
         if kwargs.get("padding") != "max_length":
             return original(tokenizer, *args, **kwargs)
@@ -275,30 +357,41 @@ class Padded:
         return encoded
 
 
-class Templated:
-    """A stand-in for a language model's tokenizer's call, where a pipeline puts the prompt into a template or a chat.
+class TokenizeTemplate:
+    """Overrides the call of a language model's tokenizer, where a pipeline puts the prompt into a template or a chat.
 
-    It leaves the padding out, and `without`, a piece of the template. `special` holds, after the first call, which
-    tokens are not the prompt's own: what comes from the template stands for no word of it. `characters` holds, for each
-    token that is the prompt's own, which characters it stands for, start and stop.
+    The padding is left out.
+
+    Attributes:
+        special: after the first call, which tokens are not the prompt's own, such as those of the template.
+        characters: after the first call, for each token of the prompt which characters of it the token stands for,
+            start and stop.
     """
 
     def __init__(self, text: str, without: str = "") -> None:
-        self.text, self.without = text.strip(), without
+        """Take the prompt, and a piece of the template to leave out."""
+        self.text = text.strip()
+        self.without = without
         self.special: Bool[Tensor, " tokens"] = torch.zeros(0, dtype=torch.bool)
         self.characters: list[tuple[int, int]] = []
 
-    def __call__(self, original: Callable[..., Any], tokenizer: Any, text: Any, *args: Any, **kwargs: Any) -> Any:
-        """Tokenize one text as the pipeline asks, but for the padding."""
+    def __call__(
+        self, original: Tokenize, tokenizer: object, text: str | Sequence[str], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Tokenize one text as the pipeline asks, except for the padding."""
         if kwargs.get("padding") == "max_length":
             kwargs["padding"] = "longest"
-        (whole,) = [text] if isinstance(text, str) else text
-        whole = whole.replace(self.without, "") if self.without else whole
+        (templated,) = [text] if isinstance(text, str) else text
+        if self.without:
+            templated = templated.replace(self.without, "")
         kwargs["return_offsets_mapping"] = True
-        encoded = original(tokenizer, whole if isinstance(text, str) else [whole], *args, **kwargs)
+        encoded = original(tokenizer, templated if isinstance(text, str) else [templated], *args, **kwargs)
         (offsets,) = torch.as_tensor(encoded.pop("offset_mapping")).reshape(1, -1, 2)
         if not len(self.special):
-            begin, (start, stop) = whole.rfind(self.text), offsets.T
-            self.special = (stop <= begin) | (start >= begin + len(self.text)) | (stop <= start)
+            # From the right: a template may quote the words of a short prompt in its instructions, before the prompt.
+            begin = templated.rfind(self.text)
+            end = begin + len(self.text)
+            start, stop = offsets.T
+            self.special = (stop <= begin) | (start >= end) | (stop <= start)
             self.characters = [(first - begin, last - begin) for first, last in offsets[~self.special].tolist()]
         return encoded

@@ -1,22 +1,18 @@
-"""What to draw and what to leave out: prompts with weights, their inline spelling, and files of prompts."""
+"""Prompts: what to draw and what to leave out, with weights, and the inline spelling of both."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from math import copysign
-from os import PathLike
-from pathlib import Path
-from typing import Any
 
 from vsf.errors import PromptError
 
 BRACKET = 1.1
-"""What one pair of brackets without a number multiplies a weight by, in A1111 and in ComfyUI."""
+"""The factor of one pair of brackets without a number, as in A1111 and ComfyUI."""
 
 LARGEST_WEIGHT = 10.0
-"""What a weight may be at most, as the scale of a method may."""
+"""The largest weight, as large as the scale of a method may be."""
 
 _TOKEN = re.compile(
     r"\\(?P<escaped>[()\[\]\\])"
@@ -27,12 +23,12 @@ _TOKEN = re.compile(
 
 
 _NUMERIC = " +-.,0123456789"
-"""Characters of numbers, well or badly written."""
+"""Characters of numbers, well-formed or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Emphasis:
-    """Characters `start` to `stop` (left out) of a positive text weigh `weight`; 0 hides them from the image."""
+    """The weight of characters `start` up to, not including, `stop` of a positive text; 0 hides them from the image."""
 
     start: int
     stop: int
@@ -41,12 +37,12 @@ class Emphasis:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What to draw, and what to leave out and how strongly.
+    """A prompt: the text to draw, and the texts to leave out with their weights.
 
-    Both texts are plain here; `Prompt.parse` reads the inline spelling and `str` writes it. What comes in is brought to
-    one form, so that prompts which mean the same are equal: a negative is stripped, equal negatives add up, one that is
-    blank or weighs 0 is absent; emphases are sorted and do not overlap (overlapping ones multiply, as nested brackets
-    do), and none weighs 1.
+    Both texts are plain here; `Prompt.parse` reads the inline spelling and `str` writes it. The fields are normalised,
+    so that prompts which mean the same are equal: a negative is stripped, equal negatives add up, one that is blank or
+    weighs 0 is absent; emphases are sorted and do not overlap (overlapping ones multiply, as nested brackets do), and
+    none weighs 1.
 
     Args:
         positive: what to draw; may be empty.
@@ -54,7 +50,7 @@ class Prompt:
         emphasis: weights of parts of the positive text, 0 to 10.
 
     Raises:
-        PromptError: a weight, a range or a type is not as described.
+        PromptError: a weight, a range or a type is not as described above.
     """
 
     positive: str
@@ -77,43 +73,50 @@ class Prompt:
 
     @classmethod
     def parse(cls, written: str, negatives: Mapping[str, float] | None = None) -> "Prompt":
-        r"""Read the inline spelling of A1111 and ComfyUI, and add further `negatives` to those found there.
+        r"""Parse the inline spelling of A1111 and ComfyUI.
 
         `(hat:1.3)` weighs a word or phrase, `(hat)` is short for `(hat:1.1)`, nested weights multiply (as in A1111; in
         ComfyUI the innermost number stands alone). `(wheels:-1.2)` takes the words out of the positive text and makes
         them a negative of weight 1.2, which brackets around it multiply too; it may hold no brackets of its own. Where
-        it leaves two spaces, a space before a comma or two commas, one goes.
+        its removal leaves two spaces, a space before a comma or two commas, one of them is removed too.
 
-        `\(` `\)` `\[` `\]` `\\` stand for the character. Text are, as in both hosts: any other backslash, a `)` that
-        closes nothing (smileys), and a colon that several words follow, such as `(16:9 format)`. Text is also what only
-        one of them reads: `[` `]` (A1111: a weight of 1/1.1; write `(hat:0.9)`) and the word BREAK.
+        `\(` `\)` `\[` `\]` `\\` stand for the character. As in both hosts, these are text: any other backslash, a `)`
+        that closes nothing (smileys), and a colon followed by several words, such as `(16:9 format)`. So is what only
+        one of the hosts reads: `[` `]` (A1111: a weight of 1/1.1; write `(hat:0.9)`) and the word BREAK.
+
+        Args:
+            written: the prompt in the inline spelling.
+            negatives: further negatives, {text: weight}, added to those in the text.
 
         Raises:
-            PromptError: a `(` that is never closed (A1111 weighs the rest, ComfyUI keeps the bracket), brackets without
-                text, a single word or nothing where a weight belongs (`(hat:big)`, `(hat:1,3)`, `(hat:)`), a weight
-                beyond 10, or brackets inside a negative. It says where.
+            PromptError: a `(` is never closed (A1111 weighs the rest, ComfyUI keeps the bracket), brackets hold no
+                text, a single word or nothing stands where a weight belongs (`(hat:big)`, `(hat:1,3)`, `(hat:)`), a
+                weight is beyond 10, or a negative holds brackets. The message says where.
         """
         chars: list[tuple[str, float]] = []
-        gaps: set[int] = set()
-        inline: list[tuple[str, float]] = []
+        gaps: set[int] = set()  # where a negative was taken out
+        inline_negatives: list[tuple[str, float]] = []
         for text, weight in _pieces(written):
             if _is_negative(weight):
-                inline.append((text, -weight))
+                inline_negatives.append((text, -weight))
                 gaps.add(len(chars))
             else:
                 chars += [(char, weight) for char in text]
-        for gap in sorted(gaps, reverse=True):
-            before, after = _left_over("".join(char for char, _ in chars), gap)
+        for gap in sorted(gaps, reverse=True):  # from the last, so that the positions of those before still hold
+            before, after = _superfluous("".join(char for char, _ in chars), gap)
             del chars[gap - before : gap + after]
+        further_negatives = cls("", negatives or {}).negatives.items()
+        weights = [weight for _, weight in chars]
         return cls(
             positive="".join(char for char, _ in chars),
-            negatives=_added_up([*inline, *cls("", negatives or {}).negatives.items()]),
-            emphasis=_emphases([weight for _, weight in chars]),
+            negatives=_added_up([*inline_negatives, *further_negatives]),
+            emphasis=_emphases(weights),
         )
 
     def __str__(self) -> str:
         """Write the inline spelling; `Prompt.parse` turns it into an equal prompt."""
-        positive, at = "", 0
+        positive = ""
+        at = 0
         for part in self.emphasis:
             positive += _escaped(self.positive[at : part.start])
             positive += f"({_escaped(self.positive[part.start : part.stop])}:{part.weight})"
@@ -121,54 +124,6 @@ class Prompt:
         positive += _escaped(self.positive[at:])
         negatives = [f"({_escaped(text)}:-{weight})" for text, weight in self.negatives.items()]
         return " ".join([positive, *negatives] if positive else negatives)
-
-
-def read_prompts(path: str | PathLike[str]) -> list[Prompt]:
-    """Read a JSONL file (UTF-8): one object per line, blank lines skipped.
-
-    `prompt` is text in the inline spelling of `Prompt.parse`; `negative`, which may be left out, is plain text (one
-    negative of weight 1), a list of such texts, or {text: weight}. Negatives of both fields add up.
-
-    Raises:
-        PromptError: the file cannot be read or holds no prompt, or a line is not as described; it names file and line.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PromptError(f'cannot read the prompt file "{path}": {getattr(error, "strerror", error)}') from error
-    prompts = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            prompts.append(_from_entry(json.loads(line)))
-        except json.JSONDecodeError as error:
-            raise PromptError(f'"{path}", line {number}: not valid JSON: {error.msg}, column {error.colno}') from error
-        except PromptError as error:
-            raise PromptError(f'"{path}", line {number}: {error}') from error
-    if not prompts:
-        raise PromptError(f'the prompt file "{path}" holds no prompt; write one {{"prompt": "a red car"}} per line')
-    return prompts
-
-
-def _from_entry(entry: Any) -> Prompt:
-    """Turn one line of a prompt file into a prompt."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("prompt"), str):
-        raise PromptError(f'expected an object like {{"prompt": "a red car", "negative": "wheels"}}, got {entry!r}')
-    for name in entry:
-        if name not in ("prompt", "negative"):
-            raise PromptError(f'unknown field "{name}". Known: prompt, negative')
-    negative = entry.get("negative")
-    if isinstance(negative, str):
-        negative = [negative]
-    if isinstance(negative, list):
-        negative = _added_up((text, 1.0) for text in negative)
-    if not isinstance(negative, dict | None):
-        raise PromptError(f'"negative" has to be text, a list of texts or {{text: weight}}, got {negative!r}')
-    prompt = Prompt.parse(entry["prompt"], negative)
-    if not prompt.positive.strip():
-        raise PromptError("the prompt is empty; say what to draw")
-    return prompt
 
 
 @dataclass(slots=True)
@@ -181,13 +136,14 @@ class _Group:
 
     @property
     def holds_words(self) -> bool:
-        """Whether there is something that can have a weight; in `(:D)` there is not."""
+        """Whether the brackets hold anything that can have a weight; those of `(:D)` do not."""
         return any(text.strip() for text, _ in self.pieces)
 
     def weighted(self, weight: float, written: str) -> list[tuple[str, float]]:
-        """Return the pieces with their weights multiplied; a negative is one piece."""
+        """Return the pieces with their weights multiplied by that of the brackets; a negative becomes one piece."""
         text = "".join(text for text, _ in self.pieces)
-        if not (text.strip() if _is_negative(weight) else text):
+        needed = text.strip() if _is_negative(weight) else text
+        if not needed:
             raise _fault(written, self.at, r'these brackets hold no text; fill them, or write "\(" and "\)" for text')
         if not _is_negative(weight):
             return [(text, before * weight) for text, before in self.pieces]
@@ -197,9 +153,9 @@ class _Group:
 
 
 def _pieces(written: str) -> list[tuple[str, float]]:
-    """Take the brackets off: (text, weight) in order, the sign bit of the weight set where it is a negative."""
-    whole = _Group(at=0)
-    open_groups = [whole]
+    """Resolve the brackets into (text, weight) pieces in order; the sign bit of the weight marks a negative."""
+    outermost = _Group(at=0)
+    open_groups = [outermost]
     for token in _TOKEN.finditer(written):
         if token["open"]:
             open_groups[-1].nested = True
@@ -207,18 +163,18 @@ def _pieces(written: str) -> list[tuple[str, float]]:
         elif token["close"] and len(open_groups) > 1:
             group = open_groups.pop()
             weight = _weight(token["tail"], written, token.start(), of_words=group.holds_words)
-            if weight is None:
+            if weight is None:  # no weight, so the colon and what follows it are text in brackets without a number
                 group.pieces.append((token[0][:-1], 1.0))
             open_groups[-1].pieces += group.weighted(BRACKET if weight is None else weight, written)
         else:
             open_groups[-1].pieces.append((token["escaped"] or token[0], 1.0))
-    if open_groups[-1] is not whole:
+    if open_groups[-1] is not outermost:
         raise _fault(written, open_groups[-1].at, r'this bracket is never closed; add ")", or write "\(" for text')
-    return whole.pieces
+    return outermost.pieces
 
 
 def _weight(tail: str | None, written: str, at: int, *, of_words: bool) -> float | None:
-    """Read what stands between the last colon and the closing bracket; None where it is no weight but text."""
+    """Read the text between the last colon and the closing bracket as a weight; None where it is ordinary text."""
     if tail is None:
         return None
     try:
@@ -234,31 +190,37 @@ def _weight(tail: str | None, written: str, at: int, *, of_words: bool) -> float
 
 
 def _no_weight(tail: str) -> str:
-    found = f'"{tail.strip()}" is no weight' if tail.strip() else "a weight is missing"
-    text = r'write a number such as 1.3, -1 to leave the words out, or "\(" and "\)" for brackets that are text'
-    return f"{found}; {text}"
+    problem = f'"{tail.strip()}" is no weight' if tail.strip() else "a weight is missing"
+    advice = r'write a number such as 1.3, -1 to leave the words out, or "\(" and "\)" for brackets that are text'
+    return f"{problem}; {advice}"
 
 
-def _left_over(text: str, gap: int) -> tuple[int, int]:
-    """Count the characters before and after a gap that have no use once the negative there is gone."""
-    left, right = text[:gap], text[gap:]
-    kept, rest = left, right.lstrip()
-    if rest.startswith(","):
-        kept = left.rstrip()
-        if not kept:
-            rest = rest[1:].lstrip()
-        elif kept.endswith(","):
-            rest = rest[1:]
-    elif left and not left[-1].isspace():
-        rest = right
-    elif not rest:
-        kept = left[:-1]
-    return len(left) - len(kept), len(right) - len(rest)
+def _superfluous(text: str, gap: int) -> tuple[int, int]:
+    """Count the characters before and after a gap that are superfluous once the negative there is gone.
+
+    Of a list the comma of the removed entry goes, elsewhere one of the two spaces around it.
+    """
+    before = text[:gap]
+    after = text[gap:]
+    tidy_before = before
+    tidy_after = after.lstrip()
+    if tidy_after.startswith(","):
+        tidy_before = before.rstrip()
+        if not tidy_before:
+            tidy_after = tidy_after[1:].lstrip()  # the first entry of a list
+        elif tidy_before.endswith(","):
+            tidy_after = tidy_after[1:]
+    elif before and not before[-1].isspace():
+        tidy_after = after  # a word ends right before the gap: the space behind it is the only one
+    elif not tidy_after:
+        tidy_before = before[:-1]  # at the end of the text
+    return len(before) - len(tidy_before), len(after) - len(tidy_after)
 
 
 def _emphases(weights: list[float]) -> tuple[Emphasis, ...]:
     """Gather the weights of characters into runs, leaving out those that weigh 1."""
-    runs, start = [], 0
+    runs = []
+    start = 0
     for weight, run in groupby(weights):
         stop = start + len(list(run))
         if weight != 1:
@@ -268,26 +230,26 @@ def _emphases(weights: list[float]) -> tuple[Emphasis, ...]:
 
 
 def _added_up(negatives: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Strip the texts and add the weights of equal ones; what is blank or weighs 0 is absent."""
+    """Strip the texts and add the weights of equal ones; a blank text or a weight of 0 is left out."""
     total: dict[str, float] = {}
     for text, weight in negatives:
         if not isinstance(text, str):
             raise PromptError(f"a negative has to be text, got {text!r}")
         what = f'the weight of the negative "{text}"'
-        total[text.strip()] = _checked(total.get(text.strip(), 0.0) + _checked(weight, what), what)
+        stripped = text.strip()
+        total[stripped] = _checked(total.get(stripped, 0.0) + _checked(weight, what), what)
     return {text: weight for text, weight in total.items() if text and weight}
 
 
-def _checked(weight: Any, what: str) -> float:
-    """Return a weight as a float without a sign, so that -0 is 0."""
-    number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    if not number or not 0 <= weight <= LARGEST_WEIGHT:
+def _checked(weight: object, what: str) -> float:
+    """Return a weight as a float without a sign, so that -0 is 0; `what` names it in the error."""
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= LARGEST_WEIGHT:
         raise PromptError(f"{what} has to be a number from 0 to {LARGEST_WEIGHT:g}, got {weight!r}")
     return abs(float(weight))
 
 
 def _is_negative(weight: float) -> bool:
-    """Tell by the sign bit: `(hat:-0)` is a negative too, one that is absent."""
+    """Tell a negative by the sign bit: `(hat:-0)` is one too, of weight 0 and so absent."""
     return copysign(1.0, weight) < 0
 
 

@@ -1,12 +1,12 @@
-"""Guidance in one or two Triton launches, after the host's own attention call. Importing this needs Triton.
+"""Triton kernels that apply a method in one or two launches after the host's own attention call. Needs Triton.
 
 Each function takes the image rows of one attention call as the host's kernel left them, and the few keys of the
-negative prompt, and writes what the rows see under a method: `flip` for value sign flip and NegPiP, `nag`, `nasa` and
-`ong`. The equations are those of `vsf.guidance`; arithmetic is float32 whatever the dtype. Without gradients.
+negative prompt, and writes the guided rows: `flip` for value sign flip and NegPiP, `nag`, `nasa` and `ong`. The
+equations are those of `vsf.guidance`; arithmetic is float32 for every dtype, and there are no gradients.
 
-A method's numbers are Python floats, or tensors without axes or with one value per batch row; other numbers compile
-nothing anew. A row without a visible negative key, with strength 0 or, for `flip`, with offset inf keeps what came to
-the last bit.
+A method's numbers are Python floats, or tensors without axes or with one value per batch row; other numbers do not
+compile anything anew. A row without a visible negative key, with strength 0 or, for `flip`, with offset inf keeps its
+value to the last bit.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -21,16 +21,20 @@ Number = float | Tensor
 """A number, a tensor without axes, or one value per batch row."""
 
 DEVICES = {"cuda"}
-"""Where Triton compiles to. Its interpreter also runs on the CPU, slowly: good for tests."""
+"""Types of device that Triton compiles for. Its interpreter also runs on the CPU, slowly: tests add "cpu"."""
+
 MAX_CHANNELS = 256
+"""The most channels of a head that the kernels take."""
 
 
 class Keys(NamedTuple):
-    """Further keys for the image rows: those of the negative prompts, side by side, or of the positive one.
+    """Further keys for the image rows: those of the negative prompts, concatenated, or of the positive one.
 
     Heads may be fewer than the queries', each shared by as many neighbouring query heads.
 
-    bias: added to the logits, float32: ln w of a token's negative (or of an emphasised word), -inf for padding.
+    Attributes:
+        key, value: of the tokens.
+        bias: added to the logits, float32: ln w of a token's negative (or of an emphasised word), -inf for padding.
     """
 
     key: Float[Tensor, "batch key_heads keys channels"]
@@ -39,14 +43,16 @@ class Keys(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Query rows of one attention call, and what they got from the host's kernel.
+    """Query rows of one attention call, with the results of the host's kernel for them.
 
-    out: their attention over the host's keys. It is replaced by the guided one, unless `into` takes that.
-    log_sum_exp: float32, of their logits. Only extrapolations that neither share keys nor watch do without.
-    strength: m in out = Z⁺ + m·(guided − Z⁺); a number, or a tensor that broadcasts to (batch, rows).
-    softmax_scale: of the logits; None = 1/√channels.
-    into: where the result goes, of the shape of `out`. Writing into a part of a wider buffer saves a concatenation.
-    guided: (start, stop) of the rows that the method acts on; None = all. The others get Z⁺.
+    Attributes:
+        query: the rows.
+        out: their attention over the host's keys. It is replaced by the guided one, unless `into` takes that.
+        log_sum_exp: float32, of their logits. Needed by all but extrapolations that neither share keys nor watch.
+        strength: m in out = Z⁺ + m·(guided − Z⁺); a number, or a tensor that broadcasts to (batch, rows).
+        softmax_scale: of the logits; None = 1/√channels.
+        into: where the result goes. Writing into a part of a wider buffer saves a concatenation.
+        guided: (start, stop) of the rows that the method acts on; None = all. The others get Z⁺.
     """
 
     query: Float[Tensor, "batch heads rows channels"]
@@ -66,17 +72,24 @@ class Shared(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """Ask for what is observed. of_key: the number of the negative prompt that each negative key belongs to."""
+    """A request to observe the effect.
+
+    Attributes:
+        of_key: the number of the negative prompt that each negative key belongs to.
+        negatives: how many negative prompts there are.
+    """
 
     of_key: Int[Tensor, " keys"]
     negatives: int
 
 
 class Observed(NamedTuple):
-    """What guidance did to each row, per head, to be averaged and summed as one likes.
+    """The effect of guidance on each row, per head.
 
-    mass: share of the attention over host and negatives (before an offset) that each negative has.
-    change, length: ‖out − Z⁺‖² and ‖Z⁺‖² over the channels.
+    Attributes:
+        mass: share of the attention over host and negatives (before an offset) that each negative has.
+        change: ‖out − Z⁺‖² over the channels.
+        length: ‖Z⁺‖² over the channels.
     """
 
     mass: Float[Tensor, "batch heads negatives rows"]
@@ -85,9 +98,9 @@ class Observed(NamedTuple):
 
 
 def supports(*tensors: Tensor) -> bool:
-    """Whether the kernel takes these queries, keys, values and outputs: (batch, heads, tokens, channels).
+    """Tell whether the kernels take these queries, keys, values and outputs: (batch, heads, tokens, channels).
 
-    On a GPU, in half or single precision, with no more than 256 channels, which stand side by side in memory.
+    They do on a GPU, in half or single precision, with no more than 256 channels, contiguous in memory.
     """
     return all(
         tensor.device.type in DEVICES
@@ -108,12 +121,19 @@ def flip(
     positive: Keys | None = None,
     watch: Watch | None = None,
 ) -> Observed | None:
-    """Let rows also see keys whose values are turned around: softmax([host, Q Knᵀ/√d − β]) · [host; −α Vn].
+    """Let rows also see keys whose values are sign-flipped: softmax([host, Q Knᵀ/√d − β]) · [host; −α Vn].
 
     Guo & Du, arXiv:2508.10931, value-flip equation, α = `scale`, β = `offset`; NegPiP for β = 0. One launch; two for
-    `orthogonal`, which keeps of the change Δ only Δ − (⟨Δ,Z⁺⟩/⟨Z⁺,Z⁺⟩)·Z⁺, per token over the channels of all heads.
+    `orthogonal`, which keeps only Δ − (⟨Δ,Z⁺⟩/⟨Z⁺,Z⁺⟩)·Z⁺ of the change Δ, per token over the channels of all heads.
 
-    positive: further keys of Z⁺ that `rows.out` has not seen, for words that weigh more to image rows than to text.
+    Args:
+        rows: the rows to guide.
+        negative: keys of the negative prompts.
+        scale: α.
+        offset: β.
+        orthogonal: whether to keep only the orthogonal part of the change.
+        positive: further keys of Z⁺ that `rows.out` has not seen, for words that weigh more to image rows than to text.
+        watch: a request to observe the effect.
     """
     rule = "flip orthogonal" if orthogonal else "flip"
     return _guide(rule, rows, negative, scale, offset=offset, positive=positive, watch=watch, weighs=orthogonal)
@@ -131,11 +151,11 @@ def nag(
     shared: Shared | None = None,
     watch: Watch | None = None,
 ) -> Observed | None:
-    """Extrapolate away from Z⁻, hold the norm back, blend: Z̃ = s·Z⁺ − (s−1)·Z⁻, Z̃·min(r, τ)/r, α·Z̃ + (1−α)·Z⁺.
+    """Extrapolate away from Z⁻, limit the norm, blend: Z̃ = s·Z⁺ − (s−1)·Z⁻, Z̃·min(r, τ)/r, α·Z̃ + (1−α)·Z⁺.
 
     Chen et al., arXiv:2505.21179; r = ‖Z̃‖/‖Z⁺‖ over the channels of all heads. Two launches.
 
-    What Z⁺ and Z⁻ are follows from what is given, here and in `nasa` and `ong`:
+    The arguments determine what Z⁺ and Z⁻ are, here and in `nasa` and `ong`:
     - neither `positive` nor `shared` (cross-attention): Z⁺ is `rows.out`, Z⁻ the attention over the negative alone;
     - `positive`: `rows.out` is over the shared keys alone; Z⁺ adds the positive prompt to it and Z⁻ the negative, so
       that attention from image to image is computed once;
@@ -154,7 +174,7 @@ def nasa(
     shared: Shared | None = None,
     watch: Watch | None = None,
 ) -> Observed | None:
-    """Subtract what rows get under the negative prompt: Z⁺ − s·Z⁻. Nguyen et al., arXiv:2412.02687. One launch."""
+    """Subtract the rows' output under the negative prompt: Z⁺ − s·Z⁻. Nguyen et al., arXiv:2412.02687. One launch."""
     return _guide("nasa", rows, negative, scale, positive=positive, shared=shared, watch=watch)
 
 
@@ -185,7 +205,7 @@ def _guide(
     watch: Watch | None = None,
     weighs: bool = False,
 ) -> Observed | None:
-    """Launch the kernel for one rule, twice where it weighs tokens by sums over the channels of all heads."""
+    """Launch the kernel for one rule: twice where it weighs tokens by sums over the channels of all heads."""
     query, out, log_sum_exp, strength, softmax_scale, into, guided = rows
     batch, heads, length, channels = query.shape
     into = out if into is None else into
@@ -218,10 +238,10 @@ def _guide(
 
 
 def _tile_sizes(query: Tensor, negative: Keys) -> dict[str, int]:
-    """Powers of two that keep a program's float32 tiles in registers, and in the shared memory of consumer GPUs.
+    """Return tile sizes, powers of two that keep a program's float32 tiles in registers and in shared memory.
 
-    Chosen by what the compiler makes of them for compute capability 8.6 to 9.0. Products of float32 are not left to
-    tensor cores, which would round their operands, and take many more registers.
+    They were chosen by what the compiler makes of them for compute capability 8.6 to 9.0, consumer GPUs included.
+    Products of float32 do not use tensor cores, which would round their operands, and take many more registers.
     """
     exact = query.dtype == torch.float32
     heads, channels, keys = query.shape[1], query.shape[3], negative.key.shape[2]
@@ -245,12 +265,12 @@ _NO_STRIDES = (0, 0, 0)
 
 
 def _strides(tensor: Tensor | None) -> tuple[int, ...]:
-    """Strides of batch, heads and tokens; 0 where there is no tensor."""
+    """Return the strides of batch, heads and tokens; 0 where there is no tensor."""
     return _NO_STRIDES if tensor is None else tensor.stride()[:3]
 
 
 def _key_strides(keys: Keys | None, batch: int) -> tuple[int, ...]:
-    """Strides of keys, values and bias, whose keys stand side by side."""
+    """Return the strides of keys, values and bias; the bias is contiguous along the keys."""
     if keys is None:
         return (*_NO_STRIDES, *_NO_STRIDES, 0)
     bias = keys.bias
@@ -258,7 +278,7 @@ def _key_strides(keys: Keys | None, batch: int) -> tuple[int, ...]:
 
 
 def _with_strides(*numbers: Number) -> list[Any]:
-    """Each number, and how far it is from one batch row's to the next: None where it is no tensor."""
+    """Return each number followed by its stride over batch rows, None where it is not a tensor."""
     flat: list[Any] = []
     for number in numbers:
         if isinstance(number, Tensor):

@@ -1,7 +1,7 @@
-"""The Triton code below `vsf.attention.fused`: one kernel that lets a tile of image rows see a handful of further keys.
+"""The Triton code of `vsf.attention.fused`: one kernel that lets a tile of image rows see a few further keys.
 
-The host's own attention has read every image row against every image key already. What a method adds are the negative
-prompt's few keys, so a program takes a tile of rows of one head, attends to those keys, merges by log-sum-exp and
+The host's own attention has read every image row against every image key already. A method adds the negative prompt's
+few keys, so a program takes a tile of rows of one head, attends to those keys, merges by log-sum-exp and
 writes the tile once. Nothing the size of the image rows is kept in float32 outside of registers.
 
 Some methods weigh a token by sums over the channels of all heads (NAG's norms, the orthogonal parts), while programs of
@@ -17,7 +17,7 @@ import triton.language as tl
 
 @triton.jit
 def _number(value, row, stride):
-    """One of a method's numbers: a scalar as it is, or a tensor's entry for this row of the batch."""
+    """Return a number of a method: a scalar as it is, of a tensor the entry for this row of the batch."""
     if stride is None:
         return tl.full([], value, tl.float32)  # compiled code passes Python floats as float64
     else:
@@ -26,7 +26,7 @@ def _number(value, row, stride):
 
 @triton.jit
 def _finite(maximum):
-    """A maximum of logits that can be subtracted: -inf less -inf would be NaN."""
+    """Return a maximum of logits that can be subtracted: -inf minus -inf would be NaN."""
     return tl.where(maximum == float("-inf"), 0.0, maximum)
 
 
@@ -37,7 +37,7 @@ def _log(total):
 
 @triton.jit
 def _logits(q, K, BIAS, start, keys, skt, sm_scale, KEYS: tl.constexpr, D: tl.constexpr, DIM: tl.constexpr):
-    """Logits of a tile of queries on KEYS keys from `start` on; -inf past the last one."""
+    """Return the logits of a tile of queries for KEYS keys from `start` on; -inf past the last one."""
     n, d = start + tl.arange(0, KEYS), tl.arange(0, D)
     k = tl.load(K + n[:, None] * skt + d[None, :], (n < keys)[:, None] & (d < DIM)[None, :], 0.0)
     logits = tl.dot(q, tl.trans(k), input_precision="ieee") * tl.full([], sm_scale, tl.float32)
@@ -50,7 +50,7 @@ def _logits(q, K, BIAS, start, keys, skt, sm_scale, KEYS: tl.constexpr, D: tl.co
 def _attend(
     q, K, V, BIAS, keys, skt, svt, sm_scale, ROWS: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, DIM: tl.constexpr
 ):
-    """Attention over a few keys and its log-sum-exp: zeros and -inf where no key is visible."""
+    """Attend over a few keys; return output and log-sum-exp, zeros and -inf where no key is visible."""
     d = tl.arange(0, D)
     out = tl.zeros([ROWS, D], tl.float32)
     top = tl.full([ROWS], float("-inf"), tl.float32)
@@ -70,7 +70,7 @@ def _attend(
 
 @triton.jit
 def _merge(out, lse, more, more_lse):
-    """Attention over the union of two sets of keys, from that over each; 0 and -inf where neither has a visible key."""
+    """Merge the attention over two sets of keys by log-sum-exp; 0 and -inf where neither has a visible key."""
     top = _finite(tl.maximum(lse, more_lse))
     weight, more_weight = tl.exp(lse - top), tl.exp(more_lse - top)
     total = weight + more_weight
@@ -84,7 +84,7 @@ def _share(
     q, K, BIAS, OF_KEY, negative, keys, skt, sm_scale, lse,
     ROWS: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
-    """Share of the softmax with log-sum-exp `lse` that falls on the keys of one negative prompt."""
+    """Return the share of the softmax with log-sum-exp `lse` that falls on the keys of one negative prompt."""
     share = tl.zeros([ROWS], tl.float32)
     for start in range(0, keys, KEYS):
         n = start + tl.arange(0, KEYS)
@@ -96,7 +96,7 @@ def _share(
 
 @triton.jit
 def _over_heads(SUMS, heads, rows, r, HEADS: tl.constexpr):
-    """Add up what "measure" left for each head."""
+    """Add up the sums of all heads, which "measure" has left."""
     h = tl.arange(0, HEADS)
     parts = tl.load(SUMS + h[:, None] * rows + r[None, :], (h < heads)[:, None] & (r < rows)[None, :], 0.0)
     return tl.sum(parts, 0)
@@ -104,7 +104,7 @@ def _over_heads(SUMS, heads, rows, r, HEADS: tl.constexpr):
 
 @triton.jit
 def _sums(positive, guided, RULE: tl.constexpr):
-    """This head's part of the two sums over the channels of all heads that a rule weighs a token by."""
+    """Return this head's part of the two sums over the channels of all heads that a rule weighs a token by."""
     if RULE == "nag l1":
         return tl.sum(tl.abs(positive), 1), tl.sum(tl.abs(guided), 1)
     elif RULE == "nag l2":
@@ -139,9 +139,9 @@ def guide(
     RULE: tl.constexpr, MEASURE: tl.constexpr, ROWS: tl.constexpr, PKEYS: tl.constexpr, KEYS: tl.constexpr,
     HEADS: tl.constexpr, D: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
-    """Guide one tile of rows of one head; pointers that are None are not there (see the package).
+    """Guide one tile of rows of one head; optional tensors are None (see the package).
 
-    Strides are s + tensor + axis: b(atch), h(eads), t(okens). Channels stand side by side.
+    Strides are called s + tensor + axis: b(atch), h(eads), t(okens). Channels are contiguous.
     """
     b, h = tl.program_id(1) // heads, tl.program_id(1) % heads
     at_b, at_h, at_kh = b.to(tl.int64), h.to(tl.int64), (h // group).to(tl.int64)  # a long video passes 2³¹ numbers
@@ -163,7 +163,7 @@ def guide(
         NBIAS += at_b * snbb
     negative, negative_lse = _attend(q, NK, NV, NBIAS, keys, snkt, snvt, sm_scale, ROWS, KEYS, D, DIM)
 
-    # Z⁺ is what came, or where that was only the keys that both prompts share, merged with the positive prompt's.
+    # Z⁺ is OUT; where OUT is over the keys that both prompts share alone, it is merged with the positive prompt's.
     shared, shared_lse = positive, lse
     if SHARED is not None:
         at = SHARED + at_b * ssb + at_h * ssh + r[:, None] * sst + d[None, :]
@@ -205,7 +205,7 @@ def guide(
             tau, alpha = _number(tau, b, tau_stride), _number(alpha, b, alpha_stride)
             guided = _weighed(positive, guided, length, other, scale, tau, alpha, RULE)
 
-        # Z⁺ + m·(guided − Z⁺), and either end to the last bit. Where nothing acts stays what came.
+        # Z⁺ + m·(guided − Z⁺), and either end to the last bit. Where nothing acts, OUT is kept.
         if smb is None:
             m = tl.zeros([ROWS], tl.float32) + tl.full([], STRENGTH, tl.float32)
         else:

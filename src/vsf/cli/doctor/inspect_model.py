@@ -21,7 +21,7 @@ from vsf.families.base.family import Family
 from vsf.families.catalogue.unsupported import REFUSED
 from vsf.generation.sources import HUB_ID
 from vsf.guidance import Unguided
-from vsf.patching.processor_twins import Twins
+from vsf.patching.processor_twins import ProcessorTwins
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -240,7 +240,7 @@ def _grouped(layers: Mapping[str, nn.Module]) -> tuple[Layers, ...]:
 def _obstacle(name: str, layer: nn.Module) -> str:
     """Return why a layer's processor cannot be guided, "" if it can."""
     try:
-        Twins({name: (layer, _leave)})
+        ProcessorTwins({name: (layer, _leave)})
     except UnsupportedAttentionError as error:
         return str(error)
     return ""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vsf.families.base.family import Encoded, require_encoders
 from vsf.patching.swaps import calls_swapped
-from vsf.text.embeddings import Templated
+from vsf.text.embeddings import TokenizeTemplate
 
 
 def encode_chat(pipe: Any, text: str, encode: Callable[[], Float[Tensor, "tokens channels"]]) -> Encoded:
@@ -19,7 +19,7 @@ def encode_chat(pipe: Any, text: str, encode: Callable[[], Float[Tensor, "tokens
     Raises PromptError when the encoder is gone.
     """
     require_encoders(pipe, "tokenizer", "text_encoder")
-    words = Templated(text)
+    words = TokenizeTemplate(text)
     with torch.no_grad(), calls_swapped([(pipe.tokenizer, words)]):
         tokens = encode()
     return Encoded(tokens, words.special[-len(tokens) :].to(tokens.device), words.characters)

@@ -11,7 +11,7 @@ from vsf.attention.layout import Span
 from vsf.controls.grid import Grid
 from vsf.families.base.family import Encoded, Family, require_encoders
 from vsf.patching.swaps import calls_swapped
-from vsf.text.embeddings import Unpadded
+from vsf.text.embeddings import TokenizeUnpadded
 
 
 class HiDreamTokens(Family):
@@ -30,7 +30,7 @@ class HiDreamTokens(Family):
         require_encoders(pipe, "text_encoder_3", "text_encoder_4", "tokenizer_3", "tokenizer_4")
         both = pipe.tokenizer_3, pipe.tokenizer_4
         length = max(len(each(text, truncation=True, max_length=128).input_ids) for each in both)
-        t5, llama = Unpadded(length), Unpadded(length)
+        t5, llama = TokenizeUnpadded(length), TokenizeUnpadded(length)
         with torch.no_grad(), calls_swapped(zip(both, (t5, llama), strict=True)):
             rows, _, layers, *_ = pipe.encode_prompt(
                 text, do_classifier_free_guidance=False, pooled_prompt_embeds=torch.zeros(1, 1)

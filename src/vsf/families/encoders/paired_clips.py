@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vsf.text.embeddings import Padded
+from vsf.text.embeddings import TokenizePadded
 
 
 class PairedClips:
@@ -20,7 +20,7 @@ class PairedClips:
     """
 
     def __init__(self, tokenizers: Sequence[Any]) -> None:
-        stand_ins = {id(each): (each, Padded()) for each in tokenizers}  # one may serve both encoders
+        stand_ins = {id(each): (each, TokenizePadded()) for each in tokenizers}  # one may serve both encoders
         self.swaps = list(stand_ins.values())
 
     @property

@@ -9,7 +9,7 @@ import torch
 from vsf.errors import KnobError
 from vsf.families.base.family import Encoded, require_encoders
 from vsf.patching.swaps import calls_swapped
-from vsf.text.embeddings import Unpadded
+from vsf.text.embeddings import TokenizeUnpadded
 from vsf.text.token_weights import Characters, characters_of
 
 _VECTOR = re.compile(r" (?P<word>\S+)_\d+")
@@ -36,7 +36,7 @@ def encode_plain(pipe: Any, text: str, **options: Any) -> Encoded:
     Raises PromptError when the encoder is gone.
     """
     require_encoders(pipe, "text_encoder", "tokenizer")
-    tokens = Unpadded()
+    tokens = TokenizeUnpadded()
     with torch.no_grad(), calls_swapped([(pipe.tokenizer, tokens)]):
         embeddings, *_ = pipe.encode_prompt(text, do_classifier_free_guidance=False, **options)
     special = tokens.special[0].to(embeddings.device)

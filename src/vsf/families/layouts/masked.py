@@ -6,7 +6,7 @@ import torch
 
 from vsf.families.base.family import Encoded, Family, Role, require_encoders
 from vsf.patching.swaps import calls_swapped
-from vsf.text.embeddings import Unpadded
+from vsf.text.embeddings import TokenizeUnpadded
 
 
 class MaskedText(Family):
@@ -21,7 +21,7 @@ class MaskedText(Family):
     guidance = "batch"
 
 
-def encode_masked(pipe: Any, text: str, tokenized: Unpadded, **options: Any) -> Encoded:
+def encode_masked(pipe: Any, text: str, tokenized: TokenizeUnpadded, **options: Any) -> Encoded:
     """Encode with a pipeline that returns (embeddings, mask, ...), and keep what the mask keeps.
 
     `tokenized` stands in for the tokenizer's call; `options` go to the pipeline's `encode_prompt`.

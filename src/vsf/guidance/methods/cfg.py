@@ -16,17 +16,17 @@ from vsf.guidance.partials import Partials
 
 @dataclass(frozen=True, slots=True)
 class ClassifierFreeGuidance(Guidance):
-    """Call the model a second time with the negative for a prompt, and extrapolate away from what comes out.
+    """Call the model a second time with the negative as its prompt, and extrapolate away from that output.
 
     Ho & Salimans, arXiv:2207.12598, with a negative prompt: v = v⁻ + w·(v⁺ − v⁻), w = `scale`. The one method that acts
-    on the model's output: attention is left alone, and each step takes twice the time. Made for models that were not
+    on the model's output: attention is unchanged, and each step takes twice the time. Made for models that were not
     distilled; here it is the baseline on pipelines that have no such guidance of their own.
     """
 
     name: ClassVar[str] = "cfg"
     model_calls: ClassVar[int] = 2
 
-    scale: Strength | Auto = knob(4.0, low=1.0, high=30.0, help="How far to go from the negative; 1 is not at all.")
+    scale: Strength | Auto = knob(4.0, low=1.0, high=30.0, help="Extrapolation away from the negative; 1 is none.")
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Return Z⁺."""
@@ -38,12 +38,19 @@ class ClassifierFreeGuidance(Guidance):
         unconditional: Float[Tensor, "batch ..."],
         strength: float | Float[Tensor, "..."] = 1.0,
     ) -> Float[Tensor, "batch ..."]:
-        """Return v⁺ + m·(v − v⁺) of the model's two outputs; 0 leaves v⁺ to the last bit.
+        """Return v⁺ + m·(v − v⁺).
 
-        strength: m, a number or whatever broadcasts to the outputs, such as a mask over the picture.
+        Args:
+            conditional: v⁺, the model's output under the positive prompt.
+            unconditional: v⁻, its output under the negative prompt.
+            strength: m, a number or a tensor that broadcasts to the outputs; 0 leaves v⁺ to the last bit.
+
+        Raises:
+            KnobError: the scale is "auto".
         """
         wide = torch.promote_types(conditional.dtype, torch.float32)
-        towards, away = conditional.to(wide), unconditional.to(wide)
+        towards = conditional.to(wide)
+        away = unconditional.to(wide)
         if isinstance(self.scale, str):
             raise KnobError('scale="auto" follows what attention does, which this method leaves alone; give a number')
         scale = per_row(self.scale, towards.dim())

@@ -18,13 +18,13 @@ from vsf.guidance.partials import Numbers, Partials
 
 @dataclass(frozen=True, slots=True)
 class NormalizedAttentionGuidance(Guidance):
-    """Extrapolate away from the negative, hold the norm back, blend with the unguided output.
+    """Extrapolate away from the negative, limit the norm, and blend with the unguided output.
 
     Chen et al., arXiv:2505.21179: Z̃ = s·Z⁺ − (s−1)·Z⁻, then Z̃·min(r, τ)/r with r = ‖Z̃‖/‖Z⁺‖ over the channels of all
     heads, then α·Z̃ + (1−α)·Z⁺. `scale` is s; the paper's φ is s − 1 (`convert_nag`). Negatives whose weights add up to
-    less than 1 lessen s − 1 by as much. A τ below 1 also holds Z⁺ itself back.
+    less than 1 reduce s − 1 by that factor. A τ below 1 also limits Z⁺ itself.
 
-    `PRESETS` holds the knobs that Guo & Du, arXiv:2508.10931, compared with under the names NAG and NAG++:
+    `PRESETS` holds the settings that Guo & Du, arXiv:2508.10931, compare with under the names NAG and NAG++:
     `vsf.method("nag", **vsf.NormalizedAttentionGuidance.PRESETS["nag++"])`.
     """
 
@@ -36,16 +36,19 @@ class NormalizedAttentionGuidance(Guidance):
         }
     )
 
-    scale: Strength | Auto = knob(4.0, low=1.0, high=20.0, help="How far to go from the negative; 1 is not at all.")
-    tau: Strength = knob(2.5, low=0.0, high=20.0, help="How many times its norm a token may grow to.")
+    scale: Strength | Auto = knob(4.0, low=1.0, high=20.0, help="Extrapolation away from the negative; 1 is none.")
+    tau: Strength = knob(2.5, low=0.0, high=20.0, help="Largest factor by which a token's norm may grow.")
     alpha: Strength = knob(0.125, low=0.0, high=1.0, help="Share of the guided output in the blend.")
-    norm: Literal["l1", "l2"] = choice("l1", choices=("l1", "l2"), help="Which norm is held back.")
+    norm: Literal["l1", "l2"] = choice("l1", choices=("l1", "l2"), help="The norm that tau limits.")
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
-        """Extrapolate, restrain, blend."""
-        scale, tau, alpha = partials.knob(self.scale), partials.knob(self.tau), partials.knob(self.alpha)
+        """Extrapolate, limit the norm, blend."""
+        scale = partials.knob(self.scale)
+        tau = partials.knob(self.tau)
+        alpha = partials.knob(self.alpha)
         beyond = (scale - 1) * partials.fade(4)
-        positive, negative = partials.under_positive(), partials.under_negative()
+        positive = partials.under_positive()
+        negative = partials.under_negative()
 
         def formula(towards: Tensor, away: Tensor) -> Tensor:
             guided = blend(towards, away, -beyond)
@@ -54,13 +57,14 @@ class NormalizedAttentionGuidance(Guidance):
         return in_pieces(formula, positive, negative)
 
     def fusion(self, numbers: Numbers) -> Fusion:
-        """Name the fused kernel that computes the same."""
+        """Name the fused kernel that computes the same as `combine`."""
         scale = 1 + (numbers.knob(self.scale, 1) - 1) * numbers.fade(1)
-        tau, alpha = numbers.knob(self.tau, 1), numbers.knob(self.alpha, 1)
+        tau = numbers.knob(self.tau, 1)
+        alpha = numbers.knob(self.alpha, 1)
         return Fusion("nag", {"scale": scale, "tau": tau, "alpha": alpha, "norm": self.norm}, extrapolates=True)
 
     def _restraint(self, guided: Tensor, unguided: Tensor, tau: Strength) -> Tensor:
-        """Return min(r, τ)/r per token, 1 where there is nothing to restrain."""
+        """Return min(r, τ)/r per token; 1 where the guided output is zero."""
         order = 1 if self.norm == "l1" else 2
         before = torch.linalg.vector_norm(unguided, order, (1, 3), keepdim=True)
         after = torch.linalg.vector_norm(guided, order, (1, 3), keepdim=True)

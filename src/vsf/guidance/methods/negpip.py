@@ -17,11 +17,11 @@ from vsf.guidance.partials import Numbers, Partials
 
 @dataclass(frozen=True, slots=True)
 class NegativeInPrompt(Guidance):
-    """Make the negative part of the prompt, with its values turned around, for every row alike.
+    """Append the negative to the prompt with its values sign-flipped, for every row alike.
 
     NegPiP (hako-mikan, 2023), prior art of Guo & Du, arXiv:2508.10931, and their ablation without mask and duplicate:
     softmax(Q [Kp; Kn]ᵀ/√d) · [Vp; −α Vn] with α = `scale`. In joint attention the text rows, the negative's own among
-    them, see the same keys and turned values as the image rows; a weight counts in all of them. In cross-attention it
+    them, see the same keys and flipped values as the image rows; a weight counts in all of them. In cross-attention it
     is the value sign flip without an offset.
     """
 
@@ -31,10 +31,10 @@ class NegativeInPrompt(Guidance):
     scale: Strength | Auto = knob(1.0, low=0.0, high=10.0, help="How hard the negative words push back.")
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
-        """Merge what the rows see anyway with the sign-flipped negatives."""
+        """Merge what the rows see without the negatives with the sign-flipped negatives."""
         scale = partials.knob(self.scale, 3)
         return merge(*partials.host, partials.negative.scaled(-scale))
 
     def fusion(self, numbers: Numbers) -> Fusion:
-        """Name the fused kernel that computes the same."""
+        """Name the fused kernel that computes the same as `combine`."""
         return Fusion("flip", {"scale": numbers.knob(self.scale, 1)})

@@ -1,4 +1,4 @@
-"""Splitting a change of the attention output by direction."""
+"""The orthogonal part of a change of the attention output, which `vsf` and `ong` share."""
 
 import torch
 from jaxtyping import Float
@@ -8,9 +8,9 @@ from torch import Tensor
 def orthogonal_part(
     change: Float[Tensor, "batch heads queries channels"], along: Float[Tensor, "batch heads queries channels"]
 ) -> Float[Tensor, "batch heads queries channels"]:
-    """Take off what points along `along`: x − (⟨x,a⟩/⟨a,a⟩)·a, per token over the channels of all heads.
+    """Remove the component along `along`: x − (⟨x,a⟩/⟨a,a⟩)·a, per token over the channels of all heads.
 
-    Where `along` is zero the change stays whole. Meant for float32 or float64 inputs.
+    Where `along` is zero, the change is returned as it is. Meant for float32 or float64 inputs.
     """
     overlap = (change * along).sum((1, 3), keepdim=True)
     length = (along * along).sum((1, 3), keepdim=True).clamp(min=torch.finfo(along.dtype).tiny)

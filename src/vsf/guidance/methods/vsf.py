@@ -23,9 +23,9 @@ class ValueSignFlip(Guidance):
     α = `scale`, β = `offset`. How strongly it acts on an image patch follows from how much the patch looks at the
     negative.
 
-    `layout` "paper" is the published one; in "reference", the authors' own code, the positive prompt is followed by an
-    unflipped copy of the negative, which the family appends (so `offset=inf` does not switch that one off).
-    `special_tokens` is acted on where prompts are encoded.
+    `layout` "paper" is the published one. In "reference", the authors' own code, the positive prompt is followed by an
+    unflipped copy of the negative, which the family appends, so that `offset=inf` does not switch that copy off.
+    `special_tokens` takes effect where prompts are encoded.
     """
 
     name: ClassVar[str] = "vsf"
@@ -46,26 +46,28 @@ class ValueSignFlip(Guidance):
 
     @property
     def token_layout(self) -> Literal["paper", "reference"]:
-        """Which tokens are added: `layout`."""
+        """The tokens that are added to the sequence: `layout`."""
         return self.layout
 
     @property
     def strips_special_tokens(self) -> bool:
-        """Whether `special_tokens` is "strip"."""
+        """Whether the begin and end tokens of the negative prompt are left out."""
         return self.special_tokens == "strip"
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
         """Merge the model's own attention with the sign-flipped negatives by their log-sum-exp."""
-        scale, offset = partials.knob(self.scale, 3), partials.knob(self.offset, 3)
+        scale = partials.knob(self.scale, 3)
+        offset = partials.knob(self.offset, 3)
         merged = merge(*partials.host, partials.negative.scaled(-scale).shifted(-offset))
         return in_pieces(_without_growth, partials.unguided, merged) if self.orthogonal else merged
 
     def fusion(self, numbers: Numbers) -> Fusion:
-        """Name the fused kernel that computes the same."""
-        scale, offset = numbers.knob(self.scale, 1), numbers.knob(self.offset, 1)
+        """Name the fused kernel that computes the same as `combine`."""
+        scale = numbers.knob(self.scale, 1)
+        offset = numbers.knob(self.offset, 1)
         return Fusion("flip", {"scale": scale, "offset": offset, "orthogonal": self.orthogonal})
 
 
 def _without_growth(unguided: Tensor, merged: Tensor) -> Tensor:
-    """Z⁺ + Δ⊥ with Δ = merged − Z⁺: the change may turn Z⁺, not stretch or shrink it."""
+    """Return Z⁺ + Δ⊥ with Δ = merged − Z⁺: the change may turn Z⁺, not stretch or shrink it."""
     return unguided + orthogonal_part(merged - unguided, unguided)

@@ -1,0 +1,3 @@
+"""Fixtures of this room."""
+
+from support.kernel_calls import computed as computed
