@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-
-from vsf import UnknownNameError
 from vsf.bench.crew import Crew
 from vsf.bench.damage import DAMAGES
 from vsf.bench.judging import clean_figures, damage_figures
+
+from vsf import UnknownNameError
 from vsf.judges import Question
 from vsf.judges.scenes import judge as scenes
 from vsf.tiny.renderer import render

@@ -1,4 +1,4 @@
-"""Does the judge see what a person sees? ``python -m vsf.bench.agreement sheet``, then ``... tally``.
+"""Does the judge see what a person sees? ``python benchmarks/tiny/agreement.py sheet``, then ``... tally``.
 
 `sheet` draws pictures of test prompts, half of them guided, in a random order, and sets them on numbered sheets beside
 a table to fill in. It does not ask the judge, so nobody can know a verdict before the table is full: `tally` asks it.
@@ -17,12 +17,12 @@ from typing import Annotated, Any
 
 import typer
 
-from vsf.bench.command import app_of, progress_of, run
-from vsf.bench.contact_sheet import Cell, contact_sheet
-from vsf.bench.figure import Figure
-from vsf.bench.run import jsonl as journal
-from vsf.bench.sampling import BATCH, Setting, Shot, draw, mixed_shots, pipeline
-from vsf.bench.search import NONE, Form
+from command import app_of, progress_of, run
+from contact_sheet import Cell, contact_sheet
+from figure import Figure
+from sampling import BATCH, Setting, Shot, draw, mixed_shots, pipeline
+from settings_search import NONE, Form
+from vsf.bench.run import jsonl
 from vsf.errors import RequestError
 from vsf.generation.models import hash_folder
 from vsf.judges.base import Question, Verdict
@@ -80,7 +80,7 @@ def sheet(
     for first in range(0, len(cells), PER_SHEET):
         contact_sheet(cells[first : first + PER_SHEET]).save(out / f"sheet-{first // PER_SHEET + 1}.jpg", quality=90)
     document = {"weights": weights, "pictures": [asdict(picture) for picture in told]}
-    journal.write(out / "pictures.json", json.dumps(document, indent=1).encode() + b"\n")
+    jsonl.write(out / "pictures.json", json.dumps(document, indent=1).encode() + b"\n")
     rows = [(one.number, one.prompt, one.object, one.part, "", "") for one in told]
     with labels.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([LABELS, *rows])
@@ -103,7 +103,7 @@ def tally(
     counts = {what: _count([row[f"{what} agrees"] for row in rows]) for what in ("object", "part")}
     counts["both"] = _count([row[f"{what} agrees"] for row in rows for what in ("object", "part")])
     result = {"weights": document["weights"], "agreement": counts, "rows": rows}
-    journal.write(out, json.dumps(result, indent=1, ensure_ascii=False).encode() + b"\n")
+    jsonl.write(out, json.dumps(result, indent=1, ensure_ascii=False).encode() + b"\n")
     for what, count in counts.items():
         interval = f"{count['low']:.3f}–{count['high']:.3f}"
         typer.echo(f"{what:<8} {count['agree']} of {count['of']}: {count['share']:.3f} ({interval})")
@@ -117,7 +117,7 @@ def figure(weights: str) -> Figure:
     """The agreement that was last tallied, if it was about these weights."""
     name = "judge agrees with a careful look"
     if not RESULTS.exists():
-        return Figure(name, None, low=_BOUND, note="nobody looked yet: vsf.bench.agreement")
+        return Figure(name, None, low=_BOUND, note="nobody looked yet: agreement")
     result = json.loads(RESULTS.read_text(encoding="utf-8"))
     if result["weights"] != weights:
         return Figure(name, None, low=_BOUND, note="the pictures looked at are of other weights")
@@ -150,7 +150,9 @@ def _pictures(out: Path) -> tuple[dict[str, Any], list[Picture]]:
     try:
         document = json.loads((out / "pictures.json").read_text(encoding="utf-8"))
     except OSError as error:
-        raise RequestError(f'"{out}" holds no sheets: "python -m vsf.bench.agreement sheet" comes first.') from error
+        raise RequestError(
+            f'"{out}" holds no sheets: "python benchmarks/tiny/agreement.py sheet" comes first.'
+        ) from error
     return document, [Picture(**fields) for fields in document["pictures"]]
 
 

@@ -1,4 +1,4 @@
-"""A negative that holds in one half of the picture only: ``python -m vsf.bench.region_figures``.
+"""A negative that holds in one half of the picture only: ``python benchmarks/tiny/region_figures.py``.
 
 Two objects stand side by side, and both come with the part that is asked away, but only in the left half. How much does
 the picture change there and how much elsewhere, and what does the judge say of either object?
@@ -18,9 +18,9 @@ import torch
 import typer
 
 import vsf
-from vsf.bench.command import app_of, progress_of, run
-from vsf.bench.figure import Figure, table, write
-from vsf.bench.sampling import BATCH, pipeline
+from command import app_of, progress_of, run
+from figure import Figure, table, write
+from sampling import BATCH, pipeline
 from vsf.generation.models import hash_folder
 from vsf.generation.sheet import contact_sheet
 from vsf.judges.scenes.judge import Reading, look

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any
 
-from vsf.bench.crew import Crew, Rows, Tick
-from vsf.bench.damage import DAMAGES
-from vsf.bench.figure import Figure
+from corruptions import CORRUPTIONS
+from crew import Crew, Rows, Tick
+from figure import Figure
 from vsf.judges.scenes.judge import Reading, look
 from vsf.tiny.renderer import render
 from vsf.tiny.scenes import OBJECTS, PARTS, Scene, sample_scene
 
 BATCH = 32
-LEVELS = sum(1 + len(damage.levels) for damage in DAMAGES.values())
+LEVELS = sum(1 + len(damage.levels) for damage in CORRUPTIONS.values())
 _MILD_PARTS = 0.95
 _ENOUGH = 10  # images; fewer that can be read do not tell how quality falls
 
@@ -42,7 +42,7 @@ class Examination:
         scenes = [_scene(rng, body=bool(self.damage)) for _ in range(self.count)]
         images = [render(scene) for scene in scenes]
         if self.level:
-            hurt, first = DAMAGES[self.damage].apply, self.batch * BATCH
+            hurt, first = CORRUPTIONS[self.damage].apply, self.batch * BATCH
             pairs = enumerate(zip(images, scenes, strict=True), first)
             images = [hurt(image, scene, self.level, index) for index, (image, scene) in pairs]
         readings = zip(scenes, look(images), strict=True)
@@ -77,7 +77,7 @@ def damage_figures(crew: Crew, count: int, seed: int, tick: Tick) -> tuple[list[
     that can be. A part that was erased still counts as there.
     """
     figures, rows = [], []
-    for name, damage in DAMAGES.items():
+    for name, damage in CORRUPTIONS.items():
         levels = [_level(crew, count, seed, (name, level), tick) for level in (0.0, *damage.levels)]
         rows += levels
         figures.append(Figure(f"judge, mild {name}: part verdicts", levels[1]["parts"], low=_MILD_PARTS))

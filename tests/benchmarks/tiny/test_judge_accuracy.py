@@ -2,9 +2,9 @@
 
 import pytest
 
-from vsf.bench import judging
-from vsf.bench.crew import Crew
-from vsf.bench.judging import Examination, clean_figures, damage_figures, fall
+import judge_accuracy
+from crew import Crew
+from judge_accuracy import Examination, clean_figures, damage_figures, fall
 from vsf.judges.scenes.judge import Reading
 
 
@@ -23,14 +23,14 @@ def test_clean_renders_are_read_rightly_and_every_answer_is_counted(crew):
 
 
 def test_a_judge_that_reads_nothing_is_wrong_on_clean_renders_and_has_no_quality_on_damaged_ones(crew, monkeypatch):
-    monkeypatch.setattr(judging, "look", lambda images: [Reading(None, None)] * len(images))
+    monkeypatch.setattr(judge_accuracy, "look", lambda images: [Reading(None, None)] * len(images))
     clean, _ = clean_figures(crew, 4, 0, lambda done: None)
     assert {figure.value for figure in clean} == {0}
     hurt, rows = damage_figures(crew, 2, 0, lambda done: None)
     assert {figure.value for figure in hurt} == {None}
     assert {figure.held for figure in hurt} == {None}
     assert all(row["parts"] is None and row["quality"] == [None, None] for row in rows)
-    assert len(rows) == judging.LEVELS
+    assert len(rows) == judge_accuracy.LEVELS
 
 
 def test_the_fall_of_quality_is_that_of_the_images_that_can_be_read_before_and_after():

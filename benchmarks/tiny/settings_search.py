@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import vsf
-from vsf.bench.frontier import Point, furthest
-from vsf.bench.sampling import Row, Setting, share
+from frontier import Point, furthest
+from sampling import Row, Setting, share
 
 NONE = Setting("none", vsf.method("none"))
 QUALITY_LOSS = 0.05

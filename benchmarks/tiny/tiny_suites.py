@@ -1,4 +1,4 @@
-"""The suites of the little world, written from its grammar: ``python -m vsf.bench.tiny_suites``."""
+"""The suites of the little world, written from its grammar: ``python benchmarks/tiny/tiny_suites.py``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from vsf.bench.run import jsonl as journal
+from vsf.bench.run import jsonl
 from vsf.bench.suites.load import Entry, Pair
 from vsf.tiny.scenes import BACKGROUNDS, STYLES, PromptPair, prompt_pairs
 
@@ -26,7 +26,7 @@ def main(
     for split in SIZES:
         entries = [Entry.model_validate(vars(pair)) for pair in tiny_suite(split)]
         lines = "".join(f"{entry.model_dump_json()}\n" for entry in entries)
-        journal.write(out / f"tiny-{split}.jsonl", lines.encode())
+        jsonl.write(out / f"tiny-{split}.jsonl", lines.encode())
 
 
 def tiny_suite(split: Literal["dev", "test"]) -> list[Pair]:

@@ -1,4 +1,4 @@
-"""The picture of how the judge bears damage: ``python -m vsf.bench.damage_plot``, from the rows of the figures."""
+"""Plot how the judge bears damage, from the rows of the figures: ``python benchmarks/tiny/damage_plot.py``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vsf.bench.command import app_of, run
-from vsf.bench.tiny_figures import RESULTS
+from command import app_of, run
+from tiny_figures import RESULTS
 from vsf.errors import RequestError
 
 UNITS = {
@@ -50,7 +50,9 @@ def rows_of(results: Path) -> dict[str, list[Level]]:
     try:
         rows = json.loads(results.read_text(encoding="utf-8"))["judge_damages"]
     except (OSError, KeyError, ValueError) as error:
-        raise RequestError(f'"{results}" holds no figures: "python -m vsf.bench.tiny_figures" comes first.') from error
+        raise RequestError(
+            f'"{results}" holds no figures: "python benchmarks/tiny/tiny_figures.py" comes first.'
+        ) from error
     damages: dict[str, list[Level]] = {}
     for row in rows:
         damages.setdefault(row["damage"], []).append(row)

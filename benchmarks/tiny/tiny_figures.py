@@ -1,6 +1,6 @@
-"""The figures of the embedded models and their judge: ``python -m vsf.bench.tiny_figures``.
+"""The figures of the embedded models and their judge: ``python benchmarks/tiny/tiny_figures.py``.
 
-Settings are chosen on dev prompts alone (see `vsf.bench.search`); the figures are of test prompts, whose combinations
+Settings are chosen on dev prompts alone (see settings_search.py); the figures are of test prompts, whose combinations
 were never trained on. A stopped run goes on where it was: what is finished lies beside the results until all is.
 """
 
@@ -19,14 +19,14 @@ import torch
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+import agreement
 import vsf
-from vsf.bench import agreement
-from vsf.bench.command import app_of, run
-from vsf.bench.crew import Crew, Rows, Tick
-from vsf.bench.figure import Figure, table, write
-from vsf.bench.judging import LEVELS, clean_figures, damage_figures
-from vsf.bench.sampling import Row, Setting, mixed_shots, pipeline, sample, share, spread
-from vsf.bench.search import FINAL, FORMS, NONE, Search, admissible, scored
+from command import app_of, run
+from crew import Crew, Rows, Tick
+from figure import Figure, table, write
+from judge_accuracy import LEVELS, clean_figures, damage_figures
+from sampling import Row, Setting, mixed_shots, pipeline, sample, share, spread
+from settings_search import FINAL, FORMS, NONE, Search, admissible, scored
 from vsf.generation.models import hash_file, hash_folder
 from vsf.judges.scenes.judge import WEIGHTS
 from vsf.tiny import folder

@@ -17,7 +17,7 @@ _PATCH = 8  # pixels
 
 
 @dataclass(frozen=True)
-class Damage:
+class Corruption:
     """`apply(image, scene, level, seed)` does it; the first of the rising levels is mild: a viewer still sees all."""
 
     apply: Callable[[Image.Image, Scene, float, int], Image.Image]
@@ -57,11 +57,11 @@ def erase(image: Image.Image, scene: Scene, level: float, _seed: int) -> Image.I
     return result
 
 
-DAMAGES: Mapping[str, Damage] = MappingProxyType(
+CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
     {
-        "blur": Damage(blur, (0.6, 1.2, 2.0, 3.5)),
-        "noise": Damage(noise, (0.04, 0.1, 0.2, 0.4)),
-        "patch shuffle": Damage(shuffle, (0.05, 0.2, 0.5, 1.0)),
-        "half-erased": Damage(erase, (0.15, 0.3, 0.5)),
+        "blur": Corruption(blur, (0.6, 1.2, 2.0, 3.5)),
+        "noise": Corruption(noise, (0.04, 0.1, 0.2, 0.4)),
+        "patch shuffle": Corruption(shuffle, (0.05, 0.2, 0.5, 1.0)),
+        "half-erased": Corruption(erase, (0.15, 0.3, 0.5)),
     }
 )

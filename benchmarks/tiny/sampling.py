@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 import vsf
+from crew import Crew, Rows, Tick
 from vsf import tiny
-from vsf.bench.crew import Crew, Rows, Tick
 from vsf.judges.base import Question
 from vsf.judges.scenes.judge import Reading, answer, look, words
 from vsf.text.context import belonging

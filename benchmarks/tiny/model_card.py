@@ -1,4 +1,4 @@
-"""The figures in the model card: ``python -m vsf.bench.model_card`` writes them from the committed results."""
+"""The figures in the model card: ``python benchmarks/tiny/model_card.py`` writes them from the committed results."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Annotated, Any
 
 import typer
 
-from vsf.bench.command import app_of, run
-from vsf.bench.figure import Figure
-from vsf.bench.run import jsonl as journal
-from vsf.bench.tiny_figures import RESULTS
+from command import app_of, run
+from figure import Figure
+from tiny_figures import RESULTS
+from vsf.bench.run import jsonl
 from vsf.errors import RequestError
 from vsf.generation.models import hash_folder
 from vsf.tiny import folder
 
 CARD = folder().with_name("README.md")
-BEGIN, END = "<!-- figures: written by python -m vsf.bench.model_card -->\n", "<!-- end of figures -->\n"
+BEGIN, END = "<!-- figures: written from the measured results, not by hand -->\n", "<!-- end of figures -->\n"
 MARKS = {True: "yes", False: "**no**", None: ""}
 
 
@@ -33,10 +33,12 @@ def main(
         measured = json.loads(results.read_text(encoding="utf-8"))
         weights = measured["about"][0]["weights"]["tiny"]
     except (OSError, ValueError, KeyError) as error:
-        raise RequestError(f'"{results}" holds no figures: "python -m vsf.bench.tiny_figures" comes first.') from error
+        raise RequestError(
+            f'"{results}" holds no figures: "python benchmarks/tiny/tiny_figures.py" comes first.'
+        ) from error
     if weights != hash_folder(folder()):
         raise RequestError(f'"{results}" is of other weights than those here: measure these first.')
-    journal.write(card, updated(card.read_text(encoding="utf-8"), measured).encode())
+    jsonl.write(card, updated(card.read_text(encoding="utf-8"), measured).encode())
     typer.echo(f"The figures are in {card}.")
 
 

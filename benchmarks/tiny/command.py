@@ -1,4 +1,4 @@
-"""How a ``python -m vsf.bench...`` command is run, and how it ends."""
+"""Run a script of this folder as a command with flags, a progress bar and one-line errors."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from pydantic import BaseModel
 
-from vsf.bench.run import jsonl as journal
+from vsf.bench.run import jsonl
 
 Rows = list[dict[str, Any]]
 Tick = Callable[[int], None]
@@ -56,7 +56,7 @@ class Crew:
     def __init__(self, file: Path, stamp: str, workers: int) -> None:
         self.file, self.stamp, self.workers = file, stamp, workers
         self._pool: ProcessPoolExecutor | None = None
-        self._done = {done.job: done.rows for done in journal.read(file, Done)}
+        self._done = {done.job: done.rows for done in jsonl.read(file, Done)}
 
     def __enter__(self) -> Crew:
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ class Crew:
         missing = [job for job, key in zip(jobs, keys, strict=True) if key not in self._done]
         tick(sum(job.size for job in jobs) - sum(job.size for job in missing))
         for job, rows in self._results(missing):
-            journal.append(self.file, [Done(job=self._key(job), rows=rows)])
+            jsonl.append(self.file, [Done(job=self._key(job), rows=rows)])
             self._done[self._key(job)] = rows
             tick(job.size)
         return [self._done[key] for key in keys]

@@ -1,4 +1,4 @@
-"""Every method at its best, side by side: ``python -m vsf.bench.methods_sheet``.
+"""Every method at its best, side by side: ``python benchmarks/tiny/methods_sheet.py``.
 
 Best is what removes most on dev prompts while the object stays (positive score and quality close to no guidance), of a
 handful of strengths for each method. The sheet then shows test prompts. It is for looking; the benchmark judges.
@@ -15,11 +15,11 @@ import typer
 from rich.progress import Progress
 
 import vsf
-from vsf.bench.command import app_of, run
-from vsf.bench.crew import Crew
-from vsf.bench.figure import write
-from vsf.bench.sampling import Row, Setting, Shot, draw, mixed_shots, pipeline, sample
-from vsf.bench.search import NONE, QUALITY_LOSS, WINDOW, scored
+from command import app_of, run
+from crew import Crew
+from figure import write
+from sampling import Row, Setting, Shot, draw, mixed_shots, pipeline, sample
+from settings_search import NONE, QUALITY_LOSS, WINDOW, scored
 from vsf.generation.models import hash_folder
 from vsf.generation.sheet import contact_sheet
 from vsf.judges.base import Question
