@@ -47,7 +47,10 @@ def test_the_time_is_that_of_the_images_that_are_there_shared_out_to_workers(tmp
 
 def test_each_setting_counts_with_its_own_pace(tmp_path):
     draw(tmp_path, None)
-    slow = [row.model_copy(update={"seconds": 3.0, "key": f"x{row.key}"}) for row in run.rows(tmp_path)]
+    slow = []
+    for row in run.rows(tmp_path):
+        slowly = row.run.model_copy(update={"seconds": 3.0})
+        slow.append(row.model_copy(update={"run": slowly, "key": f"x{row.key}"}))
     (tmp_path / ROWS).unlink()
     run.jsonl.append(tmp_path / ROWS, [row for row in slow if row.label == "vsf"])
     assert estimate.drawing(tmp_path, TASK).seconds == 20 * 3.0

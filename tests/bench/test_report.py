@@ -311,7 +311,7 @@ def test_a_report_may_go_elsewhere_and_leaves_the_folder_as_it_was(tmp_path):
 
 def test_a_judge_that_never_answered_is_not_named_as_one_that_judged(tmp_path):
     judged_folder.write(tmp_path, {"none": CHANCES["none"]}, PAIRS[:2])
-    dead = [verdict.model_copy(update={"judge": "dead", "positive": None}) for verdict in verdicts(tmp_path)]
+    dead = [replace(verdict, judge="dead", positive=None) for verdict in verdicts(tmp_path)]
     jsonl.append(tmp_path / VERDICTS, dead)
     page = report.build(tmp_path).page
     assert "dead" not in Page(page.read_text()).text

@@ -97,7 +97,7 @@ def author(endpoint, **changed):
 def test_batches_are_asked_for_until_there_are_enough_and_the_file_is_a_suite(endpoint, tmp_path):
     endpoint.answers = [listed(case(0), case(1), case(2)), listed(case(3), case(4), case(5))]
     told = []
-    pairs = extend(tmp_path / "deep" / "mine.jsonl", 5, author(endpoint), tick=lambda *now: told.append(now))
+    pairs = extend(tmp_path / "deep" / "mine.jsonl", 5, author(endpoint), progress=lambda *now: told.append(now))
     assert [pair.about["object"] for pair in pairs] == [f"thing{number}" for number in range(5)]
     assert suites.load(tmp_path / "deep" / "mine.jsonl") == pairs
     assert pairs[4].id == "mine-005"

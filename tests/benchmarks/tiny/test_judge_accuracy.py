@@ -3,9 +3,11 @@
 import pytest
 
 import judge_accuracy
+from corruptions import CORRUPTIONS
 from crew import Crew
 from judge_accuracy import Examination, clean_figures, damage_figures, fall
 from vsf.judges.scenes.judge import Reading
+from vsf.tiny.scenes import PARTS
 
 
 @pytest.fixture
@@ -50,3 +52,57 @@ def test_damage_lowers_the_quality_of_the_very_same_scene():
     clean, hurt = (Examination(0, 0, 2, "noise", level).run() for level in (0.0, 0.1))
     assert all(one["quality"] > other["quality"] for one, other in zip(clean, hurt, strict=True))
     assert [name for name, _ in clean[0]["answers"]] == [name for name, _ in hurt[0]["answers"]]
+
+
+@pytest.fixture(scope="module")
+def shared_crew(tmp_path_factory):
+    with Crew(tmp_path_factory.mktemp("crew") / "kept.jsonl", "test", workers=1) as crew:
+        yield crew
+
+
+@pytest.fixture(scope="module")
+def clean(shared_crew):
+    figures, rows = clean_figures(shared_crew, 160, seed=11, tick=lambda _: None)
+    return {figure.name.split(": ")[1]: figure.value for figure in figures}, {row["answer"]: row for row in rows}
+
+
+def test_objects_colours_and_backgrounds_of_held_out_renders_are_read_right(clean):
+    figures, _ = clean
+    assert figures["object"] >= 0.995
+    assert figures["colour"] >= 0.99
+    assert figures["background"] >= 0.99
+
+
+def test_parts_of_held_out_renders_are_read_right(clean):
+    _, rows = clean
+    parts = {name: row for name, row in rows.items() if name in PARTS}
+    assert parts.keys() == set(PARTS)
+    asked = sum(row["of"] for row in parts.values())
+    assert sum(row["right"] * row["of"] for row in parts.values()) / asked >= 0.985
+    wrong = {name: (1 - row["right"]) * row["of"] for name, row in parts.items()}
+    assert max(wrong.values()) <= 2.01, wrong  # of some 10 each
+
+
+@pytest.fixture(scope="module")
+def damaged(shared_crew):
+    return damage_figures(shared_crew, 12, seed=3, tick=lambda _: None)
+
+
+def test_clean_renders_are_of_full_quality(damaged):
+    _, rows = damaged
+    assert min(quality for row in rows if row["level"] == 0 for quality in row["quality"]) > 0.9
+
+
+def test_quality_falls_with_every_level_of_damage(damaged):
+    figures, rows = damaged
+    assert {row["damage"] for row in rows} == set(CORRUPTIONS)
+    falls = [figure.value for figure in figures if "fall" in figure.name]
+    assert len(falls) == len(CORRUPTIONS)
+    assert min(falls) > 0
+
+
+def test_mild_damage_leaves_parts_readable(damaged):
+    figures, _ = damaged
+    mild = [figure.value for figure in figures if "mild" in figure.name]
+    assert len(mild) == len(CORRUPTIONS)
+    assert min(mild) >= 0.95
