@@ -1,4 +1,4 @@
-"""The figures in the model card: ``python benchmarks/tiny/model_card.py`` writes them from the committed results."""
+"""Write the committed results into the model card: ``python benchmarks/tiny/model_card.py``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def main(
 
 
 def updated(card: str, measured: Mapping[str, Any]) -> str:
-    """The card with these figures between its two marks. Raises RequestError where it lacks them."""
+    """Put figures between the two marks of a card. Raises RequestError if it lacks the marks."""
     before, begin, rest = card.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
@@ -52,21 +52,22 @@ def updated(card: str, measured: Mapping[str, Any]) -> str:
 
 
 def section(measured: Mapping[str, Any]) -> str:
-    """The figures as Markdown: those with a bound, then the teacher's, and on how many images they rest."""
+    """Format the figures as Markdown: those with a bound, then the others, and how many images they rest on."""
     figures = [Figure(**_fields(row)) for row in measured["figures"]]
     images = Counter(row["setting"] for row in measured["rows"])
     bounded = [figure for figure in figures if figure.bound]
     others = [figure for figure in figures if not figure.bound]
-    told = f"Of held-out test prompts, {images['none']} images for each setting of `tiny`."
-    lines = ["", told, "", *_table(["figure", "value", "bound", "held", "note"], [_row(one) for one in bounded]), ""]
+    basis = f"Of held-out test prompts, {images['none']} images for each setting of `tiny`."
+    rows = [_row(figure) for figure in bounded]
+    lines = ["", basis, "", *_table(["figure", "value", "bound", "held", "note"], rows), ""]
     if others:
-        rows = [[one.name, _value(one), one.note] for one in others]
+        rows = [[figure.name, _value(figure), figure.note] for figure in others]
         lines += ["For comparison, without bounds:", "", *_table(["figure", "value", "note"], rows), ""]
     return "\n".join(lines) + "\n"
 
 
 def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A figure's fields from JSON, where an open bound is null."""
+    """Read a figure's fields from JSON, where an open bound is null."""
     low, high = row["low"], row["high"]
     open_ends = {"low": -math.inf if low is None else low, "high": math.inf if high is None else high}
     spread = {"spread": tuple(row["spread"])} if "spread" in row else {}

@@ -1,7 +1,7 @@
-"""A negative that holds in one half of the picture only: ``python benchmarks/tiny/region_figures.py``.
+"""Measure guidance in one half of the picture only: ``python benchmarks/tiny/region_figures.py``.
 
-Two objects stand side by side, and both come with the part that is asked away, but only in the left half. How much does
-the picture change there and how much elsewhere, and what does the judge say of either object?
+Two objects stand side by side, and both normally have the unwanted part, but only the left half is guided. How much
+does the picture change there and elsewhere, and what does the judge see of either object?
 """
 
 from __future__ import annotations
@@ -30,16 +30,18 @@ from vsf.tiny.scenes import BACKGROUNDS, COLOURS, OBJECTS
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-RESULTS, PICTURE = Path("benchmarks/results/region_figures.json"), Path("docs/images/region.png")
-LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
+RESULTS = Path("benchmarks/results/region_figures.json")
+PICTURE = Path("docs/images/region.png")
+LEFT = (0.0, 0.0, 0.5, 1.0)
+RIGHT = (0.5, 0.0, 1.0, 1.0)
 METHOD = vsf.ValueSignFlip(scale=4.0, orthogonal=True, special_tokens="strip")
 RATIO = 5.0
 SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Twosome:
-    """A prompt with two objects that share a part, left and right, and the seed of its noise."""
+class ObjectPair:
+    """A prompt with a left and a right object that share a part, and the seed of its noise."""
 
     prompt: str
     left: str
@@ -50,10 +52,13 @@ class Twosome:
 
 @dataclass(frozen=True)
 class Row:
-    """One twosome, unguided and guided in its left half.
+    """A pair of objects, unguided and guided in its left half.
 
-    inside, outside: mean absolute change of a pixel (0 to 1) in the left and in the right half. The others tell whether
-    the object on that side has the part, None where the judge does not see that object.
+    Attributes:
+        inside: Mean absolute change of a pixel (0 to 1) in the left half.
+        outside: The same in the right half.
+        left_before: Whether the left object has the part without guidance; None if the judge does not see that object.
+            The other three are alike.
     """
 
     prompt: str
@@ -67,56 +72,65 @@ class Row:
     right_after: bool | None
 
 
-def twosomes(count: int, seed: int) -> list[Twosome]:
-    """Random pairs of objects that both come with a part, which the prompt does not name."""
-    rng = random.Random(f"twosomes {seed}")
-    pairs = [
-        (left, right, part)
-        for left, right in permutations(OBJECTS, 2)
-        for part in sorted(set(OBJECTS[left].essential) & set(OBJECTS[right].essential))
-    ]
-    found = []
+def object_pairs(count: int, seed: int) -> list[ObjectPair]:
+    """Draw random pairs of objects that normally have the same part, which the prompt does not name."""
+    rng = random.Random(f"twosomes {seed}")  # the word decides the pictures of the committed results
+    pairs = []
+    for left, right in permutations(OBJECTS, 2):
+        shared = set(OBJECTS[left].essential) & set(OBJECTS[right].essential)
+        pairs += [(left, right, part) for part in sorted(shared)]
+    drawn = []
     for noise in range(count):
         left, right, part = rng.choice(pairs)
         first, second = rng.sample(list(COLOURS), 2)
         place = BACKGROUNDS[rng.choice(list(BACKGROUNDS))].phrase
-        told = f"{_article(first)} {first} {left} and {_article(second)} {second} {right} {place}"
-        found.append(Twosome(told, left, right, part, 1_000_003 * seed + noise))
-    return found
+        prompt = f"{_article(first)} {first} {left} and {_article(second)} {second} {right} {place}"
+        drawn.append(ObjectPair(prompt, left, right, part, 1_000_003 * seed + noise))
+    return drawn
 
 
-def draw(pipe: Any, asked: Sequence[Twosome], box: tuple[float, ...] | None) -> list[Image]:
-    """The pictures of some twosomes, guided in a box or not at all."""
-    negatives = "" if box is None else [each.part for each in asked]
+def draw(pipe: Any, pairs: Sequence[ObjectPair], box: tuple[float, ...] | None) -> list[Image]:
+    """Draw some pairs of objects, guided in a box or not at all."""
+    negatives = "" if box is None else [pair.part for pair in pairs]
     with vsf.guide(pipe, negatives, method=METHOD, mask=box):
         images: list[Image] = pipe(
-            [each.prompt for each in asked],
+            [pair.prompt for pair in pairs],
             num_inference_steps=8,
             guidance_scale=0.0,
-            generator=[torch.Generator().manual_seed(each.noise) for each in asked],
+            generator=[torch.Generator().manual_seed(pair.noise) for pair in pairs],
         ).images
     return images
 
 
-def measured(asked: Twosome, before: tuple[Image, Reading], after: tuple[Image, Reading]) -> Row:
+def measured(pair: ObjectPair, before: tuple[Image, Reading], after: tuple[Image, Reading]) -> Row:
     """Compare a picture with the same guided in its left half."""
-    pixels = [np.asarray(image.convert("RGB"), dtype=np.float64) / 255 for image, _ in (before, after)]
-    change = np.abs(pixels[1] - pixels[0])
+    (image_before, reading_before), (image_after, reading_after) = before, after
+    change = np.abs(_pixels(image_after) - _pixels(image_before))
     half = change.shape[1] // 2
-    has = [_has(reading, name, asked.part) for name in (asked.left, asked.right) for _, reading in (before, after)]
-    inside, outside = round(float(change[:, :half].mean()), 5), round(float(change[:, half:].mean()), 5)
-    return Row(asked.prompt, asked.part, asked.noise, inside, outside, *has)
+    return Row(
+        pair.prompt,
+        pair.part,
+        pair.noise,
+        inside=round(float(change[:, :half].mean()), 5),
+        outside=round(float(change[:, half:].mean()), 5),
+        left_before=_has(reading_before, pair.left, pair.part),
+        left_after=_has(reading_after, pair.left, pair.part),
+        right_before=_has(reading_before, pair.right, pair.part),
+        right_after=_has(reading_after, pair.right, pair.part),
+    )
 
 
 def figures_of(rows: Sequence[Row]) -> list[Figure]:
-    """How much more changes inside than outside, and what becomes of the part on either side."""
-    inside, outside = (sum(getattr(row, name) for row in rows) for name in ("inside", "outside"))
+    """Compute how much more changes inside than outside, and how often the part goes on either side."""
+    inside = sum(row.inside for row in rows)
+    outside = sum(row.outside for row in rows)
     figures = [Figure("mean change inside the mask over that outside", inside / outside, low=RATIO)]
     for side in ("left", "right"):
         had = [row for row in rows if getattr(row, f"{side}_before")]
-        told = [row for row in had if getattr(row, f"{side}_after") is not None]
-        gone = sum(not getattr(row, f"{side}_after") for row in told) / len(told) if told else None
-        figures.append(Figure(f"{side} object, with the part before: gone after", gone, note=f"{len(told)} pictures"))
+        visible = [row for row in had if getattr(row, f"{side}_after") is not None]
+        gone = sum(not getattr(row, f"{side}_after") for row in visible) / len(visible) if visible else None
+        note = f"{len(visible)} pictures"
+        figures.append(Figure(f"{side} object, with the part before: gone after", gone, note=note))
     return figures
 
 
@@ -127,14 +141,16 @@ def main(
     picture: Annotated[Path, typer.Option(help="The contact sheet to write.")] = PICTURE,
 ) -> None:
     """Measure, print, draw, and exit with 1 when the mask does not hold."""
-    pipe, asked = pipeline(folder()), twosomes(prompts, seed)
-    rows, shown = [], []
-    with progress_of("two objects", len(asked)) as advance:
-        for at in range(0, len(asked), BATCH):
-            some = asked[at : at + BATCH]
+    pipe = pipeline(folder())
+    pairs = object_pairs(prompts, seed)
+    rows = []
+    shown = []
+    with progress_of("two objects", len(pairs)) as advance:
+        for start in range(0, len(pairs), BATCH):
+            some = pairs[start : start + BATCH]
             drawn = [draw(pipe, some, box) for box in (None, LEFT, RIGHT)]
             read = [list(zip(images, look(images), strict=True)) for images in drawn[:2]]
-            rows += [measured(*each) for each in zip(some, *read, strict=True)]
+            rows += [measured(*compared) for compared in zip(some, *read, strict=True)]
             shown += list(zip(some, *drawn, strict=True))
             for _ in some:
                 advance()
@@ -148,15 +164,19 @@ def main(
     raise typer.Exit(1 if any(figure.held is False for figure in figures) else 0)
 
 
-def _sheet(shown: Sequence[tuple[Twosome, Image, Image, Image]]) -> Image:
+def _sheet(shown: Sequence[tuple[ObjectPair, Image, Image, Image]]) -> Image:
     columns = [f"{each.prompt} / {each.part}" for each, *_ in shown]
     title = ["The same noise unguided, and guided away from the part in the left or in the right half only"]
     images = [image for _, *images in shown for image in images]
     return contact_sheet(title, columns, ["unguided", "left half", "right half"], images)
 
 
+def _pixels(image: Image) -> np.ndarray:
+    return np.asarray(image.convert("RGB"), dtype=np.float64) / 255
+
+
 def _has(reading: Reading, name: str, part: str) -> bool | None:
-    """Whether the object has the part; None when the judge does not see the object."""
+    """Whether the object has the part; None if the judge does not see the object."""
     things = [] if reading.scene is None else [thing for thing in reading.scene.things if thing.object == name]
     return any(part in thing.parts for thing in things) if things else None
 
