@@ -119,7 +119,7 @@ def _examine(crew: Crew, count: int, seed: int, tick: Tick, damage: tuple[str, f
 
 
 def _scene(rng: random.Random, *, body: bool) -> Scene:
-    """Sample a scene with held-out combinations; `body` asks for a whole thing, since half a loose part means nothing."""
+    """Sample a scene with held-out combinations; `body` asks for a whole thing, as half a loose part means nothing."""
     while True:
         scene = sample_scene(rng, held_out=True)
         if scene.things[0].body or not body:
