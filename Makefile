@@ -51,7 +51,7 @@ test-diffusers: .venv-oldest/.done .venv-newest/.done ## Run the tests on the ol
 	touch $@
 
 suites: setup ## Write the tiny suites anew from the grammar
-	$(BIN)/python -m vsf.bench.tiny_suites
+	$(BIN)/python benchmarks/tiny/tiny_suites.py
 
 bench-paper: setup ## Repeat the paper's table: MODEL=, JUDGE=, PRICE=, OUT= (docs/how-to/repeat-the-paper.md)
 	$(BIN)/vsf bench run --suite essential-test --model $(MODEL) --methods benchmarks/plans/paper.toml --seeds 2 --size 1024 --out $(OUT)

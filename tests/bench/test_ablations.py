@@ -127,7 +127,7 @@ def by_hand(pipe, name, tokens, knobs, monkeypatch):
 
 
 def guided(pipe, method, negatives=("wheels",), **settings):
-    with vsf.guide(pipe, **ablations.given(method, pipe, negatives), method=method):
+    with vsf.guide(pipe, **ablations.negative_arguments(method, pipe, negatives), method=method):
         return tiny.call(pipe, **settings)
 
 
@@ -175,7 +175,7 @@ def test_a_folded_pipeline_draws_the_same_picture(name):
         pipe.set_progress_bar_config(disable=True)
         if folded:
             collapse_padding(pipe)
-        with vsf.guide(pipe, **ablations.given(method, pipe, ["wheels"]), method=method) as report:
+        with vsf.guide(pipe, **ablations.negative_arguments(method, pipe, ["wheels"]), method=method) as report:
             drawn.append(tiny.call(pipe, height=64, width=64, max_sequence_length=256))
         assert report.tokens == ((24 + 256,) if name in ("vsf-padded", "embedding-flip") else (3,))
     assert difference(drawn[1], drawn[0]) <= 1e-4
@@ -193,7 +193,7 @@ def test_without_mask_and_duplicate_it_is_a_part_of_the_prompt_turned_around(mon
 def test_a_model_of_another_family_is_refused(name):
     method = made(name, 2.0, -0.6)
     with pytest.raises(KnobError, match=f'"{name}" exists for sd3 only, not for flux'):
-        ablations.given(method, tiny_flux.pipeline(), ["wheels"])
+        ablations.negative_arguments(method, tiny_flux.pipeline(), ["wheels"])
 
 
 # Benchmark ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from support.bench_fixtures import NONE, PAIRS, VSF
 from vsf import guide
 from vsf.bench.plan import Setting
 from vsf.bench.run import batch as generation
-from vsf.bench.run.batch import Batch, Conditions, Drawing, draw, noise_seed
+from vsf.bench.run.batch import Batch, Conditions, DrawJob, draw, noise_seed
 from vsf.errors import RequestError
 from vsf.text.context import belonging
 
@@ -93,13 +93,13 @@ def test_the_work_loads_a_model_once_and_puts_the_threads_back(pipe, monkeypatch
 
     monkeypatch.setattr(generation, "load", load)
     threads = torch.get_num_threads()
-    work = Drawing(SMALL)
+    work = DrawJob(SMALL)
     first, second = work(batch()), work(batch(VSF, PAIRS[3:]))
     assert loads == ["random"]
     assert torch.get_num_threads() == threads
     assert (len(first.files), len(second.files), first.frames, first.size) == (3, 2, 1, (16, 16))
-    assert first.seconds > 0
-    assert first.peak_memory > 1e6
+    assert first.run.seconds > 0
+    assert first.run.peak_memory > 1e6
     assert Image.open(io.BytesIO(first.files[0])).size == (16, 16)
     assert work(batch()).files == first.files
 
@@ -111,9 +111,9 @@ def test_what_the_pipeline_refuses_is_a_request_error_with_the_setting(pipe):
 
 def test_of_a_clip_four_frames_are_kept_without_loss():
     frames = [Image.new("RGB", (4, 4), (index, 255 - index, 0)) for index in range(9)]
-    kept = generation._kept(frames)
+    kept = generation._frames_to_judge(frames)
     assert [frame.getpixel((0, 0))[0] for frame in kept] == [0, 3, 5, 8]
-    assert len(generation._kept(frames[:3])) == 3
+    assert len(generation._frames_to_judge(frames[:3])) == 3
     with Image.open(io.BytesIO(generation.png(kept))) as file:
         assert file.n_frames == 4
         for index, frame in enumerate(kept):

@@ -17,7 +17,7 @@ TASK = Task([NONE, VSF], PAIRS, [0, 1], Conditions(batch=2))
 
 @pytest.fixture(autouse=True)
 def _without_a_model(monkeypatch):
-    monkeypatch.setattr(run, "Drawing", Coloured)
+    monkeypatch.setattr(run, "DrawJob", Coloured)
     monkeypatch.setattr(run, "identify", lambda model: (model, f"revision of {model}"))
 
 
@@ -47,9 +47,12 @@ def test_the_time_is_that_of_the_images_that_are_there_shared_out_to_workers(tmp
 
 def test_each_setting_counts_with_its_own_pace(tmp_path):
     draw(tmp_path, None)
-    slow = [row.model_copy(update={"seconds": 3.0, "key": f"x{row.key}"}) for row in run.rows(tmp_path)]
+    slow = []
+    for row in run.rows(tmp_path):
+        slowly = row.run.model_copy(update={"seconds": 3.0})
+        slow.append(row.model_copy(update={"run": slowly, "key": f"x{row.key}"}))
     (tmp_path / ROWS).unlink()
-    run.journal.append(tmp_path / ROWS, [row for row in slow if row.label == "vsf"])
+    run.jsonl.append(tmp_path / ROWS, [row for row in slow if row.label == "vsf"])
     assert estimate.drawing(tmp_path, TASK).seconds == 20 * 3.0
 
 

@@ -41,7 +41,7 @@ class Scripted:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "Drawing", Coloured)
+    monkeypatch.setattr(run, "DrawJob", Coloured)
     monkeypatch.setattr(run, "identify", lambda model: (model, "revision"))
     run.run(tmp_path, Task([NONE, VSF], PAIRS, [0], Conditions(batch=5)), InProcess(), lambda done, total: None)
     return tmp_path
@@ -88,7 +88,7 @@ def test_what_was_answered_before_a_stop_is_kept(folder):
 
 
 def test_a_full_disk_loses_no_verdict_that_was_finished(folder, monkeypatch):
-    whole, kept = stage.journal.append, []
+    whole, kept = stage.jsonl.append, []
 
     def append(file, records):
         if len(kept) == 3:
@@ -97,7 +97,7 @@ def test_a_full_disk_loses_no_verdict_that_was_finished(folder, monkeypatch):
         whole(file, records)
 
     with monkeypatch.context() as patched:
-        patched.setattr(stage.journal, "append", append)
+        patched.setattr(stage.jsonl, "append", append)
         with pytest.raises(RequestError, match="No space left"):
             ask(folder, Scripted())
     assert len(verdicts(folder)) == 6
@@ -113,7 +113,7 @@ def test_an_answer_that_was_bought_before_a_stop_keeps_its_cost(folder, monkeypa
     with fake.serving() as endpoint:
         judge = OpenAIJudge("m", endpoint.url, prices=(1.0, 1.0), cache=folder / "answers")
         with monkeypatch.context() as patched:
-            patched.setattr(stage.journal, "append", stopped)
+            patched.setattr(stage.jsonl, "append", stopped)
             with pytest.raises(KeyboardInterrupt):
                 ask(folder, judge)
         assert ask(folder, judge).cost == pytest.approx(0.01)
@@ -141,7 +141,7 @@ def test_half_a_character_in_a_reason_does_not_end_the_stage(folder):
 def test_equal_images_of_one_pair_are_asked_about_once(folder):
     drawn = rows(folder)
     twin = drawn[0].model_copy(update={"key": "x", "label": "twin"})
-    stage.journal.append(folder / "rows.jsonl", [twin])
+    stage.jsonl.append(folder / "rows.jsonl", [twin])
     judge = Scripted()
     ask(folder, judge)
     assert len(judge.asked) == 10

@@ -9,8 +9,8 @@ import pytest
 import vsf
 from vsf.bench import plan
 from vsf.bench.plan import Plan, Setting
-from vsf.bench.run import jsonl as journal
-from vsf.errors import RequestError, UnknownNameError
+from vsf.bench.run import jsonl
+from vsf.errors import RequestError
 from vsf.families.catalogue import presets
 
 TOML = """
@@ -43,7 +43,7 @@ def test_a_plan_is_read_with_the_fields_at_its_top_for_all(tmp_path):
 def test_a_frozen_plan_is_read_back_with_infinity_and_switches(tmp_path):
     file = tmp_path / "plan.json"
     written = Plan(settings=(Setting(label="a", knobs={"offset": inf, "orthogonal": True, "scale": 1}, strength=0.5),))
-    journal.write_json(file, written)
+    jsonl.write_json(file, written)
     assert plan.read(file) == written
     assert plan.read(file).settings[0].knobs["orthogonal"] is True
 
@@ -96,13 +96,6 @@ def test_a_plan_that_is_wrong_says_where(tmp_path, text, message):
 def test_a_plan_that_is_not_there_is_a_request_error(tmp_path):
     with pytest.raises(RequestError, match="cannot read the plan"):
         plan.read(tmp_path / "none.toml")
-
-
-def test_a_published_setting_goes_by_its_name():
-    assert plan.preset("nag++") == ("nag", dict(vsf.NormalizedAttentionGuidance.PRESETS["nag++"]))
-    assert plan.preset("nag") == ("nag", {})
-    with pytest.raises(UnknownNameError, match='unknown method "nag\\+"'):
-        plan.preset("nag+")
 
 
 PLANS = Path(__file__).parents[2] / "benchmarks" / "plans"

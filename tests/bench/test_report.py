@@ -10,8 +10,8 @@ import pytest
 
 from support import judged_folder
 from vsf.bench import report
-from vsf.bench.report.content import Asked, gather
-from vsf.bench.run import jsonl as journal
+from vsf.bench.report.content import ReportOptions, gather
+from vsf.bench.run import jsonl
 from vsf.bench.run.rows import VERDICTS, scored, verdicts
 from vsf.errors import RequestError
 
@@ -97,8 +97,8 @@ def test_unscored_images_are_counted_on_the_page_and_left_out_of_the_scores(fold
     for label, line in lines.items():
         by_pair = {}
         for score in scores:
-            if score.label == label and score.negative is not None:
-                by_pair.setdefault(score.pair, []).append(score.negative)
+            if score.row.label == label and score.negative is not None:
+                by_pair.setdefault(score.row.pair, []).append(score.negative)
         means = [sum(answers) / len(answers) for answers in by_pair.values()]
         assert float(line["negative"]) == pytest.approx(sum(means) / len(means))
         assert float(line["negative_low"]) <= float(line["negative"]) <= float(line["negative_high"])
@@ -158,8 +158,8 @@ def test_groups_split_the_scores_by_kind(folders):
     for line in (line for line in lines if line["label"] == label):
         by_pair = {}
         for score in scored(folders / "test"):
-            if score.label == label and kinds[score.pair] == line["group"] and score.positive is not None:
-                by_pair.setdefault(score.pair, []).append(score.positive)
+            if score.row.label == label and kinds[score.row.pair] == line["group"] and score.positive is not None:
+                by_pair.setdefault(score.row.pair, []).append(score.positive)
         means = [sum(answers) / len(answers) for answers in by_pair.values()]
         assert float(line["positive"]) == pytest.approx(sum(means) / len(means))
         assert int(line["pairs"]) == sum(kind == line["group"] for kind in kinds.values())
@@ -205,7 +205,7 @@ def test_best_pictures_pass_and_worst_fail_and_chance_is_the_same_for_all(folder
             report.examples.merit(one.score) for one in sheet.worst
         )
         assert None not in {one.score.positive for one in [*sheet.best, *sheet.worst]}
-    assert len({tuple((one.score.pair, one.score.seed) for one in sheet.chance) for sheet in sheets}) == 1
+    assert len({tuple((one.score.row.pair, one.score.row.seed) for one in sheet.chance) for sheet in sheets}) == 1
 
 
 def test_large_pictures_are_made_small_before_they_go_into_the_page(tmp_path):
@@ -240,7 +240,7 @@ def test_an_unknown_reference_is_refused_with_those_there_are(tmp_path):
 def test_a_method_that_cannot_be_matched_leaves_the_comparison_to_one_that_can(tmp_path):
     chances = {"none": CHANCES["none"], "VSF strong": ("vsf", 0.2, 0.9, 0.9), "VSF quality": ("vsf", 1.0, 0.5, 0.9)}
     scores = scored(judged_folder.write(tmp_path, chances, PAIRS))
-    content = gather(scores, scores, {pair.id: pair for pair in PAIRS}, Asked(0.9, "", True))
+    content = gather(scores, scores, {pair.id: pair for pair in PAIRS}, ReportOptions(0.9, "", True))
     assert content.fixed_reference == "VSF strong"
     assert content.matched_reference == "VSF quality"
     assert {line.curve: line.scores is None for line in content.matched}["VSF strong"]
@@ -281,7 +281,7 @@ def test_a_picture_that_is_gone_is_named(tmp_path):
 
 def _content(folder):
     scores = scored(folder)
-    return gather(scores, scores, {pair.id: pair for pair in PAIRS}, Asked(0.9, "", True))
+    return gather(scores, scores, {pair.id: pair for pair in PAIRS}, ReportOptions(0.9, "", True))
 
 
 @pytest.mark.parametrize(
@@ -311,8 +311,8 @@ def test_a_report_may_go_elsewhere_and_leaves_the_folder_as_it_was(tmp_path):
 
 def test_a_judge_that_never_answered_is_not_named_as_one_that_judged(tmp_path):
     judged_folder.write(tmp_path, {"none": CHANCES["none"]}, PAIRS[:2])
-    dead = [verdict.model_copy(update={"judge": "dead", "positive": None}) for verdict in verdicts(tmp_path)]
-    journal.append(tmp_path / VERDICTS, dead)
+    dead = [replace(verdict, judge="dead", positive=None) for verdict in verdicts(tmp_path)]
+    jsonl.append(tmp_path / VERDICTS, dead)
     page = report.build(tmp_path).page
     assert "dead" not in Page(page.read_text()).text
     assert "4 verdicts" in Page(page.read_text()).text

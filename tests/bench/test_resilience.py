@@ -16,7 +16,7 @@ from support import fake_endpoint as fake
 from support import tiny_pipelines as tiny
 from support.bench_fixtures import NONE, PAIRS, VSF, Coloured, DiesOnce
 from vsf.bench.run import draw as run
-from vsf.bench.run.batch import Conditions, Drawing
+from vsf.bench.run.batch import Conditions, DrawJob
 from vsf.bench.run.draw import Task
 from vsf.bench.run.rows import ROWS, VERDICTS, rows, verdicts
 from vsf.engines import InProcess, Processes
@@ -30,11 +30,12 @@ import sys
 sys.path.insert(0, {TESTS!r})
 from pathlib import Path
 from support.bench_fixtures import NONE, PAIRS, VSF, SlowJudge, SlowlyColoured
-from vsf.bench import judge, run
+from vsf.bench.run import draw as run
+from vsf.bench.run import judge
 from vsf.bench.run.batch import Conditions
 from vsf.engines import InProcess
 
-run.Drawing = SlowlyColoured
+run.DrawJob = SlowlyColoured
 run.identify = lambda model: (model, "revision")
 task = run.Task([NONE, VSF], PAIRS, range(60), Conditions(batch=2))
 run.run(Path(sys.argv[1]), task, InProcess(), lambda done, total: None)
@@ -44,7 +45,7 @@ ASKING = f"""
 import sys
 sys.path.insert(0, {TESTS!r})
 from pathlib import Path
-from vsf.bench import judge
+from vsf.bench.run import judge
 from vsf.engines import Threads
 from vsf.judges.openai import OpenAIJudge
 
@@ -58,7 +59,9 @@ KILLS = 20
 
 def content(folder):
     """Everything of the rows that has to be the same in a second run, by key."""
-    return {row.key: row.model_dump(exclude=TIMING) for row in rows(folder)}
+    return {
+        row.key: {name: value for name, value in row.model_dump().items() if name not in TIMING} for row in rows(folder)
+    }
 
 
 def finished(folder):
@@ -92,7 +95,7 @@ def test_twenty_kills_while_drawing_and_judging_lose_nothing_and_do_nothing_twic
 def test_kills_while_an_endpoint_is_asked_lose_no_verdict_and_no_money(tmp_path, monkeypatch):
     script, drawn, killed, whole = (tmp_path / name for name in ("script.py", "drawn", "killed", "whole"))
     script.write_text(ASKING)
-    monkeypatch.setattr(run, "Drawing", Coloured)
+    monkeypatch.setattr(run, "DrawJob", Coloured)
     monkeypatch.setattr(run, "identify", lambda model: (model, "revision"))
     run.run(drawn, Task([NONE, VSF], PAIRS, range(12), Conditions(batch=5)), InProcess(), lambda done, total: None)
     rng, kills = random.Random(1), 5
@@ -127,7 +130,7 @@ def undisturbed(tmp_path_factory):
 
 def disturbed(folder, task, engine, monkeypatch):
     """The rows of the same task where one worker is killed."""
-    monkeypatch.setattr(run, "Drawing", lambda conditions: DiesOnce(Drawing(conditions), folder / "died"))
+    monkeypatch.setattr(run, "DrawJob", lambda conditions: DiesOnce(DrawJob(conditions), folder / "died"))
     run.run(folder / "rows", task, engine, lambda done, total: None)
     assert (folder / "died").exists()
     return content(folder / "rows")

@@ -11,10 +11,10 @@ from PIL import Image
 from support.bench_fixtures import NONE, PAIRS, VSF, Coloured
 from vsf.bench.plan import Setting
 from vsf.bench.run import draw as run
-from vsf.bench.run import jsonl as journal
+from vsf.bench.run import jsonl
 from vsf.bench.run.batch import Conditions
 from vsf.bench.run.draw import Task
-from vsf.bench.run.manifest import in_use, manifest, pairs
+from vsf.bench.run.manifest import in_use, pairs, read_manifest
 from vsf.bench.run.rows import ROWS, rows
 from vsf.engines import InProcess, Processes
 from vsf.errors import RequestError
@@ -25,7 +25,7 @@ TIMING = {"seconds", "peak_memory", "host"}
 
 @pytest.fixture(autouse=True)
 def _without_a_model(monkeypatch):
-    monkeypatch.setattr(run, "Drawing", Coloured)
+    monkeypatch.setattr(run, "DrawJob", Coloured)
     monkeypatch.setattr(run, "identify", lambda model: (model, f"revision of {model}"))
 
 
@@ -51,7 +51,9 @@ def draw(folder, task=TASK, engine=None):
 
 def content(folder):
     """Everything of the rows that has to be the same in a second run, by key."""
-    return {row.key: row.model_dump(exclude=TIMING) for row in rows(folder)}
+    return {
+        row.key: {name: value for name, value in row.model_dump().items() if name not in TIMING} for row in rows(folder)
+    }
 
 
 def test_there_is_one_row_for_each_setting_pair_and_seed_and_its_image_lies_beside_it(tmp_path):
@@ -103,7 +105,7 @@ def test_a_batch_of_which_one_row_is_missing_is_drawn_as_a_whole_and_no_row_is_w
 
 def test_a_full_disk_loses_nothing_that_was_finished(tmp_path, monkeypatch):
     written = []
-    whole = journal.write
+    whole = jsonl.write
 
     def write(file, body):
         if len(written) == 7:
@@ -112,7 +114,7 @@ def test_a_full_disk_loses_nothing_that_was_finished(tmp_path, monkeypatch):
         whole(file, body)
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal, "write", write)
+        patch.setattr(jsonl, "write", write)
         with pytest.raises(RequestError, match="No space left"):
             draw(tmp_path)
     assert len(rows(tmp_path)) == 5
@@ -125,7 +127,7 @@ def test_settings_seeds_and_pairs_may_join_later(tmp_path):
     assert draw(tmp_path)[0] == (2, 20)
     assert len(rows(tmp_path)) == 20
     assert pairs(tmp_path) == PAIRS
-    assert list(manifest(tmp_path).settings) == ["none", "vsf"]
+    assert list(read_manifest(tmp_path).settings) == ["none", "vsf"]
 
 
 CHANGED = {

@@ -7,10 +7,9 @@ from collections import Counter
 
 import pytest
 
-from vsf.bench import tiny_suites
 from vsf.bench.suites import load as suites
 from vsf.bench.suites.load import Pair
-from vsf.bench.suites.near_duplicates import Library, named
+from vsf.bench.suites.near_duplicates import NearDuplicates, named
 from vsf.errors import RequestError
 from vsf.tiny.scenes import is_held_out
 
@@ -66,22 +65,15 @@ def test_essential_pairs_ask_over_a_hundred_different_parts_away_and_dev_shares_
 
 
 def test_essential_prompts_hold_no_near_duplicates_within_or_across_dev_and_test():
-    library = Library()
+    known_pairs = NearDuplicates()
     for pair in [*suites.load("essential-dev"), *suites.load("essential-test")]:
-        assert library.like(pair) is None, (pair, library.like(pair))
-        library.add(pair)
+        assert known_pairs.find(pair) is None, (pair, known_pairs.find(pair))
+        known_pairs.add(pair)
 
 
 def test_other_written_suites_repeat_no_prompt():
     for name in ("ordinary-test", "anti-aesthetic", "same-noun"):
         assert max(Counter(pair.prompt for pair in suites.load(name)).values()) == 1
-
-
-@pytest.mark.parametrize("split", ["dev", "test"])
-def test_tiny_suites_are_what_the_grammar_gives_and_repeat_nothing(split):
-    pairs = suites.load(f"tiny-{split}")
-    assert pairs == tiny_suites.tiny_suite(split)
-    assert max(Counter((pair.prompt, pair.negative) for pair in pairs).values()) == 1
 
 
 def test_tiny_test_holds_combinations_never_trained_on_and_tiny_dev_none_of_them():
@@ -189,9 +181,9 @@ def test_prompts_that_say_nearly_the_same_are_alike_and_others_are_not():
         return Pair("x", prompt, part, "?", "?", about)
 
     known = pair("an old tractor resting in a ploughed field under heavy autumn clouds", object="tractor")
-    library = Library([known])
-    assert library.like(pair("an old tractor standing in a ploughed field under heavy autumn clouds")) is known
-    assert library.like(pair("a racing car", object="Tractor")) is known
-    assert library.like(pair("a racing car", part="roof", object="tractor")) is None
-    assert library.like(pair("a cat asleep on the windowsill of a bakery, pencil drawing")) is None
-    assert all(library.like(pair(a)) is None for a, _ in itertools.pairwise(["", "a b c", ""]))
+    known_pairs = NearDuplicates([known])
+    assert known_pairs.find(pair("an old tractor standing in a ploughed field under heavy autumn clouds")) is known
+    assert known_pairs.find(pair("a racing car", object="Tractor")) is known
+    assert known_pairs.find(pair("a racing car", part="roof", object="tractor")) is None
+    assert known_pairs.find(pair("a cat asleep on the windowsill of a bakery, pencil drawing")) is None
+    assert all(known_pairs.find(pair(a)) is None for a, _ in itertools.pairwise(["", "a b c", ""]))

@@ -14,7 +14,7 @@ from vsf.bench.plan import Setting
 from vsf.bench.run import draw as run
 from vsf.bench.run.batch import Conditions
 from vsf.bench.run.rows import rows
-from vsf.bench.sweep import Point, Trying, finite_range, grid, keeping, nearest_frontier, search
+from vsf.bench.sweep import Evaluator, Point, at_positive_score, finite_range, grid, nearest_frontier, search
 from vsf.engines import InProcess
 from vsf.errors import KnobError, RequestError
 from vsf.judges.base import Verdict
@@ -37,11 +37,11 @@ class Hills:
 
 
 @pytest.fixture
-def trying(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "Drawing", Coloured)
+def evaluator(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "DrawJob", Coloured)
     monkeypatch.setattr(run, "identify", lambda model: (model, "revision"))
     task = run.Task([], PAIRS[:2], [0], Conditions(batch=5))
-    return Trying(tmp_path, task, Hills(tmp_path), InProcess(), InProcess())
+    return Evaluator(tmp_path, task, Hills(tmp_path), InProcess(), InProcess())
 
 
 def silent(done, total):
@@ -52,9 +52,9 @@ def tried(folder):
     return {row.label for row in rows(folder)}
 
 
-def test_each_method_gets_the_same_number_of_trials_and_the_best_are_returned(trying):
-    best = search(trying, [START, NAG], 10, silent)
-    labels = tried(trying.folder)
+def test_each_method_gets_the_same_number_of_trials_and_the_best_are_returned(evaluator):
+    best = search(evaluator, [START, NAG], 10, silent)
+    labels = tried(evaluator.folder)
     assert sum(label.startswith("vsf ") for label in labels) == 10
     assert sum(label.startswith("nag ") for label in labels) == 10
     for method in ("vsf", "nag"):
@@ -70,8 +70,8 @@ def test_each_method_gets_the_same_number_of_trials_and_the_best_are_returned(tr
             assert not any(all(a >= b for a, b in zip(other, mine, strict=True)) and other != mine for other in others)
 
 
-def test_a_search_that_was_stopped_goes_on_and_tries_no_more_than_its_budget(trying, monkeypatch):
-    points, calls = Trying.points, []
+def test_a_search_that_was_stopped_goes_on_and_tries_no_more_than_its_budget(evaluator, monkeypatch):
+    points, calls = Evaluator.points, []
 
     def stop(self, settings, tick):
         calls.append(len(settings))
@@ -80,21 +80,21 @@ def test_a_search_that_was_stopped_goes_on_and_tries_no_more_than_its_budget(try
         return points(self, settings, tick)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trying, "points", stop)
+        patch.setattr(Evaluator, "points", stop)
         with pytest.raises(KeyboardInterrupt):
-            search(trying, [START], 20, silent)
+            search(evaluator, [START], 20, silent)
     assert calls == [8, 8]
-    before = tried(trying.folder)
-    search(trying, [START], 20, silent)
-    assert before < tried(trying.folder)
-    assert len(tried(trying.folder)) == 20
-    search(trying, [START], 20, silent)
-    assert len(tried(trying.folder)) == 20
+    before = tried(evaluator.folder)
+    search(evaluator, [START], 20, silent)
+    assert before < tried(evaluator.folder)
+    assert len(tried(evaluator.folder)) == 20
+    search(evaluator, [START], 20, silent)
+    assert len(tried(evaluator.folder)) == 20
 
 
-def test_a_start_without_an_open_knob_is_refused(trying):
+def test_a_start_without_an_open_knob_is_refused(evaluator):
     with pytest.raises(RequestError, match="no knob to search"):
-        search(trying, [NONE], 3, silent)
+        search(evaluator, [NONE], 3, silent)
 
 
 @pytest.mark.parametrize("method", guidance.METHODS)
@@ -145,10 +145,10 @@ def test_a_crowded_frontier_is_thinned_evenly_with_both_ends_kept():
 
 def test_the_points_on_both_sides_of_a_positive_score_stand_for_their_curve():
     points = [point(1, 1.0, 0.1), point(2, 0.95, 0.4), point(3, 0.85, 0.6), point(4, 0.8, 0.5)]
-    assert [found.setting.strength for found in keeping(points, 0.9)] == [2, 3]
-    assert [found.setting.strength for found in keeping(points, 0.95)] == [2]
-    assert [found.setting.strength for found in keeping(points, 0.5)] == [3]
-    assert keeping(points[1:], 1.0) == []
+    assert [found.setting.strength for found in at_positive_score(points, 0.9)] == [2, 3]
+    assert [found.setting.strength for found in at_positive_score(points, 0.95)] == [2]
+    assert [found.setting.strength for found in at_positive_score(points, 0.5)] == [3]
+    assert at_positive_score(points[1:], 1.0) == []
 
 
 def test_frozen_points_are_a_plan_that_draws_the_same_settings(tmp_path):
@@ -159,20 +159,20 @@ def test_frozen_points_are_a_plan_that_draws_the_same_settings(tmp_path):
     assert plan.read(tmp_path / "frozen.json").settings[1].guidance() == vsf.ValueSignFlip(offset=math.inf)
 
 
-def test_a_setting_that_ruins_every_picture_is_tried_once_and_never_chosen(trying, monkeypatch):
-    whole = Trying.points
+def test_a_setting_that_ruins_every_picture_is_tried_once_and_never_chosen(evaluator, monkeypatch):
+    whole = Evaluator.points
 
     def points(self, settings, tick):
         return [point for point in whole(self, settings, tick) if point.setting.knobs["scale"] < 5]
 
-    monkeypatch.setattr(Trying, "points", points)
-    front = search(trying, [START], 12, silent)
+    monkeypatch.setattr(Evaluator, "points", points)
+    front = search(evaluator, [START], 12, silent)
     assert front
     assert all(point.setting.knobs["scale"] < 5 for point in front)
-    assert len(tried(trying.folder)) == 12
+    assert len(tried(evaluator.folder)) == 12
 
 
-def test_an_unscored_setting_has_no_point(trying, monkeypatch):
+def test_an_unscored_setting_has_no_point(evaluator, monkeypatch):
     judge = Hills.__call__
 
     def blind_to_the_strong(self, cases):
@@ -181,10 +181,10 @@ def test_an_unscored_setting_has_no_point(trying, monkeypatch):
 
     monkeypatch.setattr(Hills, "__call__", blind_to_the_strong)
     mild, strong = grid(VSF, "scale", 2, (1.0, 9.0))
-    assert [point.setting for point in trying.points([mild, strong], silent)] == [mild]
+    assert [point.setting for point in evaluator.points([mild, strong], silent)] == [mild]
 
 
-def test_a_search_of_which_nothing_could_be_scored_is_an_error(trying, monkeypatch):
+def test_a_search_of_which_nothing_could_be_scored_is_an_error(evaluator, monkeypatch):
     monkeypatch.setattr(Hills, "__call__", lambda self, cases: [Verdict(None, None, None, "refused: no")] * len(cases))
     with pytest.raises(RequestError, match='not one image could be scored; the first, of "vsf": refused: no'):
-        trying.points([VSF], silent)
+        evaluator.points([VSF], silent)

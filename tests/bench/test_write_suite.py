@@ -9,7 +9,7 @@ import pytest
 from vsf.bench.run.manifest import locked
 from vsf.bench.suites import load as suites
 from vsf.bench.suites.load import Pair
-from vsf.bench.suites.write import Author, extend
+from vsf.bench.suites.write import PairWriter, extend
 from vsf.errors import RequestError
 
 CUT_SHORT = "a text whose reply ends in the middle"
@@ -91,13 +91,13 @@ def endpoint():
 
 def author(endpoint, **changed):
     url = f"http://127.0.0.1:{endpoint.server_port}/v1"
-    return Author(**{"model": "m", "endpoint": url, "key": KEY, "batch": 3, "pause": 0.001, **changed})
+    return PairWriter(**{"model": "m", "endpoint": url, "key": KEY, "batch": 3, "pause": 0.001, **changed})
 
 
 def test_batches_are_asked_for_until_there_are_enough_and_the_file_is_a_suite(endpoint, tmp_path):
     endpoint.answers = [listed(case(0), case(1), case(2)), listed(case(3), case(4), case(5))]
     told = []
-    pairs = extend(tmp_path / "deep" / "mine.jsonl", 5, author(endpoint), tick=lambda *now: told.append(now))
+    pairs = extend(tmp_path / "deep" / "mine.jsonl", 5, author(endpoint), progress=lambda *now: told.append(now))
     assert [pair.about["object"] for pair in pairs] == [f"thing{number}" for number in range(5)]
     assert suites.load(tmp_path / "deep" / "mine.jsonl") == pairs
     assert pairs[4].id == "mine-005"
@@ -206,5 +206,5 @@ def test_a_second_call_is_kept_out_of_a_file_that_is_being_written(endpoint, tmp
 def test_openai_itself_is_not_asked_without_a_key(monkeypatch):
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(RequestError, match=r"no API key for api\.openai\.com.*--key-env"):
-        Author("m")
-    Author("m", "http://localhost:8000/v1")
+        PairWriter("m")
+    PairWriter("m", "http://localhost:8000/v1")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support import fake_endpoint as fake
-from vsf.bench.run.manifest import manifest
+from vsf.bench.run.manifest import read_manifest
 from vsf.bench.run.rows import rows, scored, verdicts
 from vsf.cli import method_grammar
 
@@ -88,7 +88,7 @@ def test_the_same_command_again_draws_nothing_and_another_one_goes_on(run, tmp_p
     run()
     assert rows(tmp_path / "out")[: len(before)] == before
     assert len(rows(tmp_path / "out")) == 12
-    assert manifest(tmp_path / "out").conditions.batch == 1
+    assert read_manifest(tmp_path / "out").conditions.batch == 1
 
 
 def test_a_plan_may_stand_in_for_methods(run, tmp_path):

@@ -11,7 +11,8 @@ from pathlib import Path
 from PIL import Image
 
 from vsf.bench.plan import Setting
-from vsf.bench.run.batch import Batch, Conditions, Drawn
+from vsf.bench.run.batch import Batch, Conditions, DrawnBatch
+from vsf.bench.run.rows import RunInfo
 from vsf.bench.suites.load import Pair
 from vsf.judges.base import Verdict
 
@@ -31,14 +32,15 @@ class Coloured:
 
     conditions: Conditions
 
-    def __call__(self, batch: Batch) -> Drawn:
+    def __call__(self, batch: Batch) -> DrawnBatch:
         files = []
         for pair in batch.pairs:
             colour = random.Random(f"{batch.setting.label} {pair.id} {batch.seed}").randbytes(3)
             stream = io.BytesIO()
             Image.new("RGB", (8, 8), tuple(colour)).save(stream, format="PNG")
             files.append(stream.getvalue())
-        return Drawn(batch, tuple(files), 1, (8, 8), 0.5, 1000, "here", "cpu", {"vsf": "0"})
+        run = RunInfo(seconds=0.5, peak_memory=1000, host="here", device="cpu", versions={"vsf": "0"})
+        return DrawnBatch(batch, tuple(files), 1, (8, 8), run)
 
 
 @dataclass

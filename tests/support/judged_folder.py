@@ -7,11 +7,12 @@ import numpy as np
 from PIL import Image
 
 from vsf.bench.plan import Setting
-from vsf.bench.run import jsonl as journal
+from vsf.bench.run import jsonl
 from vsf.bench.run.batch import Conditions
 from vsf.bench.run.manifest import MANIFEST, Manifest
-from vsf.bench.run.rows import ROWS, VERDICTS, Row, Verdict
+from vsf.bench.run.rows import ROWS, VERDICTS, Row
 from vsf.bench.suites.load import Pair
+from vsf.judges.base import Verdict
 
 KINDS = ("vehicle", "animal", "food")
 
@@ -42,7 +43,7 @@ def write(folder, chances, pairs, **how):
     rng = np.random.default_rng(how.rng)
     settings = [Setting(label=label, method=method) for label, (method, *_) in chances.items()]
     folder.mkdir(parents=True, exist_ok=True)
-    journal.write_json(folder / MANIFEST, Manifest.of(Conditions(), settings, pairs, {"tiny": "0" * 40}))
+    jsonl.write_json(folder / MANIFEST, Manifest.of(Conditions(), settings, pairs, {"tiny": "0" * 40}))
     rows, verdicts = [], []
     for setting in settings:
         _, positive, negative, quality = chances[setting.label]
@@ -58,8 +59,8 @@ def write(folder, chances, pairs, **how):
                     if rng.random() < how.unscored
                     else _verdict(row, rng.random() < positive, rng.random() < negative, quality, rng, how.reason)
                 )
-    journal.append(folder / ROWS, rows)
-    journal.append(folder / VERDICTS, verdicts)
+    jsonl.append(folder / ROWS, rows)
+    jsonl.append(folder / VERDICTS, verdicts)
     return folder
 
 

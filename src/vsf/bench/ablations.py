@@ -1,8 +1,8 @@
-"""The ablations of the paper: value sign flip with one of its ideas taken out, as methods of the benchmark alone.
+"""The ablations of the paper: value sign flip without one of its ideas, as methods for the benchmark only.
 
 Guo & Du, arXiv:2508.10931, use the tokens of the negative prompt twice: N⁰ as they are, and a copy N¹ with values × −α
-and −β on its logits, which gives keys and values alone. The ablations differ in who sees what (the image tokens I and
-the positive prompt P are seen by all but N⁰, which P is hidden from), or in what the tokens are:
+and −β on its logits, which serves as keys and values only. The ablations differ in what each kind of row sees (image
+tokens I and positive prompt P are seen by all rows, except that P is hidden from N⁰), or in what the tokens are:
 
 ====================  =========  =======  ===============================
 rows of               image      P        N⁰
@@ -15,8 +15,8 @@ embedding flip        I P N      I P N    I P N, with −α·N, padded, for N
 ====================  =========  =======  ===============================
 
 Without mask and duplicate at once it is "negpip"; without offset it is "vsf" at offset 0. An offset of infinity turns
-all of them off but the embedding flip, whose attention is not touched; a scale of 0 turns none off, because tokens
-whose values, or embeddings, are zero still draw attention.
+all of them off except the embedding flip, which leaves the attention alone; a scale of 0 turns none off, because
+tokens whose values or embeddings are zero still draw attention.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from vsf.tiny.collapse_padding import FILLER_ROWS
 
 
 class Ablation(Guidance):
-    """A method that stands in for value sign flip, and has a say in how the negative prompts are encoded."""
+    """A variant of value sign flip that may also encode the negative prompts in its own way."""
 
     __slots__ = ()
 
@@ -62,14 +62,15 @@ class Ablation(Guidance):
 
 @dataclass(frozen=True, slots=True)
 class _Flip(Ablation):
-    """What still shows a copy of the negative whose values point the other way."""
+    """Base of the ablations that keep the copy N¹, whose values have the opposite sign."""
 
     scale: Strength | Auto = knob(1.0, low=0.0, high=10.0, help="How hard the negative prompt pushes back.")
     offset: Strength = knob(0.0, low=-5.0, high=inf, help="Logits taken off the negative tokens before the softmax.")
 
     def flipped(self, partials: Partials) -> Partial:
-        """N¹ as these rows see it."""
-        scale, offset = partials.knob(self.scale, 3), partials.knob(self.offset, 3)
+        """Return the attention of these rows to N¹."""
+        scale = partials.knob(self.scale, 3)
+        offset = partials.knob(self.offset, 3)
         return partials.negative.scaled(-scale).shifted(-offset)
 
 
@@ -81,32 +82,32 @@ class WithoutMask(_Flip):
     guided_rows: ClassVar[Collection[Kind]] = ("image", "positive", "shared", "negative")
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
-        """Merge the flipped copy with all else; rows of the negative go on seeing their own tokens."""
-        own = (partials.negative,) if partials.rows == "negative" else ()
-        return merge(*partials.host, *own, self.flipped(partials))
+        """Merge N¹ with everything else; negative rows still see their own tokens N⁰, too."""
+        unflipped = (partials.negative,) if partials.rows == "negative" else ()
+        return merge(*partials.host, *unflipped, self.flipped(partials))
 
 
 @dataclass(frozen=True, slots=True)
 class WithoutDuplicate(_Flip):
-    """Let N¹ be the negative's own text stream too: its rows see themselves with turned values, and with the offset."""
+    """Use N¹ as the negative's own text stream, too: its rows see themselves with flipped values and the offset."""
 
     name: ClassVar[str] = "vsf-no-duplicate"
     guided_rows: ClassVar[Collection[Kind]] = ("image", "negative")
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
-        """Merge the one copy with what the rows see otherwise, which for those of the negative is the image."""
-        others = (partials.image,) if partials.rows == "negative" else partials.host
-        return merge(*others, self.flipped(partials))
+        """Merge N¹ with what the rows see otherwise, which is the image for negative rows."""
+        unflipped = (partials.image,) if partials.rows == "negative" else partials.host
+        return merge(*unflipped, self.flipped(partials))
 
 
 @dataclass(frozen=True, slots=True)
 class WithPadding(_Flip):
-    """Let the filling of the negative take part: all rows that the pipeline makes of a prompt."""
+    """Let the padding of the negative prompt take part: all rows that the pipeline makes of a prompt."""
 
     name: ClassVar[str] = "vsf-padded"
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
-        """Value sign flip."""
+        """Apply value sign flip."""
         return merge(*partials.host, self.flipped(partials))
 
     def _encoded(self, pipe: Any, negatives: Sequence[str]) -> Negative:
@@ -115,9 +116,10 @@ class WithPadding(_Flip):
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingFlip(Ablation):
-    """Lengthen the positive prompt by the negative's embedding × −α, with its filling, and leave the attention alone.
+    """Append the negative's padded embedding × −α to the positive prompt, and leave the attention alone.
 
-    Raises KnobError for scale="auto".
+    Raises:
+        KnobError: scale="auto".
     """
 
     name: ClassVar[str] = "embedding-flip"
@@ -144,24 +146,28 @@ ABLATIONS: Registry[type[Ablation]] = Registry(
 
 
 def method(name: str, **knobs: Any) -> Guidance:
-    """Make the method or ablation called `name`. Raises UnknownNameError and, for its knobs, KnobError."""
+    """Make the method or ablation called `name`. Raises UnknownNameError, and KnobError for its knobs."""
     if name not in ABLATIONS:
         return guidance.method(name, **knobs)
     check_names(ABLATIONS[name], f'ablation "{name}"', list(knobs))
     return ABLATIONS[name](**knobs)
 
 
-def given(method: Guidance, pipe: Any, negatives: Sequence[str]) -> dict[str, Any]:
-    """The arguments with which `vsf.guide` takes the negative prompts: texts, or what an ablation makes of them."""
+def negative_arguments(method: Guidance, pipe: Any, negatives: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments that hand negative prompts to `vsf.guide`: texts, or what an ablation encodes them to."""
     if isinstance(method, Ablation):
         return {"negative": method.encode(pipe, negatives)}
     return {"negative_prompt": negatives}
 
 
 def padded(pipe: Any, negatives: Sequence[str]) -> Negative:
-    """Encode as a Stable Diffusion 3 pipeline does its positive prompt: begin, words, end, filling; nothing for ""."""
+    """Encode negatives as a Stable Diffusion 3 pipeline encodes its prompt, padding included; nothing for ""."""
     with torch.no_grad():
-        rows, *_ = pipe.encode_prompt([*negatives], None, None, do_classifier_free_guidance=False)
-    if pipe.text_encoder_3 is None:  # a folded pipeline has one filler row of its own that counts for all; these do not
-        rows = F.pad(rows[:, : pipe.tokenizer_max_length], (0, 0, 0, FILLER_ROWS))
-    return Negative(tuple(own if text.strip() else own[:0] for own, text in zip(rows, negatives, strict=True)))
+        embeddings, *_ = pipe.encode_prompt([*negatives], None, None, do_classifier_free_guidance=False)
+    if pipe.text_encoder_3 is None:
+        # Collapsed padding is one filler row that counts 256 times in attention; negatives need the rows themselves.
+        embeddings = F.pad(embeddings[:, : pipe.tokenizer_max_length], (0, 0, 0, FILLER_ROWS))
+    rows_of_negative = []
+    for text, rows in zip(negatives, embeddings, strict=True):
+        rows_of_negative.append(rows if text.strip() else rows[:0])
+    return Negative(tuple(rows_of_negative))

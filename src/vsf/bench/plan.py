@@ -1,4 +1,4 @@
-"""What a benchmark compares: settings by label, written in a plan file or frozen by a sweep."""
+"""Plans: the settings that a benchmark compares, from a file that a person wrote or a sweep froze."""
 
 from __future__ import annotations
 
@@ -19,13 +19,19 @@ from vsf.generation.metadata import provenance
 
 
 class Setting(BaseModel):
-    """A method with its knobs and the run of the model around it: one line of the result table.
+    """A method with its knobs, and how the model is run with it: one line of the result table.
 
-    `strength` is the swept number where the setting is a point of a trade-off curve. `negative` says who gets the
-    negative prompt: the method, or the pipeline's own classifier-free guidance. `model` replaces the run's model, so
-    that a base model at 28 steps can stand in the same table. Knobs left out have their defaults. `method` may also be
-    one of the benchmark's own ablations. `within` "subject" reads the negative as a part of what the prompt is about
-    (`vsf.text.context.belonging`).
+    Attributes:
+        label: Name in tables and plots.
+        method: A guidance method, or one of the ablations of `vsf.bench.ablations`.
+        knobs: Of the method; those left out have their defaults.
+        steps: Denoising steps.
+        guidance_scale: Of the pipeline's own classifier-free guidance; up to 1 is off.
+        schedule: Fields of `vsf.Schedule`, which says when and in which layers the method acts.
+        negative: Who receives the negative prompt: the method, or the pipeline's own classifier-free guidance.
+        within: "subject" reads the negative prompt as a part of the prompt's subject (`vsf.text.context.belonging`).
+        model: Replaces the run's model, so that a base model at 28 steps can stand in the same table.
+        strength: The swept number, if the setting is a point of a trade-off curve.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,7 +50,7 @@ class Setting(BaseModel):
     @field_validator("knobs", mode="before")
     @classmethod
     def _read_infinity(cls, knobs: Any) -> Any:
-        """Undo what JSON, which has no infinity, made of one."""
+        """Read the strings that stand for infinity in JSON, which has no such number."""
         if not isinstance(knobs, dict):
             return knobs
         return {name: float(value) if value in ("inf", "-inf") else value for name, value in knobs.items()}
@@ -72,28 +78,29 @@ class Setting(BaseModel):
         return self
 
     def guidance(self) -> guidance.Guidance:
-        """The method, or ablation, with its knobs set; raises UnknownNameError and KnobError."""
+        """Make the method, or ablation, with its knobs. Raises UnknownNameError and KnobError."""
         return ablations.method(self.method, **self.knobs)
 
     def when(self) -> Schedule:
-        """In which steps and layers the method acts; raises KnobError."""
+        """Make the schedule of steps and layers in which the method acts. Raises KnobError."""
         try:
             return Schedule(**self.schedule)  # type: ignore[arg-type]
         except TypeError as error:
             raise RequestError(f"a schedule has start, end, curve and layers, got {dict(self.schedule)}.") from error
 
     def identity(self) -> dict[str, Any]:
-        """Everything that makes an image of this setting what it is, defaults of the knobs included; fit for JSON."""
-        method = self.guidance()
-        knobs = method.knob_values()
-        fields = self.model_dump(exclude={"model"})
+        """Return everything that determines an image of this setting, all knobs included, as plain JSON values."""
+        fields = self.model_dump(exclude={"model"})  # rows are identified by the model's weights, not by its name
+        knobs = self.guidance().knob_values()
         return dict(provenance.portable({**fields, "knobs": knobs}))
 
 
 class Plan(BaseModel):
     """Settings with distinct labels.
 
-    `ranges`, by label, are the strengths from low to high between which a frontier of the setting is swept.
+    Attributes:
+        settings: The settings.
+        ranges: By label, the lowest and highest strength of a setting whose frontier is swept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -103,23 +110,28 @@ class Plan(BaseModel):
 
     @model_validator(mode="after")
     def _check_labels(self) -> Plan:
-        twice = [label for label, count in Counter(setting.label for setting in self.settings).items() if count > 1]
-        if twice:
-            raise ValueError(f"labels have to differ, but {', '.join(twice)} stands there more than once")
-        if unknown := self.ranges.keys() - {setting.label for setting in self.settings}:
+        counts = Counter(setting.label for setting in self.settings)
+        repeated = [label for label, count in counts.items() if count > 1]
+        if repeated:
+            raise ValueError(f"labels have to differ, but {', '.join(repeated)} stands there more than once")
+        unknown = self.ranges.keys() - counts.keys()
+        if unknown:
             raise ValueError(f"there are ranges for {', '.join(sorted(unknown))}, but no such settings")
         return self
 
 
 def read(file: Path, defaults: Mapping[str, Any] | None = None) -> Plan:
-    """A plan from TOML or JSON: `[[settings]]` with the fields of Setting; fields at the top hold for all of them.
+    """Read a plan from TOML or JSON.
 
-    A table `[ranges]` has the range of a setting's strengths under its label, such as `vsf = [0.5, 4.0]`.
+    It has a `[[settings]]` table with the fields of `Setting` for each; fields at the top hold for all of them. A table
+    `[ranges]` has the range of a setting's strengths under its label, such as `vsf = [0.5, 4.0]`.
 
-    `defaults` stand in for what the file leaves out.
+    Args:
+        file: The plan.
+        defaults: Fields of settings, for those that the file leaves out.
 
     Raises:
-        RequestError: the file cannot be read or is not a plan.
+        RequestError: The file cannot be read or is not a plan.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -128,29 +140,19 @@ def read(file: Path, defaults: Mapping[str, Any] | None = None) -> Plan:
         raise RequestError(f'cannot read the plan "{file}": {getattr(error, "strerror", None) or error}.') from error
     if not isinstance(document, dict) or not isinstance(document.get("settings"), list):
         raise RequestError(f'the plan "{file}" has no settings: write one [[settings]] table for each.')
-    shared = {**(defaults or {}), **{name: value for name, value in document.items() if name not in Plan.model_fields}}
+    shared = dict(defaults or {})
+    for name, value in document.items():
+        if name not in Plan.model_fields:
+            shared[name] = value
     entries = [{**shared, **entry} if isinstance(entry, dict) else entry for entry in document["settings"]]
     return plan_of(entries, f'the plan "{file}"', document.get("ranges", {}))
 
 
 def plan_of(entries: Sequence[Any], what: str = "the plan", ranges: Any = None) -> Plan:
-    """A checked plan; raises RequestError that says what is wrong with which entry."""
+    """Check the fields of settings and make a plan. Raises RequestError that names the wrong entry."""
     try:
         return Plan.model_validate({"settings": entries, "ranges": ranges or {}})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise RequestError(f"{what} is not valid: {place}: {first['msg'].removeprefix('Value error, ')}.") from error
-
-
-def preset(name: str) -> tuple[str, dict[str, Any]]:
-    """The method and knobs behind a name that is a method's own or that of a published setting, such as nag++.
-
-    Raises UnknownNameError.
-    """
-    if name not in guidance.METHODS:
-        for method, cls in guidance.METHODS.items():
-            if name in (published := cls.PRESETS):
-                return method, dict(published[name])
-    guidance.METHODS[name]
-    return name, {}

@@ -1,4 +1,4 @@
-"""Look for the knobs of each method that score best on dev prompts, and freeze them for the test prompts."""
+"""Search the knobs of each method for the best scores on dev prompts, and freeze them for the test prompts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from vsf import guidance
 from vsf.bench.plan import Plan, Setting
-from vsf.bench.run import jsonl as journal
-from vsf.bench.run.draw import Engine, Task, Tick, run
+from vsf.bench.run import jsonl
+from vsf.bench.run.draw import ProgressCallback, Task, run
 from vsf.bench.run.judge import judge as judge_folder
 from vsf.bench.run.rows import Score, scored
 from vsf.bench.stats import tradeoff
@@ -23,14 +23,17 @@ from vsf.judges.base import Judge
 if TYPE_CHECKING:
     import optuna
 
+    from vsf.engines.base import Engine
+
 STUDIES = "studies.sqlite3"
-FROZEN, MATCHED = "frozen.json", "matched.json"
+FROZEN = "frozen.json"
+MATCHED = "matched.json"
 ROUND = 8  # settings of a method that are tried at a time, because workers and models take a while to start
 
 
 @dataclass(frozen=True)
 class Point:
-    """What a setting scored: exact means over the pairs, as in a report."""
+    """A setting with its three scores: exact means over pairs, as in a report."""
 
     setting: Setting
     positive: Fraction
@@ -39,166 +42,203 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Trying:
-    """How a setting is tried out: drawn with `draw` and judged with `judge`, every row kept in `folder`."""
+class Evaluator:
+    """Scores settings by drawing and judging them; every row is kept.
+
+    Attributes:
+        folder: For rows and verdicts.
+        task: Pairs, seeds and conditions; its settings are not used.
+        judge: Who scores the images.
+        drawing_engine: Where images are drawn.
+        judging_engine: Where the judge runs.
+    """
 
     folder: Path
     task: Task
     judge: Judge
-    draw: Engine
-    ask: Engine
+    drawing_engine: Engine
+    judging_engine: Engine
 
-    def points(self, settings: Sequence[Setting], tick: Tick) -> list[Point]:
-        """Draw and judge what is missing, and score each setting; one that ruins every picture has no scores.
+    def points(self, settings: Sequence[Setting], progress: ProgressCallback) -> list[Point]:
+        """Draw and judge what is missing and score each setting; one without a scored image is left out.
 
         Raises:
-            RequestError: not one image of any setting could be scored; and whatever `run` and `judge` raise.
+            RequestError: Not one image of any setting is scored, or drawing or judging fails.
         """
         distinct = {setting.label: setting for setting in settings}
-        run(self.folder, replace(self.task, settings=list(distinct.values())), self.draw, tick)
-        judge_folder(self.folder, self.judge, self.ask, _silent)
-        by_label: dict[str, list[Score]] = {label: [] for label in distinct}
+        task = replace(self.task, settings=list(distinct.values()))
+        run(self.folder, task, self.drawing_engine, progress)
+        judge_folder(self.folder, self.judge, self.judging_engine, _ignore_progress)
+        scores_by_label: dict[str, list[Score]] = {label: [] for label in distinct}
         for score in scored(self.folder, self.judge.name):
-            if score.label in by_label:
-                by_label[score.label].append(score)
-        found = [_point(setting, by_label[label]) for label, setting in distinct.items()]
-        if not any(found):
-            first = by_label[next(iter(distinct))][0]
-            raise RequestError(f'not one image could be scored; the first, of "{first.label}": {first.reason}.')
-        return [point for point in found if point is not None]
+            if score.row.label in scores_by_label:
+                scores_by_label[score.row.label].append(score)
+        points = []
+        for label, setting in distinct.items():
+            point = _point(setting, scores_by_label[label])
+            if point is not None:
+                points.append(point)
+        if not points:
+            first = scores_by_label[next(iter(distinct))][0]
+            raise RequestError(f'not one image could be scored; the first, of "{first.row.label}": {first.reason}.')
+        return points
 
 
-def search(trying: Trying, starts: Sequence[Setting], trials: int, tick: Tick) -> list[Point]:
-    """The Pareto front of each method after `trials` settings of it, found by Optuna; goes on where it was stopped.
+def search(evaluator: Evaluator, starts: Sequence[Setting], trials: int, progress: ProgressCallback) -> list[Point]:
+    """Find the Pareto front of each method with Optuna, continuing where an earlier search stopped.
 
-    The knobs that a start names stay as they are, and so do its steps; the others are searched over the range that
-    they declare. Every trial of an interrupted search is either finished or done again from the same knobs.
+    The knobs that a start names stay fixed, and so do its steps; the others are searched over the range that they
+    declare. Every trial of an interrupted search is either finished or evaluated again with the same knobs.
+
+    Args:
+        evaluator: Scores the settings, and has the folder for the studies.
+        starts: A setting for each method.
+        trials: Settings to try of each.
+        progress: Told about the images of each round.
 
     Raises:
-        RequestError: a start leaves no knob to search; and whatever `Trying.points` raises.
+        RequestError: A start leaves no knob to search, or no image can be scored.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     for start in starts:
-        _open(start)
-    studies = [(start, _study(trying.folder, start)) for start in starts]
+        _free_knobs(start)
+    studies = [(start, _study(evaluator.folder, start)) for start in starts]
     while True:
-        asked = [
-            (start, study, study.ask()) for start, study in studies for _ in range(min(ROUND, trials - _told(study)))
-        ]
-        if not asked:
+        new_trials = []
+        for start, study in studies:
+            for _ in range(min(ROUND, trials - _count_finished(study))):
+                new_trials.append((start, study, study.ask()))
+        if not new_trials:
             break
-        settings = [_tried(start, trial) for start, _, trial in asked]
-        found = {point.setting.label: point for point in trying.points(settings, tick)}
-        for (_, study, trial), setting in zip(asked, settings, strict=True):
-            if (point := found.get(setting.label)) is None:
+        settings = [_suggested(start, trial) for start, _, trial in new_trials]
+        points = evaluator.points(settings, progress)
+        point_by_label = {point.setting.label: point for point in points}
+        for (_, study, trial), setting in zip(new_trials, settings, strict=True):
+            point = point_by_label.get(setting.label)
+            if point is None:
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             else:
-                study.tell(trial, [float(score) for score in (point.positive, point.negative, point.quality)])
-    best = [_named(start, trial.params) for start, study in studies for trial in study.best_trials]
-    return trying.points(best, tick)
+                study.tell(trial, [float(point.positive), float(point.negative), float(point.quality)])
+    best = []
+    for start, study in studies:
+        best += [_with_knobs(start, trial.params) for trial in study.best_trials]
+    return evaluator.points(best, progress)
 
 
 def grid(start: Setting, knob: str, count: int, bounds: tuple[float, float] | None = None) -> list[Setting]:
-    """A setting at `count` strengths, equal steps apart: from one bound to the other, or without bounds from a step
-    above the knob's low end, where most methods are off, to its high end.
+    """Vary one knob of a setting in equal steps.
+
+    Args:
+        start: The setting.
+        knob: Name of the knob that becomes its strength.
+        count: Number of strengths.
+        bounds: The lowest and the highest. Without them the strengths start one step above the knob's low end, where
+            most methods are off, and end at its high end.
 
     Raises:
-        RequestError: fewer than two strengths, or a knob that is no number.
-        KnobError: a bound that the knob does not allow.
+        RequestError: Fewer than two strengths, or a knob that is not a number.
+        KnobError: A bound that the knob does not allow.
     """
-    known = {entry.name: entry for entry in _knobs(start)}
-    if knob not in known or known[knob].low is None:
+    knobs = {candidate.name: candidate for candidate in _knobs(start)}
+    if knob not in knobs or knobs[knob].low is None:
         raise RequestError(
-            f'"{start.label}" has no number called {knob} to sweep; it has {", ".join(known) or "none"}.'
+            f'"{start.label}" has no number called {knob} to sweep; it has {", ".join(knobs) or "none"}.'
         )
     if count < 2:
         raise RequestError(f"a frontier needs at least 2 strengths, got {count}.")
-    low, high = bounds or finite_range(known[knob])
+    low, high = bounds or finite_range(knobs[knob])
     step = (high - low) / (count - 1 if bounds else count)
-    values = [round(high - step * index, 6) for index in reversed(range(count))]
-    for value in values:
-        known[knob].check(value)
-    return [
-        start.model_copy(
-            update={
-                "label": f"{start.label} {knob}={value:g}",
-                "knobs": {**start.knobs, knob: value},
-                "strength": value,
-            }
-        )
-        for value in values
-    ]
+    settings = []
+    for index in reversed(range(count)):
+        value = round(high - step * index, 6)
+        knobs[knob].check(value)
+        changes = {
+            "label": f"{start.label} {knob}={value:g}",
+            "knobs": {**start.knobs, knob: value},
+            "strength": value,
+        }
+        settings.append(start.model_copy(update=changes))
+    return settings
 
 
 def nearest_frontier(points: Sequence[Point], count: int) -> list[Point]:
-    """The `count` points closest to the frontier of positive against negative, by strength.
+    """Choose the `count` points closest to the frontier of positive against negative score, in order of strength.
 
-    A point's distance is how much both scores would have to rise until no other point beats it in both; of the points
-    on the frontier itself, those spread most evenly over the negative score go first.
+    A point's distance is how much both scores would have to rise until no other point beats it in both. If there are
+    too many on the frontier itself, those spread most evenly over the negative score are chosen.
     """
     distances = {id(point): _distance(point, points) for point in points}
-    on = sorted((point for point in points if distances[id(point)] == 0), key=lambda point: point.negative)
-    off = sorted((point for point in points if distances[id(point)] > 0), key=lambda point: distances[id(point)])
-    if len(on) > count:
-        on = [on[round(index * (len(on) - 1) / max(1, count - 1))] for index in range(count)]
-    return sorted([*on, *off][:count], key=lambda point: point.setting.strength or 0.0)
+    on_frontier = [point for point in points if distances[id(point)] == 0]
+    below = [point for point in points if distances[id(point)] > 0]
+    on_frontier.sort(key=lambda point: point.negative)
+    below.sort(key=lambda point: distances[id(point)])
+    if len(on_frontier) > count:
+        last = len(on_frontier) - 1
+        on_frontier = [on_frontier[round(index * last / max(1, count - 1))] for index in range(count)]
+    chosen = [*on_frontier, *below][:count]
+    return sorted(chosen, key=lambda point: point.setting.strength or 0.0)
 
 
-def keeping(points: Sequence[Point], kept: float) -> list[Point]:
-    """The one or two of a curve's points that stand for it where its positive score is `kept`; none where it is not.
+def at_positive_score(points: Sequence[Point], min_positive: float) -> list[Point]:
+    """Choose the one or two points of a curve that a report mixes to get exactly this positive score.
 
-    The report mixes the same ones (`vsf.bench.stats.tradeoff.match`), so that more images can be drawn just where
-    methods are compared.
+    Drawing more images of these (see `vsf.bench.stats.tradeoff.match`) sharpens the comparison between methods. The
+    list is empty if the curve never scores as high.
     """
     candidates = [tradeoff.Point(point.setting.label, point.positive, point.negative) for point in points]
-    mixture = tradeoff.match(candidates, kept)
-    return [point for point in points if mixture is not None and point.setting.label in mixture.labels]
+    mixture = tradeoff.match(candidates, min_positive)
+    if mixture is None:
+        return []
+    return [point for point in points if point.setting.label in mixture.labels]
 
 
 def freeze(file: Path, points: Sequence[Point]) -> None:
-    """Write the settings of these points as a plan that `vsf bench run` takes. Raises RequestError."""
-    journal.write_json(file, Plan(settings=tuple(point.setting for point in points)))
-
-
-def _tried(start: Setting, trial: optuna.Trial) -> Setting:
-    """The start with a value for every knob that it leaves open. Raises RequestError where there is none."""
-    return _named(start, {knob.name: suggest(trial, knob) for knob in _open(start)})
-
-
-def _open(start: Setting) -> list[guidance.Knob]:
-    """The knobs that a start does not name. Raises RequestError where it names them all."""
-    if not (searched := [knob for knob in _knobs(start) if knob.name not in start.knobs]):
-        raise RequestError(f'the setting "{start.label}" leaves no knob to search.')
-    return searched
-
-
-def _told(study: optuna.Study) -> int:
-    """How many trials are finished."""
-    import optuna
-
-    states = [optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED]
-    return len(study.get_trials(deepcopy=False, states=states))
+    """Write the settings of these points as a plan for `vsf bench run`. Raises RequestError."""
+    jsonl.write_json(file, Plan(settings=tuple(point.setting for point in points)))
 
 
 def suggest(trial: optuna.Trial, knob: guidance.Knob) -> Any:
-    """A value of a knob, for Optuna to learn from."""
+    """Let Optuna suggest a value of a knob."""
     if knob.choices:
         return trial.suggest_categorical(knob.name, list(knob.choices))
     return trial.suggest_float(knob.name, *finite_range(knob))
 
 
 def finite_range(knob: guidance.Knob) -> tuple[float, float]:
-    """What a number is searched over; where there is no upper end, as far above the default as the low end is below."""
+    """Return the range in which a number is searched; without an upper end it is symmetric around the default."""
     assert knob.low is not None
     assert knob.high is not None
+    if math.isfinite(knob.high):
+        return knob.low, knob.high
     default = float(knob.default)
-    return knob.low, knob.high if math.isfinite(knob.high) else default + (default - knob.low)
+    return knob.low, default + (default - knob.low)
+
+
+def _suggested(start: Setting, trial: optuna.Trial) -> Setting:
+    """Fill in a suggested value for every knob that the start leaves free."""
+    values = {knob.name: suggest(trial, knob) for knob in _free_knobs(start)}
+    return _with_knobs(start, values)
+
+
+def _free_knobs(start: Setting) -> list[guidance.Knob]:
+    """List the knobs that a start does not name. Raises RequestError if it names all of them."""
+    free = [knob for knob in _knobs(start) if knob.name not in start.knobs]
+    if not free:
+        raise RequestError(f'the setting "{start.label}" leaves no knob to search.')
+    return free
+
+
+def _count_finished(study: optuna.Study) -> int:
+    import optuna
+
+    states = [optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED]
+    return len(study.get_trials(deepcopy=False, states=states))
 
 
 def _study(folder: Path, start: Setting) -> optuna.Study:
-    """The study of one start in the folder's SQLite file; what was running when it was stopped is queued again."""
+    """Open the study of a start in the folder's SQLite file, and queue again what ran when it was stopped."""
     import optuna
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -208,7 +248,8 @@ def _study(folder: Path, start: Setting) -> optuna.Study:
         directions=["maximize"] * 3,
         load_if_exists=True,
     )
-    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), constant_liar=True)  # goes on, never over again
+    # A new seed for each continuation: with the same one the sampler would suggest its first trials again.
+    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), constant_liar=True)
     for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(trial.params)
@@ -219,26 +260,41 @@ def _knobs(setting: Setting) -> list[guidance.Knob]:
     return guidance.knobs(type(setting.guidance()))
 
 
-def _named(start: Setting, knobs: Mapping[str, Any]) -> Setting:
-    """The start with these knobs; rounded, so that its label names it."""
-    exact = {name: round(value, 4) if isinstance(value, float) else value for name, value in knobs.items()}
-    told = " ".join(
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in exact.items()
-    )
-    return start.model_copy(update={"label": f"{start.label} {told}", "knobs": {**start.knobs, **exact}})
+def _with_knobs(start: Setting, knobs: Mapping[str, Any]) -> Setting:
+    """Set knobs, and write them into the label; numbers are rounded, so that the label identifies the setting."""
+    values = {}
+    label_parts = [start.label]
+    for name, value in knobs.items():
+        if isinstance(value, float):
+            values[name] = round(value, 4)
+            label_parts.append(f"{name}={values[name]:g}")
+        else:
+            values[name] = value
+            label_parts.append(f"{name}={value}")
+    changes = {"label": " ".join(label_parts), "knobs": {**start.knobs, **values}}
+    return start.model_copy(update=changes)
 
 
 def _point(setting: Setting, scores: Sequence[Score]) -> Point | None:
-    """Average the images that have a score; None where none has."""
-    table = {(score.pair, score.seed): score for score in scores}
-    means = {metric: exact_mean(column(table, metric)) for metric in METRICS}
-    known = {metric: mean for metric, mean in means.items() if mean is not None}
-    return Point(setting, **known) if len(known) == len(METRICS) else None
+    """Average the scored images of a setting; None if it has none."""
+    table = {(score.row.pair, score.row.seed): score for score in scores}
+    means = {}
+    for metric in METRICS:
+        mean = exact_mean(column(table, metric))
+        if mean is None:
+            return None
+        means[metric] = mean
+    return Point(setting, **means)
 
 
 def _distance(point: Point, points: Sequence[Point]) -> Fraction:
-    return max(Fraction(), *(min(other.positive - point.positive, other.negative - point.negative) for other in points))
+    """Return by how much both scores of a point are below those of the point that beats it most; 0 if none does."""
+    distance = Fraction()
+    for rival in points:
+        lead = min(rival.positive - point.positive, rival.negative - point.negative)
+        distance = max(distance, lead)
+    return distance
 
 
-def _silent(_done: int, _total: int) -> None:
-    """Take no notice of progress."""
+def _ignore_progress(_done: int, _total: int) -> None:
+    """Report nothing."""

@@ -1,4 +1,4 @@
-"""This machine: the process itself, threads of it, or further processes."""
+"""Engines on this machine: the process itself, its threads, or worker processes."""
 
 from __future__ import annotations
 
@@ -10,102 +10,110 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
+from vsf.engines.base import Engine, EngineOptions, Job, Result
 from vsf.errors import RequestError, VsfError
 
-Job = TypeVar("Job")
-Done = TypeVar("Done")
-ATTEMPTS = 3  # how often a job is given out that its worker did not survive
+ATTEMPTS = 3  # how often a job is handed out whose worker dies
+
+
+def local(options: EngineOptions) -> Engine:
+    """Make the engine for a number of workers on this machine: this very process for one."""
+    workers = options.workers or 1
+    return InProcess() if workers == 1 else Processes(workers)
 
 
 class InProcess:
-    """One job after the other, here."""
+    """Runs one job after the other in this process."""
 
-    def map(self, work: Callable[[Job], Done], jobs: Sequence[Job]) -> Iterator[Done]:
-        """See `vsf.bench.run.draw.Engine`."""
+    def map(self, work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        """See `vsf.engines.base.Engine`."""
         return map(work, jobs)
 
 
 @dataclass(frozen=True)
 class Threads:
-    """For work that waits for others, such as a judge behind a network; the threads share one `work`."""
+    """Runs jobs in threads that share one `work`: for work that waits, such as for a judge behind a network."""
 
     count: int
 
-    def map(self, work: Callable[[Job], Done], jobs: Sequence[Job]) -> Iterator[Done]:
-        """See `vsf.bench.run.draw.Engine`."""
+    def map(self, work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        """See `vsf.engines.base.Engine`."""
         pool = ThreadPoolExecutor(self.count)
         try:
-            for finished in as_completed([pool.submit(work, job) for job in jobs]):
-                yield finished.result()
+            futures = [pool.submit(work, job) for job in jobs]
+            for future in as_completed(futures):
+                yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Processes that do not share memory; one that dies is replaced and its job done again."""
+    """Runs jobs in worker processes; one that dies is replaced and its job is run again."""
 
     count: int
 
-    def map(self, work: Callable[[Job], Done], jobs: Sequence[Job]) -> Iterator[Done]:
-        """See `vsf.bench.run.draw.Engine`."""
+    def map(self, work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        """See `vsf.engines.base.Engine`."""
         team = _Team(work, jobs)
         try:
             while team.hire(self.count):
-                yield from team.finished()
+                yield from team.wait_for_results()
         finally:
             team.dismiss()
 
 
 class _Team:
-    """The workers that are alive, and the jobs that nobody works on."""
+    """The live workers, and the indices of the jobs that still have to be handed out."""
 
     def __init__(self, work: Callable[[Any], Any], jobs: Sequence[Any]) -> None:
-        self.work, self.jobs = work, jobs
-        self.waiting = list(range(len(jobs)))[::-1]
+        self.work = work
+        self.jobs = jobs
+        self.waiting = list(range(len(jobs)))[::-1]  # taken from the end
         self.deaths = Counter[int]()
         self.workers: dict[Connection, _Worker] = {}
 
     def hire(self, count: int) -> bool:
-        """Bring the team up to `count` as long as there are jobs; returns whether anyone is at work."""
+        """Start workers until there are `count` or no job is waiting. Returns whether any worker is busy."""
         while self.waiting and len(self.workers) < count:
             worker = _Worker(self.work)
             self.workers[worker.pipe] = worker
-            self._give(worker)
+            self._hand_out(worker)
         return bool(self.workers)
 
-    def finished(self) -> Iterator[Any]:
-        """Wait for someone to finish, or to die, and yield what was done."""
+    def wait_for_results(self) -> Iterator[Any]:
+        """Wait until a worker finishes or dies, and yield the results that have come in."""
         for pipe in wait(list(self.workers)):
             worker = self.workers.pop(cast(Connection, pipe))
             try:
-                outcome = worker.pipe.recv()
+                result = worker.pipe.recv()
             except (EOFError, OSError) as error:
-                self._bury(worker, error)
+                self._count_death(worker, error)
                 continue
-            if isinstance(outcome, VsfError):
+            if isinstance(result, VsfError):
                 worker.process.kill()
-                raise outcome
+                raise result
             if self.waiting:
                 self.workers[worker.pipe] = worker
-                self._give(worker)  # before this one's result is dealt with, so that nobody sits idle
+                self._hand_out(worker)  # before the result is handled, so that the worker never idles
             else:
                 worker.pipe.close()
-            yield outcome
+            yield result
 
     def dismiss(self) -> None:
-        """Stop whoever still works."""
+        """Kill all busy workers."""
         for worker in self.workers.values():
             worker.process.kill()
 
-    def _give(self, worker: _Worker) -> None:
+    def _hand_out(self, worker: _Worker) -> None:
         worker.job = self.waiting.pop()
-        with suppress(OSError):  # a worker that is dead already is noticed when its result is waited for
+        with suppress(OSError):  # the death of a worker is noticed when its result is waited for
             worker.pipe.send(self.jobs[worker.job])
 
-    def _bury(self, worker: _Worker, error: Exception) -> None:
+    def _count_death(self, worker: _Worker, error: Exception) -> None:
+        """Put a dead worker's job back. Raises RequestError once ATTEMPTS workers died over it."""
         worker.process.join()
         self.deaths[worker.job] += 1
         if self.deaths[worker.job] == ATTEMPTS:
@@ -117,25 +125,25 @@ class _Team:
 
 
 class _Worker:
-    """A process, the pipe to it, and the number of the job that it has."""
+    """A worker process, the pipe to it, and the index of its current job."""
 
     def __init__(self, work: Callable[[Any], Any]) -> None:
         context = multiprocessing.get_context("spawn")  # CUDA and threads do not survive a fork
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+        self.pipe, far_end = context.Pipe()
+        self.process = context.Process(target=_serve, args=(far_end, work), daemon=True)
         self.process.start()
-        theirs.close()  # so that its death closes the pipe
+        far_end.close()  # the worker holds the only other handle, so its death closes the pipe
         self.job = -1
 
 
 def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
-    """Do one job after the other until the pipe is closed, also by the death of the process at its other end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    """Run jobs from the pipe until it is closed, which the death of the parent does, too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the group; the parent decides
     with suppress(EOFError, OSError):
         while True:
             job = pipe.recv()
             try:
-                outcome = work(job)
+                result = work(job)
             except VsfError as error:
-                outcome = error
-            pipe.send(outcome)
+                result = error
+            pipe.send(result)

@@ -1,4 +1,4 @@
-"""Judges: what each sees in an image, and how it answers a question about it."""
+"""Judges: models that look at an image and answer questions about it."""
 
 from vsf.judges.base import Question, Verdict
 

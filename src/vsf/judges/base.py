@@ -1,4 +1,4 @@
-"""What every judge is asked and what it answers."""
+"""The interface between the benchmark and its judges: questions, verdicts and the options a judge declares."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from vsf.errors import RequestError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Question:
-    """Is the object there, with or without the part; and is the part, which was asked away, not there?"""
+    """An object that should be in an image, and a part of it that should be missing."""
 
     object: str
     part: str
@@ -22,14 +24,29 @@ class Question:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answers to a question, how good the image looks otherwise (0 to 1), and what the judge saw.
+    """A judge's answers about one image; an unscored image has None for both answers and for quality, never False or 0.
 
-    An image that cannot be read has no answers and no quality: they are None, not False or 0.
-
-    tokens: that a language model read and wrote; cost: in US dollars; None where nothing counts them. `final` is False
-    where the judge could not be reached, so that asking again may bring an answer.
+    Attributes:
+        image_hash: sha256 of the image file. Like `pair`, `judge` and `judge_version` it is filled in by the benchmark
+            when it stores the verdict; a judge leaves these four empty.
+        pair: Id of the prompt pair that the questions belong to.
+        judge: Name of the judge.
+        judge_version: Its version.
+        positive: Whether the object is visible.
+        negative: Whether the unwanted part is missing.
+        quality: How good the image looks otherwise, from 0 to 1.
+        reason: What the judge saw, or why the image is unscored.
+        tokens: Tokens that a language model read and wrote; None if nothing counts them.
+        cost: US dollars; None if nothing counts them.
+        final: False if the judge could not be reached, so that asking again may bring an answer.
     """
 
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # for reading JSON, without needing pydantic
+
+    image_hash: str = field(default="", kw_only=True)
+    pair: str = field(default="", kw_only=True)
+    judge: str = field(default="", kw_only=True)
+    judge_version: str = field(default="", kw_only=True)
     positive: bool | None
     negative: bool | None
     quality: float | None
@@ -38,12 +55,31 @@ class Verdict:
     cost: float | None = None
     final: bool = True
 
+    @property
+    def is_scored(self) -> bool:
+        """Whether the judge answered at all."""
+        return self.positive is not None
+
+    @classmethod
+    def unscored(
+        cls, reason: str, *, tokens: int | None = None, cost: float | None = None, final: bool = True
+    ) -> Verdict:
+        """Make the verdict on an image that got no answers."""
+        return cls(None, None, None, reason, tokens, cost, final)
+
 
 @dataclass(frozen=True)
 class Case:
-    """One frame of an image file and what is asked of it.
+    """One frame of an image file, with the questions about it.
 
-    `about` is what a judge of the little world has to know: the object's name.
+    Attributes:
+        file: The image file.
+        prompt: What the image should show.
+        negative: What it should not show.
+        question_positive: Yes-or-no question whether the object is there.
+        question_negative: Yes-or-no question whether the unwanted part is missing.
+        about: Further facts about the pair, such as the "object" and "part" that the scenes judge needs.
+        frame: Index of the frame, 0 for a still image.
     """
 
     file: Path
@@ -55,7 +91,7 @@ class Case:
     frame: int = 0
 
     def image(self) -> Image:
-        """The frame, in RGB. Raises OSError for a file that is not there or is no image."""
+        """Load the frame as RGB. Raises OSError if the file is missing or not an image."""
         from PIL import Image
 
         with Image.open(self.file) as file:
@@ -63,7 +99,7 @@ class Case:
             return file.convert("RGB")
 
     def png(self) -> bytes:
-        """The frame as a PNG file: the file itself where it holds nothing else. Raises OSError."""
+        """Return the frame as a PNG file: the file's own bytes if it holds nothing else. Raises OSError."""
         from PIL import Image
 
         with Image.open(self.file) as file:
@@ -75,10 +111,13 @@ class Case:
 
 
 class Judge(Protocol):
-    """Gives one verdict per case. It is copied into every worker, and may be called from several threads.
+    """Gives one verdict per case. It is copied into every worker process and may be called from several threads.
 
-    `name` tells judges apart; `version` changes whenever the same image could get another verdict. `batch` is how many
-    cases it likes at a time; one that `waits` for a network is better called from many threads than from one.
+    Attributes:
+        name: Identifies the judge in stored verdicts.
+        version: Changes whenever the same image could get another verdict.
+        batch: Number of cases it prefers per call.
+        waits: Whether it mostly waits for a network, and so should be called from many threads.
     """
 
     name: str
@@ -87,5 +126,61 @@ class Judge(Protocol):
     waits: bool
 
     def __call__(self, cases: Sequence[Case]) -> list[Verdict]:
-        """Answer each case. Raises RequestError where no case could be answered, such as for a key that is wrong."""
+        """Answer each case.
+
+        Raises:
+            RequestError: No case can be answered, for instance because the API key is wrong.
+        """
         ...
+
+
+def option(
+    default: Any,
+    text: str,
+    *,
+    low: int | None = None,
+    high: int | None = None,
+    shown: str | None = None,
+    metavar: str | None = None,
+) -> Any:
+    """Declare an option as a field of a frozen dataclass; the command line derives a flag of the same name from it.
+
+    Args:
+        default: Value if the flag is not given.
+        text: Help of the flag.
+        low: Smallest whole number that is allowed.
+        high: Largest whole number that is allowed.
+        shown: Default to show in the help instead of `default`.
+        metavar: Placeholder for the value in the help.
+    """
+    metadata = {"help": text, "low": low, "high": high, "shown": shown, "metavar": metavar}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """The options of one kind of judge, each declared with `option`; its docstring is the judge's entry in a list."""
+
+    def judge(self, cache: Path | None = None) -> Judge:
+        """Make the judge.
+
+        Args:
+            cache: Folder in which a judge that costs money keeps its answers; none are kept if not given.
+
+        Raises:
+            RequestError: An option that this judge needs is missing.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelOptions(JudgeOptions):
+    """Options of every judge that asks a vision-language model."""
+
+    judge_model: str | None = option(None, "The vision-language model that judges.")
+
+    def required_model(self) -> str:
+        """Return the model's name. Raises RequestError if none was given."""
+        if not self.judge_model:
+            raise RequestError("this judge is a language model: say which one with --judge-model.")
+        return self.judge_model

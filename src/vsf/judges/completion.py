@@ -1,4 +1,4 @@
-"""What a completed call of the OpenAI protocol holds, read from whatever an endpoint made of that protocol."""
+"""Tolerant parsing of OpenAI-protocol completions: endpoints leave out or bend many of the fields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Count = Annotated[int | None, Field(ge=0)]
 
 
 class Message(BaseModel):
-    """What the model said, or why it would not."""
+    """The text that the model wrote, or its reason for refusing."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -19,7 +19,7 @@ class Message(BaseModel):
 
 
 class Choice(BaseModel):
-    """One answer, and why it ended where it does."""
+    """One of the answers of a completion, and why it ended."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -28,7 +28,7 @@ class Choice(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens, and US dollars where the endpoint counts them itself; None is not told."""
+    """Token counts, and US dollars if the endpoint reports them; None if it does not say."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -39,7 +39,7 @@ class Usage(BaseModel):
 
 
 def choice(completion: object) -> Choice | None:
-    """The first choice; None where there is none that can be read."""
+    """Return the first choice of a completion, or None if there is none or it cannot be parsed."""
     choices = getattr(completion, "choices", None)
     if not isinstance(choices, list) or not choices:
         return None
@@ -50,7 +50,7 @@ def choice(completion: object) -> Choice | None:
 
 
 def usage(completion: object) -> Usage:
-    """What the call used, as far as it is told."""
+    """Return what a completion used, as far as the endpoint reports it."""
     try:
         return Usage.model_validate(getattr(completion, "usage", None) or {})
     except ValidationError:

@@ -1,4 +1,4 @@
-"""A vision-language model on this machine, by way of transformers."""
+"""A judge that runs a vision-language model on this machine, with transformers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,37 @@ import torch
 
 from vsf.errors import RequestError
 from vsf.generation.models import hash_folder, usable_device
+from vsf.generation.request import DEVICE
 from vsf.judges import wording
-from vsf.judges.base import Case, Verdict
+from vsf.judges.base import Case, Judge, LanguageModelOptions, Verdict, option
 
 LONGEST_ANSWER = 256  # tokens
 
 
+@dataclass(frozen=True, kw_only=True)
+class LocalOptions(LanguageModelOptions):
+    """Ask a vision-language model on this machine, with transformers."""
+
+    judge_device: str = option("auto", "Where a local judge computes: cpu, cuda, cuda:1, mps or auto.")
+
+    def __post_init__(self) -> None:
+        if not DEVICE.fullmatch(self.judge_device):
+            raise RequestError(f'--judge-device is cpu, cuda, cuda:N, mps or auto, got "{self.judge_device}".')
+
+    def judge(self, cache: Path | None = None) -> Judge:  # noqa: ARG002 - asking again costs time, not money
+        """Make the judge; the model is not loaded yet."""
+        return LocalJudge(self.required_model(), self.judge_device)
+
+
 @dataclass
 class LocalJudge:
-    """Asks in the same words as the judge behind a network; the model is loaded by the worker that asks first.
+    """Asks the same question as `OpenAIJudge`. Each worker loads the model at its first case.
 
-    model: a folder or a hub id that is in the local cache or can be fetched. Weights come from safetensors alone, and
-    no code that travels with a model is run. device: cpu, cuda, cuda:N, mps or auto, of the worker that asks.
+    Weights are read from safetensors only, and code that comes with a model is never run.
+
+    Attributes:
+        model: Folder, or hub id that is in the local cache or can be downloaded.
+        device: cpu, cuda, cuda:N, mps or auto, as seen by the worker.
     """
 
     model: str
@@ -37,10 +56,10 @@ class LocalJudge:
         self.version = f"{wording.VERSION}+{hash_folder(path)[:12]}" if path.is_dir() else wording.VERSION
 
     def __call__(self, cases: Sequence[Case]) -> list[Verdict]:
-        """Ask about each image; an answer that is not as asked for is unscored.
+        """Ask about each image; an answer that does not follow the schema is unscored.
 
         Raises:
-            RequestError: the model cannot be loaded, does not fit the device, or takes no images.
+            RequestError: The model cannot be loaded, does not fit on the device, or accepts no images.
         """
         try:
             return [self._ask(case) for case in cases]
@@ -49,22 +68,22 @@ class LocalJudge:
 
     @torch.inference_mode()
     def _ask(self, case: Case) -> Verdict:
-        processor, model = self._models()
+        processor, model = self._processor_and_model()
         content = [{"type": "image", "image": case.image()}, {"type": "text", "text": wording.task(case)}]
         inputs = self._inputs(processor, [{"role": "user", "content": content}]).to(model.device)
-        written = model.generate(**inputs, max_new_tokens=LONGEST_ANSWER, do_sample=False)[0]
-        answer = processor.decode(written[inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        return wording.verdict(answer, tokens=len(written))
+        tokens = model.generate(**inputs, max_new_tokens=LONGEST_ANSWER, do_sample=False)[0]
+        answer = processor.decode(tokens[inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return wording.verdict(answer, tokens=len(tokens))
 
     def _inputs(self, processor: Any, messages: list[dict[str, Any]]) -> Any:
-        """The tokens and pixels of a question."""
+        """Turn a conversation into the model's tokens and pixels."""
         settings = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "return_tensors": "pt"}
         try:
             return processor.apply_chat_template(messages, **settings)
         except (ValueError, TypeError, AttributeError) as error:
             raise RequestError(f'"{self.model}" cannot be asked about an image: {_first_line(error)}') from error
 
-    def _models(self) -> tuple[Any, Any]:
+    def _processor_and_model(self) -> tuple[Any, Any]:
         if self._loaded is None:
             from transformers import AutoModelForImageTextToText, AutoProcessor
             from transformers.utils import logging

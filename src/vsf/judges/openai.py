@@ -1,4 +1,4 @@
-"""A vision-language model behind any endpoint that speaks the OpenAI protocol."""
+"""A judge that asks a vision-language model behind any endpoint of the OpenAI protocol."""
 
 from __future__ import annotations
 
@@ -10,26 +10,78 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any
 
 from vsf.errors import RequestError
-from vsf.judges import completion, wording
-from vsf.judges.base import Case, Verdict
+from vsf.generation.files import atomic_write
+from vsf.judges import wording
+from vsf.judges.base import Case, Judge, LanguageModelOptions, Verdict, option
 
+if TYPE_CHECKING:
+    from vsf.judges.completion import Usage
+
+KEY_ENV = "OPENAI_API_KEY"
 HOPELESS = 12  # failures in a row, before the first answer, after which an endpoint is given up
-PAID_HOST = "api.openai.com"  # where the client asks if it is told nothing else
-LONGEST_PAUSE = 300.0  # seconds; an endpoint that asks for a longer one is waited for no longer than this
+PAID_HOST = "api.openai.com"  # the client's own choice if no endpoint is given
+LONGEST_PAUSE = 300.0  # seconds; the most that is waited when an endpoint asks for a pause
+LONGEST_TIMEOUT = 86_400.0  # seconds
+_CACHED = ("positive", "negative", "quality", "reason", "tokens", "cost", "final")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointOptions:
+    """Where a language model answers, and the key it wants."""
+
+    endpoint: str | None = option(None, "Where the language model answers, such as http://localhost:8000/v1.")
+    key_env: str | None = option(None, "The environment variable that holds the API key.", shown=KEY_ENV)
+
+    def __post_init__(self) -> None:
+        if self.key_env and not self.key():
+            raise RequestError(f'--key-env names the environment variable "{self.key_env}", which is not set or empty.')
+
+    def key(self) -> str:
+        """Read the API key from the environment; "" if there is none, because many endpoints need none."""
+        return os.environ.get(self.key_env or KEY_ENV, "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenAIOptions(LanguageModelOptions, EndpointOptions):
+    """Ask a vision-language model behind an endpoint that speaks OpenAI's protocol."""
+
+    price: str | None = option(None, "US dollars per million tokens read, and written, such as 0.2,0.6.")
+    timeout: float = option(90.0, "Seconds that such a judge may take to answer; then it is asked again.")
+
+    def __post_init__(self) -> None:
+        EndpointOptions.__post_init__(self)
+        self.prices()
+        if not 0 < self.timeout <= LONGEST_TIMEOUT:
+            raise RequestError(
+                f"--timeout is in seconds, more than 0 and at most {LONGEST_TIMEOUT:g}, got {self.timeout:g}."
+            )
+
+    def prices(self) -> tuple[float, float] | None:
+        """Return the price per million tokens read, and written. Raises RequestError if it is malformed."""
+        return number_pair("--price", self.price) if self.price else None
+
+    def judge(self, cache: Path | None = None) -> Judge:
+        """Make the judge. Raises RequestError without a model, or without a key that the endpoint surely needs."""
+        model = self.required_model()
+        return OpenAIJudge(model, self.endpoint, self.key(), self.prices(), cache, timeout=self.timeout)
 
 
 @dataclass(eq=False)
 class OpenAIJudge:
-    """One call per image, with a structured answer.
+    """Makes one call per image and asks for a structured answer.
 
-    key: never shown anywhere. prices: US dollars per million tokens read, and written; an endpoint that reports the
-    cost itself needs none. cache: a folder that keeps answers by image, question, wording and model, so that nothing is
-    paid for twice. A call is tried `attempts` times, with growing pauses from `pause` seconds, or those that the
-    endpoint asks for.
+    Attributes:
+        model: Name of the model at the endpoint.
+        endpoint: Base URL; OpenAI's own if None.
+        key: API key; never shown in a message, a log or a repr.
+        prices: US dollars per million tokens read, and written. An endpoint that reports the cost itself needs none.
+        cache: Folder that keeps answers by image, question, wording and model, so that none is paid for twice.
+        attempts: How often a call is tried.
+        timeout: Seconds to wait for an answer.
+        pause: Seconds before the second attempt, growing from there, unless the endpoint asks for another pause.
     """
 
     model: str
@@ -46,128 +98,149 @@ class OpenAIJudge:
     def __post_init__(self) -> None:
         import openai
 
-        self.name, self.version = f"openai:{self.model}", wording.VERSION
+        self.name = f"openai:{self.model}"
+        self.version = wording.VERSION
         self._client = openai.OpenAI(
             api_key=self.key or "none", base_url=self.endpoint, timeout=self.timeout, max_retries=0
         )
         require_key(self._client.base_url.host, self.key)
-        self._lock, self._failures, self._answered = threading.Lock(), 0, False
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._was_answered = False
 
     def __call__(self, cases: Sequence[Case]) -> list[Verdict]:
-        """Ask about each image. A refusal, a malformed answer, or none is unscored and says so in its reason.
+        """Ask about each image. A refusal, a malformed answer or none is unscored and says so in its reason.
 
         Raises:
-            RequestError: the key or the model's name is refused, or the endpoint has not answered a single time.
+            RequestError: The key or the model's name is refused, or the endpoint has never answered.
         """
-        return [self._known(case) for case in cases]
+        return [self._cached_or_asked(case) for case in cases]
 
-    def _known(self, case: Case) -> Verdict:
-        """The answer from the cache, with what it cost when it was bought, or else from the endpoint."""
-        content = case.png()
+    def _cached_or_asked(self, case: Case) -> Verdict:
+        """Return the cached verdict, with what it cost when it was bought, or ask the endpoint."""
+        image = case.png()
         if self.cache is None:
-            return self._ask(case, content)
+            return self._ask(case, image)
         subject = [self.endpoint or "", self.model, wording.VERSION, wording.task(case)]
-        key = hashlib.sha256(json.dumps(subject).encode() + content).hexdigest()
+        key = hashlib.sha256(json.dumps(subject).encode() + image).hexdigest()
         file = self.cache / key[:2] / f"{key}.json"
-        if (kept := _read(file)) is not None:
-            return kept
-        found = self._ask(case, content)
-        if found.positive is not None:
-            _write(file, found)
-        return found
+        cached = _read(file)
+        if cached is not None:
+            return cached
+        verdict = self._ask(case, image)
+        if verdict.is_scored:
+            _write(file, verdict)
+        return verdict
 
-    def _ask(self, case: Case, content: bytes) -> Verdict:
+    def _ask(self, case: Case, image: bytes) -> Verdict:
         import openai
 
         try:
-            verdict = self._read(self._call_patiently(case, content))
+            verdict = self._parse(self._call_patiently(case, image))
         except openai.BadRequestError as error:
-            verdict = Verdict(None, None, None, f"refused: {self._told(error)}")
-        except (openai.APIError, ValueError) as error:  # the client passes on what the JSON parser says
-            if _is_for_all(error):
-                raise RequestError(f"the judge's endpoint refuses every call: {self._told(error)}") from None
-            verdict = Verdict(None, None, None, f"no answer: {self._told(error)}", final=False)
-        self._count(verdict)
+            verdict = Verdict.unscored(f"refused: {self._describe(error)}")
+        except (openai.APIError, ValueError) as error:  # the client lets errors of its JSON parser through
+            if _fails_every_call(error):
+                raise RequestError(f"the judge's endpoint refuses every call: {self._describe(error)}") from None
+            verdict = Verdict.unscored(f"no answer: {self._describe(error)}", final=False)
+        self._give_up_if_hopeless(verdict)
         return verdict
 
-    def _call_patiently(self, case: Case, content: bytes) -> Any:
+    def _call_patiently(self, case: Case, image: bytes) -> Any:
+        """Call the endpoint, again after trouble that may pass."""
         import openai
         from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
-        def passing(error: BaseException) -> bool:
-            if _is_for_all(error):
+        def may_pass(error: BaseException) -> bool:
+            if _fails_every_call(error):
                 return False
-            trouble = openai.APIConnectionError | openai.InternalServerError | openai.RateLimitError | ValueError
-            return isinstance(error, trouble)
+            passing = openai.APIConnectionError | openai.InternalServerError | openai.RateLimitError | ValueError
+            return isinstance(error, passing)
 
         attempts = Retrying(
-            stop=stop_after_attempt(self.attempts), wait=self._pause, retry=retry_if_exception(passing), reraise=True
+            stop=stop_after_attempt(self.attempts), wait=self._seconds, retry=retry_if_exception(may_pass), reraise=True
         )
-        return attempts(self._call, case, content)
+        return attempts(self._call, case, image)
 
-    def _call(self, case: Case, content: bytes) -> Any:
-        url = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    def _call(self, case: Case, image: bytes) -> Any:
+        url = f"data:image/png;base64,{base64.b64encode(image).decode()}"
         picture = {"type": "image_url", "image_url": {"url": url}}
         text = {"type": "text", "text": wording.task(case)}
         schema = {"name": "verdict", "strict": True, "schema": wording.SCHEMA}
-        completed = self._client.chat.completions.create(  # type: ignore[call-overload]
+        completion = self._client.chat.completions.create(  # type: ignore[call-overload]
             model=self.model,
             messages=[{"role": "user", "content": [text, picture]}],
             response_format={"type": "json_schema", "json_schema": schema},
             temperature=0.0,
         )
-        if isinstance(completed, str):
-            raise ValueError(f"no JSON but {completed[:80]!r}")  # such as the page of a gateway that is busy
-        return completed
+        if isinstance(completion, str):  # what the client returns for a page of HTML, such as that of a busy gateway
+            raise ValueError(f"no JSON but {completion[:80]!r}")
+        return completion
 
-    def _pause(self, state: Any) -> float:
-        """Seconds until the next attempt: what the endpoint asks for, or else twice as long each time, and a bit."""
+    def _seconds(self, state: Any) -> float:
+        """Return the pause until the next attempt: what the endpoint asks for, or else growing ones with jitter."""
         from tenacity import wait_random_exponential
 
         response = getattr(state.outcome.exception(), "response", None)
         try:
-            asked = float(response.headers["retry-after"])  # type: ignore[union-attr]
+            requested = float(response.headers["retry-after"])  # type: ignore[union-attr]
         except (AttributeError, KeyError, ValueError):
             return self.pause / 2 + float(wait_random_exponential(multiplier=self.pause, max=60)(state))
-        return min(max(asked, 0.0), LONGEST_PAUSE)
+        return min(max(requested, 0.0), LONGEST_PAUSE)
 
-    def _read(self, completed: Any) -> Verdict:
-        """What a completed call says, and what it used."""
-        used, choice = completion.usage(completed), completion.choice(completed)
-        tokens, cost = used.total_tokens, self._cost(used)
+    def _parse(self, completion: Any) -> Verdict:
+        """Turn a completion into a verdict, with the tokens and dollars it took."""
+        from vsf.judges import (
+            completion as completions,  # here, because listing the judges has to work without pydantic
+        )
+
+        used = completions.usage(completion)
+        choice = completions.choice(completion)
+        tokens = used.total_tokens
+        cost = self._cost(used)
         if choice is None:
-            return Verdict(None, None, None, "malformed answer: no choices that can be read", tokens, cost)
+            return Verdict.unscored("malformed answer: no choices that can be read", tokens=tokens, cost=cost)
         if choice.message.refusal or choice.finish_reason == "content_filter":
             reason = self._without_key(choice.message.refusal or "content filter")
-            return Verdict(None, None, None, f"refused: {reason}", tokens, cost)
+            return Verdict.unscored(f"refused: {reason}", tokens=tokens, cost=cost)
         return wording.verdict(self._without_key(choice.message.content or ""), tokens=tokens, cost=cost)
 
-    def _cost(self, used: completion.Usage) -> float | None:
+    def _cost(self, used: Usage) -> float | None:
         if used.cost is not None or self.prices is None:
             return used.cost
         if used.prompt_tokens is None or used.completion_tokens is None:
             return None
-        return (used.prompt_tokens * self.prices[0] + used.completion_tokens * self.prices[1]) / 1e6
+        read_price, write_price = self.prices
+        return (used.prompt_tokens * read_price + used.completion_tokens * write_price) / 1e6
 
-    def _count(self, verdict: Verdict) -> None:
-        """Give an endpoint up that fails time after time and has never given an answer that could be read."""
-        with self._lock:
-            self._answered |= verdict.positive is not None
-            self._failures += 1
-            hopeless = not self._answered and self._failures >= HOPELESS
-        if hopeless:
+    def _give_up_if_hopeless(self, verdict: Verdict) -> None:
+        """Raise RequestError once HOPELESS calls were made and not one brought an answer that can be read."""
+        with self._lock:  # several threads share one judge
+            self._was_answered |= verdict.is_scored
+            self._calls += 1
+            is_hopeless = not self._was_answered and self._calls >= HOPELESS
+        if is_hopeless:
             raise RequestError(f"{HOPELESS} calls and not one answer; the last: {verdict.reason}")
 
-    def _told(self, error: Exception) -> str:
+    def _describe(self, error: Exception) -> str:
         return self._without_key(f"{type(error).__name__}: {error}")[:300]
 
     def _without_key(self, text: str) -> str:
-        """An endpoint may repeat the key that it was given."""
+        """Hide the key in text from an endpoint, which may repeat what it was sent."""
         return text.replace(self.key, "***") if self.key else text
 
 
+def number_pair(flag: str, text: str) -> tuple[float, float]:
+    """Read two numbers with a comma between them. Raises RequestError that names the flag."""
+    try:
+        first, second = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise RequestError(f'{flag} has to be two numbers with a comma between them, got "{text}".') from error
+    return first, second
+
+
 def require_key(host: str, key: str) -> None:
-    """Raise RequestError where OpenAI's own endpoint is to be asked without a key; others may need none."""
+    """Raise RequestError if OpenAI's own endpoint is to be asked without a key; other endpoints may need none."""
     if host == PAID_HOST and not key:
         raise RequestError(
             f"no API key for {PAID_HOST}: put it into the environment variable OPENAI_API_KEY, name another variable "
@@ -175,7 +248,7 @@ def require_key(host: str, key: str) -> None:
         )
 
 
-def _is_for_all(error: BaseException) -> bool:
+def _fails_every_call(error: BaseException) -> bool:
     """Whether every other call would fail the same way: a wrong key or model, or no money left."""
     import openai
 
@@ -185,17 +258,20 @@ def _is_for_all(error: BaseException) -> bool:
 
 
 def _read(file: Path) -> Verdict | None:
+    """Read a cached verdict; None if there is none, or it is damaged, which asking again repairs."""
     try:
         return Verdict(**json.loads(file.read_bytes()))
-    except (OSError, ValueError, TypeError):  # not there, or damaged, which asking again puts right
+    except (OSError, ValueError, TypeError):
         return None
 
 
 def _write(file: Path, verdict: Verdict) -> None:
-    part = file.with_name(f".{uuid4().hex}.part")
+    """Cache a verdict. Raises RequestError if it cannot be written."""
+    fields = asdict(verdict)
+    record = {name: fields[name] for name in _CACHED}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(asdict(verdict)), encoding="utf-8")
-        os.replace(part, file)
+        with atomic_write(file) as part:
+            part.write_text(json.dumps(record), encoding="utf-8")
     except OSError as error:
         raise RequestError(f'cannot keep an answer of the judge in "{file.parent}": {error.strerror}.') from error

@@ -1,4 +1,7 @@
-"""What a vision-language model is asked about an image, and how its answer is read. Change it, and raise VERSION."""
+"""The question put to a vision-language model about an image, and the parser of its answer.
+
+Raise VERSION with every change of the text or the parser: stored verdicts of another version are not used.
+"""
 
 from __future__ import annotations
 
@@ -34,31 +37,33 @@ SCHEMA: dict[str, Any] = {
 
 
 def task(case: Case) -> str:
-    """The text that goes with the image."""
+    """Write the text that goes with the image."""
     return TASK.format(
         positive=case.question_positive, negative=case.question_negative, prompt=case.prompt, absent=case.negative
     )
 
 
 def verdict(text: str, *, tokens: int | None = None, cost: float | None = None) -> Verdict:
-    """Read an answer; one that is not as asked for is unscored, and its reason says why. It is never guessed at."""
+    """Parse an answer. One that does not follow the schema is unscored and its reason says why; nothing is guessed."""
+    malformed = Verdict.unscored(f"malformed answer: {text[:200]!r}", tokens=tokens, cost=cost)
     try:
         answer = json.loads(_outermost_object(text))
-        positive, negative, quality, reason = (answer[name] for name in ("positive", "negative", "quality", "reason"))
+        positive = answer["positive"]
+        negative = answer["negative"]
+        quality = answer["quality"]
+        reason = answer["reason"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return _unscored(f"malformed answer: {text[:200]!r}", tokens, cost)
+        return malformed
     if not (isinstance(positive, bool) and isinstance(negative, bool) and isinstance(reason, str)):
-        return _unscored(f"malformed answer: {text[:200]!r}", tokens, cost)
+        return malformed
     if isinstance(quality, bool) or not isinstance(quality, int | float) or not 0 <= quality <= 1:
-        return _unscored(f"malformed answer: quality {quality!r} is no number from 0 to 1", tokens, cost)
+        message = f"malformed answer: quality {quality!r} is no number from 0 to 1"
+        return Verdict.unscored(message, tokens=tokens, cost=cost)
     return Verdict(positive, negative, float(quality), reason, tokens, cost)
 
 
 def _outermost_object(text: str) -> str:
-    """The text from its first brace to its last: some models put a fence or a sentence around what was asked for."""
-    start, end = text.find("{"), text.rfind("}")
+    """Cut a text to its first opening and last closing brace: some models add a code fence or a sentence."""
+    start = text.find("{")
+    end = text.rfind("}")
     return text[start : end + 1] if 0 <= start < end else ""
-
-
-def _unscored(reason: str, tokens: int | None, cost: float | None) -> Verdict:
-    return Verdict(None, None, None, reason, tokens, cost)

@@ -8,13 +8,10 @@ import pytest
 from PIL import Image
 
 from vsf import UnknownNameError
-from vsf.bench.crew import Crew
-from vsf.bench.damage import DAMAGES
-from vsf.bench.judging import clean_figures, damage_figures
 from vsf.judges import Question
 from vsf.judges.scenes import judge as scenes
 from vsf.tiny.renderer import render
-from vsf.tiny.scenes import OBJECTS, PARTS, Scene, Thing, sample_scene
+from vsf.tiny.scenes import OBJECTS, Scene, Thing, sample_scene
 
 
 def car(*parts, colour="red", **place):
@@ -23,60 +20,6 @@ def car(*parts, colour="red", **place):
 
 def picture(*things, background="snow", style="tidy"):
     return render(Scene(tuple(things), background, style))
-
-
-@pytest.fixture(scope="module")
-def crew(tmp_path_factory):
-    with Crew(tmp_path_factory.mktemp("crew") / "kept.jsonl", "test", workers=1) as crew:
-        yield crew
-
-
-@pytest.fixture(scope="module")
-def clean(crew):
-    figures, rows = clean_figures(crew, 160, seed=11, tick=lambda _: None)
-    return {figure.name.split(": ")[1]: figure.value for figure in figures}, {row["answer"]: row for row in rows}
-
-
-def test_objects_colours_and_backgrounds_of_held_out_renders_are_read_right(clean):
-    figures, _ = clean
-    assert figures["object"] >= 0.995
-    assert figures["colour"] >= 0.99
-    assert figures["background"] >= 0.99
-
-
-def test_parts_of_held_out_renders_are_read_right(clean):
-    _, rows = clean
-    parts = {name: row for name, row in rows.items() if name in PARTS}
-    assert parts.keys() == set(PARTS)
-    asked = sum(row["of"] for row in parts.values())
-    assert sum(row["right"] * row["of"] for row in parts.values()) / asked >= 0.985
-    wrong = {name: (1 - row["right"]) * row["of"] for name, row in parts.items()}
-    assert max(wrong.values()) <= 2.01, wrong  # of some 10 each
-
-
-@pytest.fixture(scope="module")
-def damaged(crew):
-    return damage_figures(crew, 12, seed=3, tick=lambda _: None)
-
-
-def test_clean_renders_are_of_full_quality(damaged):
-    _, rows = damaged
-    assert min(quality for row in rows if row["level"] == 0 for quality in row["quality"]) > 0.9
-
-
-def test_quality_falls_with_every_level_of_damage(damaged):
-    figures, rows = damaged
-    assert {row["damage"] for row in rows} == set(DAMAGES)
-    falls = [figure.value for figure in figures if "fall" in figure.name]
-    assert len(falls) == len(DAMAGES)
-    assert min(falls) > 0
-
-
-def test_mild_damage_leaves_parts_readable(damaged):
-    figures, _ = damaged
-    mild = [figure.value for figure in figures if "mild" in figure.name]
-    assert len(mild) == len(DAMAGES)
-    assert min(mild) >= 0.95
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,4 +1,4 @@
-"""The report of a folder of judged rows: one page that needs no other file, and its numbers for further use."""
+"""Reports: one self-contained page about a folder of judged rows, and its numbers as CSV, Markdown and plots."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vsf.bench.report import examples, files, page, plots
-from vsf.bench.report.content import Asked, Content, gather
-from vsf.bench.run import manifest as folders
-from vsf.bench.run import rows as records
+from vsf.bench.report.content import Content, ReportOptions, gather
+from vsf.bench.run import manifest
+from vsf.bench.run.rows import counted_judge, scored
 
 __all__ = ["Report", "build"]
 
 
 @dataclass(frozen=True)
 class Report:
-    """A written report: its page, and what stands in it."""
+    """A written report: its page, and the numbers on it."""
 
     page: Path
     content: Content
@@ -31,33 +31,33 @@ def build(
     reference: str = "",
     images: bool = False,
 ) -> Report:
-    """Write `report.html` and `report.md` into a folder, and tables and pictures into `report` below it.
+    """Write `report.html` and `report.md` into a folder, and tables and plots into `report` below it.
 
     Args:
-        folder: rows and verdicts of a run on test prompts.
-        out: where the report goes; by default into the folder itself.
-        dev: rows and verdicts of the same settings on dev prompts. Strengths are matched there; without it they are
+        folder: Rows and verdicts of a run on test prompts.
+        out: Where the report goes; into the folder itself by default.
+        dev: Rows and verdicts of the same settings on dev prompts. Strengths are matched there; without it they are
             matched on the rows of the report itself, which flatters them, and the page says so.
-        judge: whose verdicts count, where there are several.
-        kept: the positive score at which methods are compared.
-        reference: the setting or curve that the others are compared with; by default the first of value sign flip.
-        images: also write `report/images.jsonl`, a line for each image with its row and its verdict.
+        judge: Whose verdicts count, if there are several.
+        kept: The positive score at which methods are compared.
+        reference: The setting or curve that the others are compared with; the first of value sign flip by default.
+        images: Whether to write `report/images.jsonl`, too, which has a line per image with its row and its verdict.
 
     Raises:
-        RequestError: no rows, several judges and none chosen, an unknown reference, a method without dev rows, or a
+        RequestError: No rows, several judges and none chosen, an unknown reference, a method without dev rows, or a
             folder that cannot be read or written.
     """
     out = folder if out is None else out
-    asked = Asked(kept=kept, reference=reference, matched_on_dev=dev is not None)
-    scores = records.scored(folder, judge)
-    judge = records.counted_judge(folder, judge)
-    dev_scores = records.scored(dev, judge) if dev is not None else scores
-    pairs = {pair.id: pair for pair in folders.pairs(folder)}
-    content = gather(scores, dev_scores, pairs, asked)
+    options = ReportOptions(kept=kept, reference=reference, matched_on_dev=dev is not None)
+    scores = scored(folder, judge)
+    judge = counted_judge(folder, judge)
+    dev_scores = scored(dev, judge) if dev is not None else scores
+    pairs = {pair.id: pair for pair in manifest.pairs(folder)}
+    content = gather(scores, dev_scores, pairs, options)
     costs = files.costs(folder, scores, judge)
     charts = plots.draw(content, out / "report")
-    shown = examples.choose(content, pairs, folder)
+    sheets = examples.choose(content, pairs, folder)
     files.write(content, costs, out)
     if images:
-        files.write_images(records.judged(folder, judge), out / "report" / "images.jsonl")
-    return Report(page.write(out / "report.html", content, costs, charts, shown), content)
+        files.write_images(scores, out / "report" / "images.jsonl")
+    return Report(page.write(out / "report.html", content, costs, charts, sheets), content)

@@ -1,4 +1,4 @@
-"""What a report says, as numbers."""
+"""The numbers of a report."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ from vsf.errors import RequestError
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the report was asked for; see `build`."""
+class ReportOptions:
+    """What a report should show.
+
+    Attributes:
+        kept: The positive score at which methods are compared.
+        reference: The setting or curve that the others are compared with; "" for the first of value sign flip.
+        matched_on_dev: Whether strengths are matched on dev prompts, not on the rows of the report.
+    """
 
     kept: float
     reference: str
@@ -26,7 +32,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Scores:
-    """The three scores with their intervals; None where not one image has the score."""
+    """The three scores with their intervals; None if not one image has the score."""
 
     positive: Interval | None
     negative: Interval | None
@@ -34,8 +40,8 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One line of the table of settings. seconds: median per image."""
+class SettingSummary:
+    """A line of the table of settings; `seconds` is the median per image."""
 
     label: str
     method: str
@@ -48,7 +54,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Against:
-    """The reference minus this one in the negative score; `p` is corrected for all comparisons of the same table."""
+    """A comparison of the reference with another setting or curve.
+
+    Attributes:
+        difference: Negative score of the reference minus that of the other.
+        p: Of the difference, corrected for all comparisons of the same table.
+        comparison: The tests in full.
+    """
 
     difference: Interval
     p: float
@@ -57,7 +69,7 @@ class Against:
 
 @dataclass(frozen=True)
 class Matched:
-    """A curve where it keeps what was asked; without `mixture` it never keeps as much."""
+    """A curve at the positive score of the report; without a `mixture` it never keeps as much."""
 
     curve: str
     mixture: Mixture | None
@@ -67,7 +79,7 @@ class Matched:
 
 @dataclass(frozen=True)
 class Group:
-    """The scores of the pairs of one kind, or about one object, by setting."""
+    """Positive and negative score, by setting, of the pairs of one kind or about one object."""
 
     by: str
     name: str
@@ -77,14 +89,25 @@ class Group:
 
 @dataclass(frozen=True)
 class Content:
-    """Everything but pictures and cost.
+    """Everything in a report except images and costs.
 
-    fixed: the settings that no sweep wrote, compared as they are. shown: per curve, the setting that stands for it.
+    Attributes:
+        options: What was asked for.
+        tables: Scores by setting.
+        settings: A line for each setting.
+        fixed: Settings that no sweep wrote, compared as they are.
+        fixed_reference: What these are compared with; "" if there is nothing.
+        matched: A line for each curve.
+        matched_reference: What these are compared with; "" if there is nothing.
+        shown: The label of the setting that represents each curve.
+        groups: Scores by kind of pair, and by object.
+        pairs: Number of pairs.
+        seeds: Number of seeds.
     """
 
-    asked: Asked
+    options: ReportOptions
     tables: Mapping[str, Table]
-    settings: Sequence[Setting]
+    settings: Sequence[SettingSummary]
     fixed: Mapping[str, Against | None]
     fixed_reference: str
     matched: Sequence[Matched]
@@ -95,89 +118,133 @@ class Content:
     seeds: int
 
 
-def gather(scores: Sequence[Score], dev: Sequence[Score], pairs: Mapping[str, Pair], asked: Asked) -> Content:
-    """What the report says; raises RequestError for an unknown reference, or a curve that dev rows lack."""
-    tables, dev_tables = by_label(scores), by_label(dev)
-    methods = {score.label: score.method for score in scores}
+def gather(scores: Sequence[Score], dev: Sequence[Score], pairs: Mapping[str, Pair], options: ReportOptions) -> Content:
+    """Compute the numbers of a report.
+
+    Args:
+        scores: Of the test prompts.
+        dev: Of the prompts on which strengths are matched.
+        pairs: By id.
+        options: What to show.
+
+    Raises:
+        RequestError: The reference is unknown, or a curve has no dev rows.
+    """
+    tables = by_label(scores)
+    dev_tables = by_label(dev)
+    methods = {score.row.label: score.row.method for score in scores}
     fixed = {label: column(tables[label], "negative") for label in tables if curve(label) == label}
-    fixed_reference = _reference(asked.reference, {label: methods[label] for label in fixed}, methods)
-    lines = curves(list(tables))
-    mixtures = _frozen(lines, dev_tables, asked.kept)
-    reachable = {name: methods[lines[name][0]] for name, mixture in mixtures.items() if mixture is not None}
-    matched_reference = _reference(asked.reference, reachable, methods)
-    shown = {name: _stand_in(mixtures[name], tables, labels) for name, labels in lines.items()}
+    fixed_reference = _reference(options.reference, {label: methods[label] for label in fixed}, methods)
+    labels_of_curve = curves(list(tables))
+    mixtures = _match_on(dev_tables, labels_of_curve, options.kept)
+    method_of_curve = {}
+    shown = {}
+    for name, mixture in mixtures.items():
+        labels = labels_of_curve[name]
+        if mixture is not None:
+            method_of_curve[name] = methods[labels[0]]
+        shown[name] = _representative(mixture, tables, labels)
+    matched_reference = _reference(options.reference, method_of_curve, methods)
     return Content(
-        asked=asked,
+        options=options,
         tables=tables,
-        settings=[_setting(label, table) for label, table in tables.items()],
+        settings=[_summary(label, table) for label, table in tables.items()],
         fixed=against(fixed_reference, fixed),
         fixed_reference=fixed_reference,
         matched=_matched(tables, mixtures, matched_reference),
         matched_reference=matched_reference,
         shown=shown,
         groups=_groups(tables, pairs, list(shown.values())),
-        pairs=len({score.pair for score in scores}),
-        seeds=len({score.seed for score in scores}),
+        pairs=len({score.row.pair for score in scores}),
+        seeds=len({score.row.seed for score in scores}),
     )
 
 
 def against(reference: str, columns: Mapping[str, Column]) -> dict[str, Against | None]:
-    """The reference compared with every other column, Holm-corrected over all of them.
+    """Compare the reference with every other column, with Holm's correction over all of them.
 
-    None for the reference itself, for a column that shares no scored image with it, and without a reference.
+    Returns:
+        None for the reference itself, for a column that shares no scored image with it, and for all columns if there
+        is no reference.
     """
     if reference not in columns:
         return dict.fromkeys(columns)
-    found = {name: compare(columns[reference], values) for name, values in columns.items() if name != reference}
-    tested = {name: done.test.p for name, done in found.items() if done.test is not None}
-    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
-    result: dict[str, Against | None] = {}
-    for name in columns:
-        spread = interval(found[name].per_pair) if name in corrected else None
-        result[name] = Against(spread, corrected[name], found[name]) if spread is not None else None
+    comparisons = {}
+    ps = {}
+    for name, values in columns.items():
+        if name != reference:
+            comparison = compare(columns[reference], values)
+            comparisons[name] = comparison
+            if comparison.test is not None:
+                ps[name] = comparison.test.p
+    corrected = dict(zip(ps, holm(list(ps.values())), strict=True))
+    result: dict[str, Against | None] = dict.fromkeys(columns)
+    for name, p in corrected.items():
+        difference = interval(comparisons[name].per_pair)
+        if difference is not None:
+            result[name] = Against(difference, p, comparisons[name])
     return result
 
 
-def _reference(asked: str, candidates: Mapping[str, str], known: Mapping[str, str]) -> str:
-    """The candidate that the others are compared with; empty when there is none."""
-    if asked and asked not in candidates and asked not in known and asked not in {curve(label) for label in known}:
-        raise RequestError(f'no setting is called "{asked}"; there are {", ".join(known)}.')
-    if asked in candidates:
-        return asked
+def _reference(wanted: str, candidates: Mapping[str, str], methods: Mapping[str, str]) -> str:
+    """Choose the candidate that the others are compared with.
+
+    Args:
+        wanted: A label or curve; "" for the first of value sign flip.
+        candidates: Method of each candidate.
+        methods: Method of each setting.
+
+    Returns:
+        "" if none of the candidates is meant. The setting may be one of the other table's.
+
+    Raises:
+        RequestError: There is no such setting or curve at all.
+    """
+    if wanted in candidates:
+        return wanted
+    if wanted and wanted not in methods and wanted not in {curve(label) for label in methods}:
+        raise RequestError(f'no setting is called "{wanted}"; there are {", ".join(methods)}.')
     return next((label for label, method in candidates.items() if method == "vsf"), "")
 
 
-def _frozen(lines: Mapping[str, Sequence[str]], dev: Mapping[str, Table], kept: float) -> dict[str, Mixture | None]:
-    """Where on dev prompts each curve keeps what was asked, from the settings that both folders have."""
+def _match_on(
+    dev: Mapping[str, Table], labels_of_curve: Mapping[str, Sequence[str]], kept: float
+) -> dict[str, Mixture | None]:
+    """Find the mixture of each curve that keeps this much on dev prompts, among the settings that both folders have."""
     mixtures = {}
-    for name, labels in lines.items():
-        if not (both := [label for label in labels if label in dev]):
+    for name, labels in labels_of_curve.items():
+        in_both = [label for label in labels if label in dev]
+        if not in_both:
             raise RequestError(f'the dev rows have no setting of "{name}": run it on the dev prompts, too.')
-        mixtures[name] = match(points(dev, both), kept)
+        mixtures[name] = match(points(dev, in_both), kept)
     return mixtures
 
 
 def _matched(tables: Mapping[str, Table], mixtures: Mapping[str, Mixture | None], reference: str) -> list[Matched]:
-    reachable = {name: mixture for name, mixture in mixtures.items() if mixture is not None}
-    negatives = {name: blend(tables, mixture, "negative") for name, mixture in reachable.items()}
-    compared = against(reference, negatives)
+    """Score and compare all curves at the matched point."""
+    negatives = {}
+    for name, mixture in mixtures.items():
+        if mixture is not None:
+            negatives[name] = blend(tables, mixture, "negative")
+    comparisons = against(reference, negatives)
     lines = []
     for name, mixture in mixtures.items():
         scores = None if mixture is None else _scores([blend(tables, mixture, metric) for metric in METRICS])
-        lines.append(Matched(name, mixture, scores, compared.get(name)))
+        lines.append(Matched(name, mixture, scores, comparisons.get(name)))
     return lines
 
 
-def _setting(label: str, table: Table) -> Setting:
-    rows = list(table.values())
-    return Setting(
+def _summary(label: str, table: Table) -> SettingSummary:
+    scores = list(table.values())
+    first = scores[0].row
+    return SettingSummary(
         label=label,
-        method=rows[0].method,
-        strength=rows[0].strength,
-        images=len(rows),
-        unscored=sum(None in (row.positive, row.negative, row.quality) for row in rows),
+        method=first.method,
+        strength=first.strength,
+        images=len(scores),
+        unscored=sum(not score.is_complete for score in scores),
         scores=_scores([column(table, metric) for metric in METRICS]),
-        seconds=median(row.seconds for row in rows),
+        seconds=median(score.row.run.seconds for score in scores),
     )
 
 
@@ -185,8 +252,8 @@ def _scores(columns: Sequence[Column]) -> Scores:
     return Scores(*(interval(list(per_pair(values).values())) for values in columns))
 
 
-def _stand_in(mixture: Mixture | None, tables: Mapping[str, Table], labels: Sequence[str]) -> str:
-    """The setting to show for a curve: the heavier one of its mixture, or else the one that keeps most."""
+def _representative(mixture: Mixture | None, tables: Mapping[str, Table], labels: Sequence[str]) -> str:
+    """Choose the setting that shows a curve: the heavier one of its mixture, or else the one that keeps most."""
     if mixture is not None:
         return max(mixture.weights, key=mixture.weights.__getitem__)
     front = frontier(points(tables, labels))
@@ -194,23 +261,28 @@ def _stand_in(mixture: Mixture | None, tables: Mapping[str, Table], labels: Sequ
 
 
 def _groups(tables: Mapping[str, Table], pairs: Mapping[str, Pair], labels: Sequence[str]) -> list[Group]:
-    """Scores by the kind of pair, then by its object; a suite that tells neither has no groups."""
+    """Score the pairs of each kind, then those about each object; a suite that tells neither has no groups."""
     groups = []
     for by in ("kind", "object"):
         members: dict[str, set[str]] = {}
         for pair in pairs.values():
-            if name := pair.about.get(by):
+            name = pair.about.get(by)
+            if name:
                 members.setdefault(name, set()).add(pair.id)
-        groups += [Group(by, name, len(ids), _means(tables, ids, labels)) for name, ids in sorted(members.items())]
+        for name, ids in sorted(members.items()):
+            groups.append(Group(by, name, len(ids), _means(tables, ids, labels)))
     return groups
 
 
 def _means(
     tables: Mapping[str, Table], ids: set[str], labels: Sequence[str]
 ) -> dict[str, tuple[float | None, float | None]]:
-    """Positive and negative score of each setting over these pairs."""
-    parts = {label: {key: row for key, row in tables[label].items() if key[0] in ids} for label in labels}
-    return {label: (_mean(column(part, "positive")), _mean(column(part, "negative"))) for label, part in parts.items()}
+    """Return positive and negative score of each setting over some pairs."""
+    means = {}
+    for label in labels:
+        part = {key: score for key, score in tables[label].items() if key[0] in ids}
+        means[label] = _mean(column(part, "positive")), _mean(column(part, "negative"))
+    return means
 
 
 def _mean(values: Column) -> float | None:

@@ -1,4 +1,4 @@
-"""Pictures to look at: the best, the worst, and some that nobody chose."""
+"""Example images for a report: the best, the worst, and a random sample that nobody chose."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 
 from vsf.bench.report.content import Content
 from vsf.bench.run.rows import IMAGES, Score
-from vsf.bench.stats.tables import Table
+from vsf.bench.stats.tables import Key, Table
 from vsf.bench.suites.load import Pair
 from vsf.errors import RequestError
 
 COUNT = 6
-SIDE = 256  # pixels; larger pictures are made smaller, so that the page stays one that a browser opens
+SIDE = 256  # pixels; larger images are scaled down, so that a browser can still open the page
 
 
 @dataclass(frozen=True)
 class Example:
-    """A picture, as a data address, with its prompt and what the judge said."""
+    """An image, as a data URL, with its prompt and its score."""
 
     score: Score
     prompt: str
@@ -31,7 +31,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Sheet:
-    """The pictures of one setting."""
+    """The examples of one setting."""
 
     label: str
     best: Sequence[Example]
@@ -40,10 +40,13 @@ class Sheet:
 
 
 def choose(content: Content, pairs: Mapping[str, Pair], folder: Path) -> list[Sheet]:
-    """A sheet for the setting that stands for each curve; those by chance are of the same prompts and seeds everywhere.
+    """Make a sheet for the setting that represents each curve; the random examples are the same images on every sheet.
 
-    None at all for a folder that holds rows alone, without any picture. Raises RequestError for a picture that is not
-    there or cannot be read.
+    Returns:
+        Nothing at all for a folder that has rows but no images.
+
+    Raises:
+        RequestError: An image is missing or cannot be read.
     """
     if not (folder / IMAGES).exists():
         return []
@@ -54,38 +57,40 @@ def choose(content: Content, pairs: Mapping[str, Pair], folder: Path) -> list[Sh
 
 
 def merit(score: Score) -> tuple[float, float]:
-    """What a picture is ranked by: how many questions it passed, then its quality. Only for scored ones."""
+    """Return the rank of a scored image: how many questions it passed, then its quality."""
     return float(bool(score.positive)) + float(bool(score.negative)), score.quality or 0.0
 
 
-def _sheet(
-    label: str, table: Table, chance: Sequence[tuple[str, int]], pairs: Mapping[str, Pair], folder: Path
-) -> Sheet:
-    ranked = sorted((row for row in table.values() if None not in (row.positive, row.negative, row.quality)), key=merit)
-    worst, best = ranked[:COUNT], ranked[::-1][:COUNT]
+def _sheet(label: str, table: Table, chance: Sequence[Key], pairs: Mapping[str, Pair], folder: Path) -> Sheet:
+    ranked = sorted((score for score in table.values() if score.is_complete), key=merit)
 
-    def shown(rows: Sequence[Score]) -> list[Example]:
-        return [
-            Example(row, pairs[row.pair].prompt, pairs[row.pair].negative, _address(folder / row.image)) for row in rows
-        ]
+    def examples(scores: Sequence[Score]) -> list[Example]:
+        made = []
+        for score in scores:
+            pair = pairs[score.row.pair]
+            made.append(Example(score, pair.prompt, pair.negative, _data_url(folder / score.row.image)))
+        return made
 
-    return Sheet(label, shown(best), shown(worst), shown([table[key] for key in chance]))
+    best = ranked[::-1][:COUNT]
+    worst = ranked[:COUNT]
+    return Sheet(label, examples(best), examples(worst), examples([table[key] for key in chance]))
 
 
-def _address(file: Path) -> str:
-    """The picture itself, small enough, in the form in which a page can hold it; the first frame of a clip."""
+def _data_url(file: Path) -> str:
+    """Encode an image, scaled down, as a data URL; of a clip the first frame. Raises RequestError."""
     from PIL import Image
 
     try:
-        with Image.open(file) as picture:
-            small = picture.convert("RGB")
+        with Image.open(file) as image:
+            small = image.convert("RGB")
     except OSError as error:
         raise RequestError(f'cannot read the picture "{file}": {error}.') from error
     stream = io.BytesIO()
     if max(small.size) > SIDE:
         small.thumbnail((SIDE, SIDE))
         small.save(stream, "JPEG", quality=85)
+        kind = "jpeg"
     else:
-        small.save(stream, "PNG", optimize=True)
-    kind = "jpeg" if stream.getvalue()[:2] == b"\xff\xd8" else "png"
+        small.save(stream, "PNG", optimize=True)  # small enough to be kept without loss
+        kind = "png"
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""The numbers of a report for spreadsheets (CSV) and for a README (Markdown), and what the run cost."""
+"""A report's numbers as CSV, JSON lines and Markdown, and what its run cost."""
 
 from __future__ import annotations
 
@@ -6,22 +6,39 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from vsf.bench.report.content import Against, Content, Scores
-from vsf.bench.run import jsonl as journal
-from vsf.bench.run import rows as records
-from vsf.bench.run.rows import Row, Score, Verdict
+from vsf.bench.run import jsonl
+from vsf.bench.run.rows import Score, rows, verdicts
 from vsf.bench.stats.bootstrap import Interval
 from vsf.bench.stats.tables import METRICS
+from vsf.judges.base import Verdict
+
+_AGAINST = (
+    "reference_minus_this",
+    "difference_low",
+    "difference_high",
+    "p_holm",
+    "p_resamples",
+    "mcnemar_p",
+    "dropped",
+)
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What drawing and judging took, and with which model and judge.
+    """What drawing and judging took.
 
-    seconds: all images together. tokens, dollars: of all verdicts that say; None where none says.
+    Attributes:
+        models: With the revision of their weights.
+        judges: With their versions.
+        images: Number of images.
+        seconds: Of drawing, all images together.
+        verdicts: Number of verdicts.
+        tokens: Of all verdicts; None if none counts them.
+        dollars: Of all verdicts; None if none counts them.
     """
 
     models: Sequence[str]
@@ -35,7 +52,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table of texts under a title."""
+    """A titled table of strings."""
 
     title: str
     head: Sequence[str]
@@ -43,171 +60,168 @@ class TextTable:
 
 
 def costs(folder: Path, scores: Sequence[Score], judge: str | None) -> Costs:
-    """Add up what the rows and the verdicts of one judge say. Raises RequestError for damaged files."""
-    drawn = records.rows(folder)
-    verdicts = [verdict for verdict in records.verdicts(folder) if verdict.judge == judge]
-    tokens = [verdict.tokens for verdict in verdicts if verdict.tokens is not None]
-    dollars = [verdict.cost for verdict in verdicts if verdict.cost is not None]
+    """Add up the costs of the rows and of one judge's verdicts. Raises RequestError for damaged files."""
+    judged = [verdict for verdict in verdicts(folder) if verdict.judge == judge]
+    tokens = [verdict.tokens for verdict in judged if verdict.tokens is not None]
+    dollars = [verdict.cost for verdict in judged if verdict.cost is not None]
     return Costs(
-        models=sorted({f"{row.model} ({row.revision[:12]})" for row in drawn}),
-        judges=sorted({f"{verdict.judge} {verdict.judge_version}" for verdict in verdicts}),
+        models=sorted({f"{row.model} ({row.revision[:12]})" for row in rows(folder)}),
+        judges=sorted({f"{verdict.judge} {verdict.judge_version}" for verdict in judged}),
         images=len(scores),
-        seconds=sum(score.seconds for score in scores),
-        verdicts=len(verdicts),
+        seconds=sum(score.row.run.seconds for score in scores),
+        verdicts=len(judged),
         tokens=sum(tokens) if tokens else None,
         dollars=sum(dollars) if dollars else None,
     )
 
 
-def write(content: Content, spent: Costs, folder: Path) -> None:
+def write(content: Content, costs: Costs, folder: Path) -> None:
     """Write report.md, and settings.csv, matched.csv and groups.csv below `report`. Raises RequestError."""
-    journal.write(folder / "report.md", markdown(content, spent).encode())
+    jsonl.write(folder / "report.md", markdown(content, costs).encode())
     tables = {"settings": settings_table(content), "matched": matched_table(content), "groups": groups_table(content)}
     for name, lines in tables.items():
         stream = io.StringIO()
         csv.writer(stream, lineterminator="\n").writerows(lines)
-        journal.write(folder / "report" / f"{name}.csv", stream.getvalue().encode())
+        jsonl.write(folder / "report" / f"{name}.csv", stream.getvalue().encode())
 
 
-def write_images(images: Sequence[tuple[Row, Verdict | None]], file: Path) -> None:
-    """Write a JSON line for each image: its row and what the judge said, which is null where it was not asked yet.
+def write_images(scores: Sequence[Score], file: Path) -> None:
+    """Write a JSON line per image with its row and its verdict, whose fields are null if it was not judged yet.
 
-    Raises RequestError.
+    Raises:
+        RequestError: The file cannot be written.
     """
-    unasked = dict.fromkeys(Verdict.model_fields)
-    lines = [
-        json.dumps({**(verdict.model_dump(mode="json") if verdict else unasked), **row.model_dump(mode="json")})
-        for row, verdict in images
-    ]
-    journal.write(file, "".join(f"{line}\n" for line in lines).encode())
+    not_judged = dict.fromkeys(field.name for field in fields(Verdict))
+    lines = []
+    for score in scores:
+        verdict = asdict(score.verdict) if score.verdict else not_judged
+        lines.append(json.dumps({**verdict, **score.row.model_dump(mode="json")}) + "\n")
+    jsonl.write(file, "".join(lines).encode())
 
 
 def settings_table(content: Content) -> list[list[object]]:
-    """Every setting with its scores and their intervals, under a line of names."""
+    """Return a head, and a line per setting with its scores and their intervals."""
     head = ["label", "method", "strength", "images", "unscored", *_score_names(), "median_seconds", *_AGAINST]
-    lines: list[list[object]] = [list(head)]
+    table: list[list[object]] = [list(head)]
     for setting in content.settings:
-        first = [setting.label, setting.method, setting.strength, setting.images, setting.unscored]
-        compared = content.fixed.get(setting.label)
-        lines.append([*first, *_score_cells(setting.scores), setting.seconds, *_against_cells(compared)])
-    return lines
+        line: list[object] = [setting.label, setting.method, setting.strength, setting.images, setting.unscored]
+        line += _score_cells(setting.scores)
+        line.append(setting.seconds)
+        line += _against_cells(content.fixed.get(setting.label))
+        table.append(line)
+    return table
 
 
 def matched_table(content: Content) -> list[list[object]]:
-    """Every curve at the matched point, under a line of names."""
-    lines: list[list[object]] = [["curve", "settings", *_score_names(), *_AGAINST]]
+    """Return a head, and a line per curve with its scores at the matched point."""
+    table: list[list[object]] = [["curve", "settings", *_score_names(), *_AGAINST]]
     for line in content.matched:
         weights = line.mixture.weights if line.mixture is not None else {}
-        told = " + ".join(f"{weight:g} × {label}" for label, weight in weights.items())
-        lines.append([line.curve, told, *_score_cells(line.scores), *_against_cells(line.against)])
-    return lines
+        mixture = " + ".join(f"{weight:g} × {label}" for label, weight in weights.items())
+        table.append([line.curve, mixture, *_score_cells(line.scores), *_against_cells(line.against)])
+    return table
 
 
 def groups_table(content: Content) -> list[list[object]]:
-    """The scores of every kind of pair and of every object, one line for each setting shown."""
-    lines: list[list[object]] = [["by", "group", "pairs", "label", "positive", "negative"]]
-    lines += [
-        [group.by, group.name, group.pairs, label, *pair]
-        for group in content.groups
-        for label, pair in group.scores.items()
-    ]
-    return lines
+    """Return a head, and a line for each group of pairs and each setting shown, with its mean scores."""
+    table: list[list[object]] = [["by", "group", "pairs", "label", "positive", "negative"]]
+    for group in content.groups:
+        for label, means in group.scores.items():
+            table.append([group.by, group.name, group.pairs, label, *means])
+    return table
 
 
 def as_records(table: Sequence[Sequence[object]]) -> list[dict[str, object]]:
-    """Turn a table under a line of names into one mapping a line, for JSON."""
-    names, *lines = table
-    return [dict(zip(map(str, names), line, strict=True)) for line in lines]
+    """Turn a table with a head into one mapping per line, for JSON."""
+    head, *lines = table
+    names = [str(name) for name in head]
+    return [dict(zip(names, line, strict=True)) for line in lines]
 
 
 def for_people(content: Content) -> list[TextTable]:
-    """Lay out the two tables of a report: settings as they are, and methods where they keep the same."""
-    fixed = [
-        [
-            setting.label,
-            *map(shown, _intervals(setting.scores)),
-            p_text(content.fixed.get(setting.label)),
-            str(setting.unscored),
-        ]
-        for setting in content.settings
-        if setting.label in content.fixed
-    ]
-    matched = [[line.curve, *map(shown, _intervals(line.scores)), p_text(line.against)] for line in content.matched]
-    where = "dev prompts" if content.asked.matched_on_dev else "these rows themselves, which flatters"
+    """Format the two tables of a report: settings as they are, and methods where they keep the same positive score."""
+    fixed_lines = []
+    for setting in content.settings:
+        if setting.label in content.fixed:
+            p = p_text(content.fixed[setting.label])
+            fixed_lines.append([setting.label, *_score_texts(setting.scores), p, str(setting.unscored)])
+    matched_lines = []
+    for line in content.matched:
+        matched_lines.append([line.curve, *_score_texts(line.scores), p_text(line.against)])
+    where = "dev prompts" if content.options.matched_on_dev else "these rows themselves, which flatters"
     against_fixed = f"p against {content.fixed_reference or '–'}"
     against_matched = f"p against {content.matched_reference or '–'}"
     return [
-        TextTable("Settings as they are", ("setting", *METRICS, against_fixed, "unscored"), fixed),
+        TextTable("Settings as they are", ("setting", *METRICS, against_fixed, "unscored"), fixed_lines),
         TextTable(
-            f"At a positive score of {content.asked.kept:g}, matched on {where}",
+            f"At a positive score of {content.options.kept:g}, matched on {where}",
             ("method", *METRICS, against_matched),
-            matched,
+            matched_lines,
         ),
     ]
 
 
-def markdown(content: Content, spent: Costs) -> str:
-    """The two tables of a report as Markdown, and a line on where they are from."""
+def markdown(content: Content, costs: Costs) -> str:
+    """Format the two tables of a report as Markdown, under a line that says what they rest on."""
     fixed, matched = for_people(content)
     seeds = "1 seed" if content.seeds == 1 else f"{content.seeds} seeds"
-    return "\n".join(
-        [
-            f"{spent.images} images of {content.pairs} pairs from {seeds}; {', '.join(spent.models)}; "
-            f"judged by {', '.join(spent.judges) or 'nobody yet'}. Means with 95 % bootstrap intervals over pairs; "
-            "p: exact sign flips over pairs of the negative score, Holm-corrected.",
-            "",
-            *_markdown_table(fixed.head, fixed.lines),
-            "",
-            f"{matched.title}:",
-            "",
-            *_markdown_table(matched.head, matched.lines),
-            "",
-        ]
-    )
+    lines = [
+        f"{costs.images} images of {content.pairs} pairs from {seeds}; {', '.join(costs.models)}; "
+        f"judged by {', '.join(costs.judges) or 'nobody yet'}. Means with 95 % bootstrap intervals over pairs; "
+        "p: exact sign flips over pairs of the negative score, Holm-corrected.",
+        "",
+        *_markdown_table(fixed.head, fixed.lines),
+        "",
+        f"{matched.title}:",
+        "",
+        *_markdown_table(matched.head, matched.lines),
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def shown(value: Interval | None) -> str:
-    """A score with its interval, for people."""
+    """Format a score with its interval."""
     return "–" if value is None else f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
 def p_text(compared: Against | None) -> str:
-    """A p value for people; one that was resampled says so."""
+    """Format a p value, and say so if it was resampled."""
     if compared is None or compared.comparison.test is None:
         return "–"
-    resampled = compared.comparison.test.resamples is not None
     number = f"{compared.p:.3f}" if compared.p >= 0.001 else f"{compared.p:.1e}"
-    return f"{number} (resampled)" if resampled else number
-
-
-_AGAINST = [
-    "reference_minus_this",
-    "difference_low",
-    "difference_high",
-    "p_holm",
-    "p_resamples",
-    "mcnemar_p",
-    "dropped",
-]
+    is_resampled = compared.comparison.test.resamples is not None
+    return f"{number} (resampled)" if is_resampled else number
 
 
 def _against_cells(compared: Against | None) -> list[object]:
+    """Return the cells under _AGAINST."""
     if compared is None or compared.comparison.test is None:
         return [None] * len(_AGAINST)
-    difference, comparison = compared.difference, compared.comparison
-    spread = [difference.mean, difference.low, difference.high]
-    return [*spread, compared.p, compared.comparison.test.resamples, comparison.mcnemar, comparison.dropped]
+    difference = compared.difference
+    comparison = compared.comparison
+    cells: list[object] = [difference.mean, difference.low, difference.high]
+    cells += [compared.p, compared.comparison.test.resamples, comparison.mcnemar, comparison.dropped]
+    return cells
 
 
 def _score_names() -> list[str]:
-    return [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
+    names = []
+    for metric in METRICS:
+        names += [metric, f"{metric}_low", f"{metric}_high"]
+    return names
 
 
 def _score_cells(scores: Scores | None) -> list[object]:
+    """Return the cells under `_score_names`."""
     cells: list[object] = []
     for value in _intervals(scores):
         cells += [None] * 3 if value is None else [value.mean, value.low, value.high]
     return cells
+
+
+def _score_texts(scores: Scores | None) -> list[str]:
+    return [shown(value) for value in _intervals(scores)]
 
 
 def _intervals(scores: Scores | None) -> list[Interval | None]:
@@ -215,8 +229,11 @@ def _intervals(scores: Scores | None) -> list[Interval | None]:
 
 
 def _markdown_table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> list[str]:
-    rows = [head, ["---"] * len(head), *lines]
-    return ["| " + " | ".join(_markdown_cell(cell) for cell in row) + " |" for row in rows]
+    table = []
+    for line in (head, ["---"] * len(head), *lines):
+        cells = " | ".join(_markdown_cell(cell) for cell in line)
+        table.append(f"| {cells} |")
+    return table
 
 
 def _markdown_cell(cell: object) -> str:

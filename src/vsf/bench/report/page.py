@@ -1,4 +1,4 @@
-"""The page itself: one file, whose pictures and styles are part of it and whose texts are all escaped."""
+"""The page of a report: one file with all images and styles inside and every text escaped."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from vsf.bench.report.content import Content
 from vsf.bench.report.examples import Sheet
 from vsf.bench.report.files import Costs
 from vsf.bench.report.plots import Chart
-from vsf.bench.run import jsonl as journal
+from vsf.bench.run import jsonl
 from vsf.bench.stats.bootstrap import Interval
 
 
-def write(file: Path, content: Content, spent: Costs, charts: Sequence[Chart], sheets: Sequence[Sheet]) -> Path:
-    """Fill the template and write the page. Raises RequestError when it cannot be written."""
+def write(file: Path, content: Content, costs: Costs, charts: Sequence[Chart], sheets: Sequence[Sheet]) -> Path:
+    """Render the template and write the page. Raises RequestError if it cannot be written."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -27,13 +27,13 @@ def write(file: Path, content: Content, spent: Costs, charts: Sequence[Chart], s
         lstrip_blocks=True,
     )
     environment.filters |= {"interval": _interval, "p": files.p_text, "share": _share, "embed": _embed}
-    text = environment.get_template("page.html").render(content=content, spent=spent, charts=charts, sheets=sheets)
-    journal.write(file, text.encode())
+    text = environment.get_template("page.html").render(content=content, spent=costs, charts=charts, sheets=sheets)
+    jsonl.write(file, text.encode())
     return file
 
 
 def _interval(value: Interval | None) -> str:
-    """As everywhere, but a line may break before the bracket only."""
+    """Format as in the other files, but let a line break only before the bracket."""
     return files.shown(value).replace(", ", ",\N{NO-BREAK SPACE}")
 
 
@@ -41,5 +41,5 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _embed(picture: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
+def _embed(image: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(image.read_bytes()).decode()}"

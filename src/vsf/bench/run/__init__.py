@@ -1,1 +1,1 @@
-"""One benchmark run: pictures drawn, rows kept, verdicts asked for."""
+"""A benchmark run: draw images, store rows, ask for verdicts, estimate what is left."""

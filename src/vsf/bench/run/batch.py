@@ -1,4 +1,4 @@
-"""A batch of prompts drawn with one setting: the work that an engine hands to its workers."""
+"""Draw a batch of prompts with one setting: the work that an engine hands to its workers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from vsf import tiny
-from vsf.bench.ablations import given
+from vsf.bench.ablations import negative_arguments
 from vsf.bench.plan import Setting
+from vsf.bench.run.rows import RunInfo
 from vsf.errors import RequestError, VsfError
 from vsf.generation import Model, Request, load, models, sources
 from vsf.generation.metadata import provenance
@@ -30,14 +31,20 @@ if TYPE_CHECKING:
 
     from vsf.bench.suites.load import Pair
 
-FRAMES_KEPT = 4  # of a clip: the judge sees these
+FRAMES_KEPT = 4  # of a clip; these are judged
 
 
 class Conditions(BaseModel):
-    """What the rows of one folder have in common, because it moves pixels: a run cannot go on under other ones.
+    """What all rows of a folder share because it changes pixels: a run cannot continue under other conditions.
 
-    `batch` prompts are drawn at a time on `threads` CPU threads of each worker; both decide the last bits. `frames` is
-    the length of a clip, None for images.
+    Attributes:
+        model: Default model of the settings.
+        size: Width and height in pixels; the model's own if None.
+        frames: Length of a clip; None for images.
+        dtype: Of the model.
+        device: Of the model.
+        batch: Prompts drawn at a time. Like `threads` it decides the last bits of an image.
+        threads: CPU threads of each worker.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,7 +60,15 @@ class Conditions(BaseModel):
 
 @dataclass(frozen=True)
 class Batch:
-    """One job: prompts that a setting draws together from the noise of one seed, on a model of known weights."""
+    """A job: prompts to draw together.
+
+    Attributes:
+        setting: How to draw them.
+        pairs: The prompts, with their negative prompts.
+        seed: Decides their noise, together with the id of each pair.
+        model: Where the model is.
+        revision: Commit or hash of its weights.
+    """
 
     setting: Setting
     pairs: tuple[Pair, ...]
@@ -63,75 +78,89 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A finished batch: per pair a PNG file, which holds the frames of a clip one behind the other."""
+class DrawnBatch:
+    """The result of a job.
+
+    Attributes:
+        batch: The job.
+        files: A PNG file per pair; an animated one holds the frames of a clip.
+        frames: Number of frames in each file.
+        size: Width and height in pixels.
+        run: When, where and how fast they were drawn.
+    """
 
     batch: Batch
     files: tuple[bytes, ...]
     frames: int
     size: tuple[int, int]
-    seconds: float
-    peak_memory: int | None
-    host: str
-    device: str
-    versions: dict[str, str]
+    run: RunInfo
 
 
 @dataclass
-class Drawing:
-    """The work itself; each worker keeps the model that it used last."""
+class DrawJob:
+    """Draws batches; each worker keeps the model that it used last."""
 
     conditions: Conditions
     _loaded: tuple[str, Model] | None = field(default=None, init=False)
 
-    def __call__(self, batch: Batch) -> Drawn:
-        """Draw a batch. Raises RequestError for what the model refuses, VsfError for what `vsf.guide` does."""
-        before = torch.get_num_threads()
+    def __call__(self, batch: Batch) -> DrawnBatch:
+        """Draw a batch.
+
+        Raises:
+            RequestError: The model refuses the setting, or there is not enough memory.
+            VsfError: The model cannot be loaded or guided.
+        """
+        threads_before = torch.get_num_threads()
         torch.set_num_threads(self.conditions.threads)
         try:
             return self._draw(batch)
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(threads_before)
 
-    def _draw(self, batch: Batch) -> Drawn:
+    def _draw(self, batch: Batch) -> DrawnBatch:
         model = self._model(batch)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         began = time.perf_counter()
-        pictures = draw(model.pipe, batch, self.conditions)
+        images = draw(model.pipe, batch, self.conditions)
         seconds = time.perf_counter() - began
-        return Drawn(
-            batch,
-            tuple(png(frames) for frames in pictures),
-            len(pictures[0]),
-            pictures[0][0].size,
-            round(seconds / len(pictures), 4),
-            peak_memory(),
-            platform.node(),
-            str(model.origin["device"]),
-            provenance.versions(),
+        run = RunInfo(
+            seconds=round(seconds / len(images), 4),
+            peak_memory=peak_memory(),
+            host=platform.node(),
+            device=str(model.origin["device"]),
+            versions=provenance.versions(),
         )
+        files = tuple(png(frames) for frames in images)
+        return DrawnBatch(batch, files, frames=len(images[0]), size=images[0][0].size, run=run)
 
     def _model(self, batch: Batch) -> Model:
         if self._loaded is None or self._loaded[0] != batch.model:
-            self._loaded = None  # free the old one first
-            _hush()
-            dtype, device = self.conditions.dtype, self.conditions.device
+            self._loaded = None  # free the old model before the new one takes its memory
+            _silence_libraries()
+            dtype = self.conditions.dtype
+            device = self.conditions.device
             model = load(Request("any", model=batch.model, dtype=dtype, device=device))
             if batch.model in tiny.MODELS:
                 collapse_padding(model.pipe)
-            short = replace(batch, setting=batch.setting.model_copy(update={"steps": 2}), pairs=batch.pairs[:1])
-            draw(model.pipe, short, self.conditions)  # warms up, so that the seconds of the first row mean something
+            # The first call compiles kernels and fills caches; without this the first row would seem slow.
+            two_steps = batch.setting.model_copy(update={"steps": 2})
+            draw(model.pipe, replace(batch, setting=two_steps, pairs=batch.pairs[:1]), self.conditions)
             self._loaded = batch.model, model
         return self._loaded[1]
 
 
 def draw(pipe: Any, batch: Batch, conditions: Conditions) -> list[list[Image]]:
-    """The pictures of a batch, each as its frames; a still image is one frame.
+    """Draw the images of a batch, each as a list of frames; a still image is one frame.
 
-    An image starts from noise that its pair and seed decide alone, so that settings are compared on equal terms.
+    An image starts from noise that depends on its pair and seed only, so all settings are compared on the same noise.
+
+    Raises:
+        RequestError: The pipeline refuses the setting, or the GPU's memory is too small.
+        VsfError: The pipeline cannot be guided this way.
     """
-    setting, method = batch.setting, batch.setting.guidance()
+    setting = batch.setting
+    method = setting.guidance()
     negatives = [pair.negative for pair in batch.pairs]
     arguments: dict[str, Any] = {
         "prompt": [pair.prompt for pair in batch.pairs],
@@ -140,7 +169,7 @@ def draw(pipe: Any, batch: Batch, conditions: Conditions) -> list[list[Image]]:
         "generator": [torch.Generator().manual_seed(noise_seed(pair.id, batch.seed)) for pair in batch.pairs],
     }
     if conditions.size is not None:
-        arguments |= {"width": conditions.size[0], "height": conditions.size[1]}
+        arguments["width"], arguments["height"] = conditions.size
     if conditions.frames is not None:
         arguments |= {"num_frames": conditions.frames, "output_type": "pil"}
     within = [belonging(pair.prompt) for pair in batch.pairs] if setting.within == "subject" else None
@@ -148,7 +177,8 @@ def draw(pipe: Any, batch: Batch, conditions: Conditions) -> list[list[Image]]:
         arguments["negative_prompt"] = negatives
         negatives = [""] * len(negatives)
     try:
-        with guide(pipe, **given(method, pipe, negatives), within=within, method=method, schedule=setting.when()):
+        guided_away_from = negative_arguments(method, pipe, negatives)
+        with guide(pipe, **guided_away_from, within=within, method=method, schedule=setting.when()):
             output = pipe(**arguments)
     except VsfError:
         raise
@@ -158,24 +188,24 @@ def draw(pipe: Any, batch: Batch, conditions: Conditions) -> list[list[Image]]:
         raise RequestError("the GPU's memory is too small: ask for a smaller --batch or --size.") from error
     if conditions.frames is None:
         return [[image] for image in output.images]
-    return [_kept(frames) for frames in output.frames]
+    return [_frames_to_judge(frames) for frames in output.frames]
 
 
 def noise_seed(pair: str, seed: int) -> int:
-    """The seed of an image's noise: another one for each pair, the same for every setting."""
+    """Derive the seed of an image's noise: different for each pair, the same for every setting."""
     return int.from_bytes(hashlib.sha256(f"{seed} {pair}".encode()).digest()[:6])
 
 
 def png(frames: Sequence[Image]) -> bytes:
-    """A PNG file without loss; several frames make an animated one."""
+    """Encode as PNG, without loss; several frames become an animated PNG."""
     stream = io.BytesIO()
-    several = {"save_all": True, "append_images": list(frames[1:])} if len(frames) > 1 else {}
-    frames[0].save(stream, format="PNG", **several)
+    animation = {"save_all": True, "append_images": list(frames[1:])} if len(frames) > 1 else {}
+    frames[0].save(stream, format="PNG", **animation)
     return stream.getvalue()
 
 
 def peak_memory() -> int | None:
-    """Bytes: the GPU's since they were last counted afresh, or this process's since it began; None on Windows."""
+    """Return the peak memory in bytes: the GPU's since its last reset, or else this process's; None on Windows."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     try:
@@ -183,14 +213,14 @@ def peak_memory() -> int | None:
     except ModuleNotFoundError:
         return None
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else used * 1024
+    return used if sys.platform == "darwin" else used * 1024  # bytes on macOS, kibibytes elsewhere
 
 
 def identify(model: str) -> tuple[str, str]:
-    """The model under a name that cannot change its meaning, and the commit or hash of its weights.
+    """Pin a model: return a name that cannot change its meaning, and the commit or hash of its weights.
 
     Raises:
-        RequestError: there is no such model.
+        RequestError: There is no such model.
     """
     path = Path(model).expanduser()
     if model not in tiny.MODELS:
@@ -204,14 +234,14 @@ def identify(model: str) -> tuple[str, str]:
     return model, models.hash_folder(tiny.folder(model))
 
 
-def shown(model: str) -> str:
-    """The model as rows and manifest name it: a folder or file goes by its own name, without where it lies."""
+def public_name(model: str) -> str:
+    """Name a model in rows and manifest: a folder or file by its own name, without the path to it."""
     path = Path(model).expanduser()
     return path.name if path.exists() else model
 
 
-def _hush() -> None:
-    """Keep the bars and advice of the libraries out of the progress of the run."""
+def _silence_libraries() -> None:
+    """Keep the progress bars and advice of diffusers and transformers out of the run's own progress."""
     import diffusers
     import transformers
 
@@ -221,6 +251,7 @@ def _hush() -> None:
 
 
 def _commit(hub_id: str, revision: str | None) -> str:
+    """Find the commit of a revision on the hub, or in the local cache of it. Raises RequestError."""
     from huggingface_hub import hf_hub_download
 
     try:
@@ -230,7 +261,8 @@ def _commit(hub_id: str, revision: str | None) -> str:
         raise RequestError(f'cannot find "{hub_id}" on the hub: {reason}') from error
 
 
-def _kept(frames: Sequence[Image]) -> list[Image]:
-    """Evenly spaced frames of a clip, the first and the last among them."""
+def _frames_to_judge(frames: Sequence[Image]) -> list[Image]:
+    """Pick evenly spaced frames of a clip, the first and the last among them."""
     count = min(FRAMES_KEPT, len(frames))
-    return [frames[round(index * (len(frames) - 1) / max(1, count - 1))] for index in range(count)]
+    spacing = (len(frames) - 1) / max(1, count - 1)
+    return [frames[round(index * spacing)] for index in range(count)]

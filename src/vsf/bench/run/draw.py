@@ -1,4 +1,4 @@
-"""Draw every pair with every setting, one row per image, and go on where an earlier run stopped."""
+"""Draw every pair with every setting, one row per image, and continue where an earlier run stopped."""
 
 from __future__ import annotations
 
@@ -9,37 +9,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from vsf.bench.plan import Setting
-from vsf.bench.run import jsonl as journal
-from vsf.bench.run.batch import Batch, Conditions, Drawing, Drawn, identify, shown
-from vsf.bench.run.manifest import Manifest, in_use, manifest, pinned
+from vsf.bench.run import jsonl
+from vsf.bench.run.batch import Batch, Conditions, DrawJob, DrawnBatch, identify, public_name
+from vsf.bench.run.manifest import Manifest, in_use, read_manifest, update_manifest
 from vsf.bench.run.rows import IMAGES, ROWS, Row, rows
 
 if TYPE_CHECKING:
     from vsf.bench.suites.load import Pair
+    from vsf.engines.base import Engine
 
-Job = TypeVar("Job")
-Done = TypeVar("Done")
-Tick = Callable[[int, int], None]
-"""Called with how many are done, and how many there are in all."""
-
-
-class Engine(Protocol):
-    """Where work runs."""
-
-    def map(self, work: Callable[[Job], Done], jobs: Sequence[Job]) -> Iterator[Done]:
-        """Do every job and yield what comes of it, in whatever order; each worker has its own copy of `work`.
-
-        Raises what the work raises, and RequestError when workers keep dying.
-        """
-        ...
+ProgressCallback = Callable[[int, int], None]
+"""Called with the number of finished items and their total."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What to draw: every pair from every seed with every setting."""
+    """What to draw: every pair, from every seed, with every setting."""
 
     settings: Sequence[Setting]
     pairs: Sequence[Pair]
@@ -47,134 +35,138 @@ class Task:
     conditions: Conditions
 
 
-def run(folder: Path, task: Task, engine: Engine, tick: Tick, limit: int | None = None) -> int:
-    """Draw what is not drawn yet. Each image is on the disk before its row, and a row before the next batch is taken.
+def run(folder: Path, task: Task, engine: Engine, progress: ProgressCallback, limit: int | None = None) -> int:
+    """Draw the images of a task that do not exist yet.
 
-    Batches do not depend on what is done already, so an interrupted run ends with the rows of an undisturbed one.
+    Each image is on the disk before its row, and a row before the next batch is taken. Batches do not depend on what
+    exists already, so an interrupted run ends with the rows of an undisturbed one.
 
     Args:
-        folder: of images and rows.
-        task: what to draw.
-        engine: where to draw.
-        tick: told how far it is.
-        limit: images after which to stop; a later run goes on. All if not given.
+        folder: For images and rows.
+        task: What to draw.
+        engine: Where to draw.
+        progress: Told after every batch.
+        limit: Number of images after which to stop; a later run continues. All images if None.
 
     Returns:
-        How many images of the task there are now.
+        The number of images of the task that exist now.
 
     Raises:
-        RequestError: the folder holds rows of other conditions or is in use, the disk is full, or workers keep dying.
-        VsfError: whatever loading the model or guiding it raises.
+        RequestError: The folder holds rows of other conditions or is in use, the disk is full, or workers keep dying.
+        VsfError: The model cannot be loaded or guided.
     """
-    models = _models(task)
+    models = _identify_models(task)
     with in_use(folder):
-        pinned(folder, _manifest(task, models))
-        batches = [(batch, keys(batch)) for batch in _batches(task, models)]
-        asked = {key for _, names in batches for key in names}
+        update_manifest(folder, _manifest(task, models))
+        batches = [(batch, image_keys(batch)) for batch in _batches(task, models)]
+        wanted = {key for _, keys in batches for key in keys}
         done = {row.key for row in rows(folder)}
-        goal = len(asked) if limit is None else min(len(asked), len(asked & done) + limit)
-        tick(len(asked & done), goal)
-        for drawn in engine.map(Drawing(task.conditions), _missing(batches, done, limit)):
-            done |= _keep(folder, drawn, done, goal - len(asked & done))
-            tick(len(asked & done), goal)
-        return len(asked & done)
+        before = len(wanted & done)
+        goal = len(wanted) if limit is None else min(len(wanted), before + limit)
+        progress(before, goal)
+        for drawn in engine.map(DrawJob(task.conditions), _incomplete(batches, done, limit)):
+            done |= _store(folder, drawn, done, room=goal - len(wanted & done))
+            progress(len(wanted & done), goal)
+        return len(wanted & done)
 
 
 def planned(folder: Path, task: Task) -> list[tuple[Batch, list[str]]]:
-    """Cut up the work of a task, with the keys of its images, and write nothing.
+    """List the batches of a task with the keys of their images, without writing anything.
 
     Raises:
-        RequestError: the folder holds rows of other conditions.
+        RequestError: The folder holds rows of other conditions.
     """
-    models = _models(task)
-    there = manifest(folder)
-    if there is not None:
-        there.joined(_manifest(task, models))
-    return [(batch, keys(batch)) for batch in _batches(task, models)]
+    models = _identify_models(task)
+    earlier = read_manifest(folder)
+    if earlier is not None:
+        earlier.joined(_manifest(task, models))
+    return [(batch, image_keys(batch)) for batch in _batches(task, models)]
 
 
-def _missing(batches: Sequence[tuple[Batch, list[str]]], done: set[str], limit: int | None) -> list[Batch]:
-    """Take the batches that lack an image, as many as bring `limit` images."""
-    missing: list[Batch] = []
-    images = 0
-    for batch, names in batches:
-        if limit is not None and images >= limit:
+def image_keys(batch: Batch) -> list[str]:
+    """Return the key of each image of a batch: a hash of setting, pair, seed and weights."""
+    shared = [batch.setting.identity(), batch.seed, batch.revision]
+    keys = []
+    for pair in batch.pairs:
+        document = json.dumps([*shared, pair.id, pair.prompt, pair.negative], sort_keys=True)
+        keys.append(hashlib.sha256(document.encode()).hexdigest()[:24])
+    return keys
+
+
+def _incomplete(batches: Sequence[tuple[Batch, list[str]]], done: set[str], limit: int | None) -> list[Batch]:
+    """Choose the batches that lack an image, as many as bring `limit` new images."""
+    incomplete: list[Batch] = []
+    new_images = 0
+    for batch, keys in batches:
+        if limit is not None and new_images >= limit:
             break
-        if lacking := set(names) - done:
-            missing.append(batch)
-            images += len(lacking)
-    return missing
+        missing = set(keys) - done
+        if missing:
+            incomplete.append(batch)
+            new_images += len(missing)
+    return incomplete
 
 
-def _models(task: Task) -> dict[str, tuple[str, str]]:
-    """Identify every model of a task: its place and the revision of its weights, by the name that was given."""
-    return {name: identify(name) for name in dict.fromkeys(_model(setting, task) for setting in task.settings)}
+def _identify_models(task: Task) -> dict[str, tuple[str, str]]:
+    """Pin every model of a task: its place and the revision of its weights, by the name in the settings."""
+    names = dict.fromkeys(_model(setting, task) for setting in task.settings)
+    return {name: identify(name) for name in names}
 
 
 def _manifest(task: Task, models: Mapping[str, tuple[str, str]]) -> Manifest:
-    """What the folder keeps of a task: like a row, it names no place on a disk."""
-    conditions = task.conditions.model_copy(update={"model": shown(task.conditions.model)})
-    settings = [s if s.model is None else s.model_copy(update={"model": shown(s.model)}) for s in task.settings]
-    revisions = {shown(name): revision for name, (_, revision) in models.items()}
+    """Make the manifest of a task. Like a row it names no path on a disk."""
+    conditions = task.conditions.model_copy(update={"model": public_name(task.conditions.model)})
+    settings = []
+    for setting in task.settings:
+        if setting.model is not None:
+            setting = setting.model_copy(update={"model": public_name(setting.model)})
+        settings.append(setting)
+    revisions = {public_name(name): revision for name, (_, revision) in models.items()}
     return Manifest.of(conditions, settings, task.pairs, revisions)
 
 
 def _batches(task: Task, models: Mapping[str, tuple[str, str]]) -> Iterator[Batch]:
-    """The work cut up, model by model, because a worker holds one at a time."""
+    """Cut a task into batches, model by model, because a worker holds one model at a time."""
     size = task.conditions.batch
-    for name in models:
+    for name, (place, revision) in models.items():
         for setting, seed in product(task.settings, task.seeds):
-            if _model(setting, task) == name:
-                for start in range(0, len(task.pairs), size):
-                    yield Batch(setting, tuple(task.pairs[start : start + size]), seed, *models[name])
+            if _model(setting, task) != name:
+                continue
+            for start in range(0, len(task.pairs), size):
+                yield Batch(setting, tuple(task.pairs[start : start + size]), seed, place, revision)
 
 
-def keys(batch: Batch) -> list[str]:
-    """What names each image of a batch: a hash of setting, pair, seed and weights."""
-    shared = [batch.setting.identity(), batch.seed, batch.revision]
-    documents = [[*shared, pair.id, pair.prompt, pair.negative] for pair in batch.pairs]
-    return [hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:24] for document in documents]
+def _store(folder: Path, drawn: DrawnBatch, done: set[str], room: int) -> set[str]:
+    """Write the first `room` new images of a batch, then their rows. Returns the keys of these."""
+    new_rows: list[Row] = []
+    for index, key in enumerate(image_keys(drawn.batch)):
+        if key in done or len(new_rows) == room:
+            continue
+        row = _row(drawn, index, key)
+        jsonl.write(folder / row.image, drawn.files[index])
+        new_rows.append(row)
+    jsonl.append(folder / ROWS, new_rows)
+    return {row.key for row in new_rows}
 
 
-def _keep(folder: Path, drawn: Drawn, done: set[str], room: int) -> set[str]:
-    """Store the first `room` images of a batch that are new, then their rows; returns the keys of these."""
-    new = [
-        (_row(drawn, index, key), content)
-        for index, (key, content) in enumerate(zip(keys(drawn.batch), drawn.files, strict=True))
-        if key not in done
-    ][:room]
-    for row, content in new:
-        journal.write(folder / row.image, content)
-    journal.append(folder / ROWS, [row for row, _ in new])
-    return {row.key for row, _ in new}
-
-
-def _row(drawn: Drawn, index: int, key: str) -> Row:
-    batch, pair, setting = drawn.batch, drawn.batch.pairs[index], drawn.batch.setting
-    identity = setting.identity()
+def _row(drawn: DrawnBatch, index: int, key: str) -> Row:
+    batch = drawn.batch
+    pair = batch.pairs[index]
+    setting = batch.setting.identity()
+    setting.pop("negative")  # not part of a row; "pipeline" shows in its method "none" and its guidance scale
+    folder = f"{IMAGES}/{_file_name(batch.setting.label)}"
     return Row(
         key=key,
         pair=pair.id,
         seed=batch.seed,
-        label=setting.label,
-        method=setting.method,
-        knobs=identity["knobs"],
-        strength=setting.strength,
-        steps=setting.steps,
-        guidance_scale=setting.guidance_scale,
-        schedule=identity["schedule"],
-        within=setting.within,
-        model=shown(batch.model),
+        **setting,
+        model=public_name(batch.model),
         revision=batch.revision,
-        image=f"{IMAGES}/{_file_name(setting.label)}/{_file_name(pair.id)}-s{batch.seed}-{key[:8]}.png",
+        image=f"{folder}/{_file_name(pair.id)}-s{batch.seed}-{key[:8]}.png",
         image_hash=hashlib.sha256(drawn.files[index]).hexdigest(),
         frames=drawn.frames,
         size=drawn.size,
-        seconds=drawn.seconds,
-        peak_memory=drawn.peak_memory,
-        host=drawn.host,
-        device=drawn.device,
-        versions=drawn.versions,
+        run=drawn.run,
     )
 
 

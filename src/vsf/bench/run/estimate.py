@@ -1,4 +1,4 @@
-"""Estimate what a run and its judging still have to do, and from what was done so far how long and how dear that is."""
+"""Estimate what a run and its judging still have to do, and how long or costly that is by what was done so far."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING
 
 from vsf.bench.run.draw import Task, planned
 from vsf.bench.run.judge import outstanding
-from vsf.bench.run.rows import Row, Verdict, rows, verdicts
+from vsf.bench.run.rows import Row, rows, verdicts
 
 if TYPE_CHECKING:
-    from vsf.judges.base import Judge
+    from vsf.judges.base import Judge, Verdict
 
 
 @dataclass(frozen=True)
 class DrawingEstimate:
-    """Images of a task: all of them, and those still to draw.
+    """Images of a task.
 
-    seconds: that drawing these takes, from the seconds of the folder's rows; None where it holds none yet.
+    Attributes:
+        images: All of them.
+        missing: Those still to draw.
+        seconds: Time that drawing these takes, by the rows of the folder; None if it has none yet.
     """
 
     images: int
@@ -31,9 +34,13 @@ class DrawingEstimate:
 
 @dataclass(frozen=True)
 class JudgingEstimate:
-    """Images still to be judged.
+    """Images to be judged.
 
-    tokens, dollars: that these take, from the verdicts of the same judge; None where it gave none yet that says.
+    Attributes:
+        judge: Name of the judge.
+        missing: Images without its verdict.
+        tokens: Tokens that these take, by its verdicts so far; None if none of them counts any.
+        dollars: The same for US dollars.
     """
 
     judge: str
@@ -43,44 +50,50 @@ class JudgingEstimate:
 
 
 def drawing(folder: Path, task: Task, workers: int = 1) -> DrawingEstimate:
-    """Count the images that `run` would draw. Nothing is drawn or written.
+    """Count the images that `run` would draw, without drawing or writing anything.
 
     Raises:
-        RequestError: the folder holds rows of other conditions, or is damaged.
+        RequestError: The folder holds rows of other conditions, or is damaged.
     """
     drawn = rows(folder)
     done = {row.key for row in drawn}
-    missing = {key: batch.setting.label for batch, keys in planned(folder, task) for key in keys if key not in done}
+    missing_by_setting: Counter[str] = Counter()
+    for batch, keys in planned(folder, task):
+        missing_by_setting[batch.setting.label] += len(set(keys) - done)
     images = len(task.settings) * len(task.pairs) * len(task.seeds)
+    missing = missing_by_setting.total()
     if not drawn:
-        return DrawingEstimate(images, len(missing), None)
-    by_setting = Counter(missing.values())
-    seconds = sum(count * _seconds(label, drawn) for label, count in by_setting.items())
-    return DrawingEstimate(images, len(missing), seconds / workers)
+        return DrawingEstimate(images, missing, None)
+    seconds = sum(count * _seconds(label, drawn) for label, count in missing_by_setting.items())
+    return DrawingEstimate(images, missing, seconds / workers)
 
 
 def judging(folder: Path, judge: Judge) -> JudgingEstimate:
-    """Count the images that a judge would be asked about. Nobody is asked. Raises RequestError."""
+    """Count the images that a judge would be asked about, without asking. Raises RequestError."""
     missing = len(outstanding(folder, judge))
-    return _priced(judge.name, missing, [verdict for verdict in verdicts(folder) if verdict.judge == judge.name])
+    earlier = [verdict for verdict in verdicts(folder) if verdict.judge == judge.name]
+    return _priced(judge.name, missing, earlier)
 
 
 def judging_of(folder: Path, missing: int) -> list[JudgingEstimate]:
-    """Estimate the judging of so many images more, for each judge of a folder that counted tokens or cost."""
-    given = verdicts(folder)
-    names = dict.fromkeys(verdict.judge for verdict in given if (verdict.tokens, verdict.cost) != (None, None))
-    return [_priced(name, missing, [verdict for verdict in given if verdict.judge == name]) for name in names]
+    """Estimate the judging of `missing` images more, for each judge of a folder that counts tokens or cost."""
+    by_judge: dict[str, list[Verdict]] = {}
+    for verdict in verdicts(folder):
+        by_judge.setdefault(verdict.judge, []).append(verdict)
+    estimates = [_priced(judge, missing, earlier) for judge, earlier in by_judge.items()]
+    return [estimate for estimate in estimates if (estimate.tokens, estimate.dollars) != (None, None)]
 
 
 def _seconds(label: str, drawn: Sequence[Row]) -> float:
-    """Take the median of the setting's own rows, or of all rows where it has none."""
-    own = [row.seconds for row in drawn if row.label == label]
-    return median(own or [row.seconds for row in drawn])
+    """Return the median seconds per image of a setting, or of all settings if it has no rows yet."""
+    of_setting = [row.run.seconds for row in drawn if row.label == label]
+    return median(of_setting or [row.run.seconds for row in drawn])
 
 
-def _priced(judge: str, missing: int, given: Sequence[Verdict]) -> JudgingEstimate:
-    tokens = [verdict.tokens for verdict in given if verdict.tokens is not None]
-    dollars = [verdict.cost for verdict in given if verdict.cost is not None]
+def _priced(judge: str, missing: int, earlier: Sequence[Verdict]) -> JudgingEstimate:
+    """Extrapolate the mean of a judge's earlier verdicts."""
+    tokens = [verdict.tokens for verdict in earlier if verdict.tokens is not None]
+    dollars = [verdict.cost for verdict in earlier if verdict.cost is not None]
     return JudgingEstimate(
         judge,
         missing,

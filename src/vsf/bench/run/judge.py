@@ -1,32 +1,37 @@
-"""Ask a judge about every image of a folder, and keep each verdict as soon as it is there."""
+"""Ask a judge about every image of a folder, storing each verdict as soon as it arrives."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from vsf.bench.run import jsonl as journal
-from vsf.bench.run.draw import Engine, Tick
+from vsf.bench.run import jsonl
+from vsf.bench.run.draw import ProgressCallback
 from vsf.bench.run.manifest import in_use, pairs
-from vsf.bench.run.rows import VERDICTS, Row, Verdict, rows, verdicts
+from vsf.bench.run.rows import VERDICTS, Row, rows, verdicts
 from vsf.errors import RequestError
-from vsf.judges import base
+from vsf.judges.base import Case, Judge, Verdict
 
 if TYPE_CHECKING:
     from vsf.bench.suites.load import Pair
-
+    from vsf.engines.base import Engine
 
 Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What a judge made of a folder: images asked about, those without a score by reason, tokens and US dollars.
+    """The result of judging a folder.
 
-    trouble: why the first of those without a score has none, in full; empty where all have one.
+    Attributes:
+        images: Images with a verdict.
+        unscored: How many of them have no score, by the kind of reason.
+        tokens: Sum over all verdicts; None if none counts them.
+        cost: US dollars; None if no verdict counts them.
+        trouble: The full reason why the first unscored image is; empty if all are scored.
     """
 
     images: int
@@ -36,7 +41,7 @@ class Tally:
     trouble: str = ""
 
     def require_answer(self) -> None:
-        """Raise RequestError where images were asked about and not one got a verdict."""
+        """Raise RequestError if there are images and not one of them is scored."""
         if self.images and self.unscored.total() == self.images:
             raise RequestError(
                 f"not one of {self.images} images got a verdict; the first: {self.trouble} "
@@ -45,116 +50,139 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Asking:
-    """The work itself: verdicts on some images, each of them the frames of a file."""
+class JudgeJob:
+    """Asks a judge about some images, each with a case per frame of its file."""
 
-    judge: base.Judge
+    judge: Judge
 
-    def __call__(self, images: Sequence[tuple[Row, tuple[base.Case, ...]]]) -> list[Verdict]:
-        """Ask about every frame of every image; the worst frame counts. Raises RequestError, also for a lost file."""
+    def __call__(self, images: Sequence[tuple[Row, tuple[Case, ...]]]) -> list[Verdict]:
+        """Ask about every frame; the worst frame counts for its image. Raises RequestError, also for a lost file."""
         cases = [case for _, frames in images for case in frames]
         try:
             answers = iter(self.judge(cases))
         except OSError as error:
             raise RequestError(f"cannot read an image of the run: {error}. Put it back, or draw it again.") from error
-        return [_verdict(row, self.judge, worst([next(answers) for _ in frames])) for row, frames in images]
+        image_verdicts = []
+        for row, frames in images:
+            frame_verdicts = [next(answers) for _ in frames]
+            image_verdicts.append(_addressed(worst(frame_verdicts), row, self.judge))
+        return image_verdicts
 
 
-def judge(folder: Path, judge: base.Judge, engine: Engine, tick: Tick, limit: int | None = None) -> Tally:
-    """Ask about the images that this judge, in this version, has not given a final verdict on.
+def judge(folder: Path, judge: Judge, engine: Engine, progress: ProgressCallback, limit: int | None = None) -> Tally:
+    """Ask about the images on which this version of a judge has given no final verdict.
 
-    Images that are equal to the last bit, and stand for the same pair, are asked about once. `limit` is the number of
-    images after which to stop; a later call goes on.
+    Images that are equal to the last bit, and belong to the same pair, are asked about once.
+
+    Args:
+        folder: Of the run.
+        judge: Whom to ask.
+        engine: Where the judge runs.
+        progress: Told after every few images.
+        limit: Number of images after which to stop; a later call continues. All images if None.
 
     Raises:
-        RequestError: there are no rows, an image is lost, the disk is full, or the judge cannot work at all.
+        RequestError: There are no rows, an image is lost, the disk is full, or the judge cannot work at all.
     """
-    _images(folder)
+    _distinct_images(folder)  # before the lock, which would create the folder
     with in_use(folder):
-        images = _images(folder)
-        left = outstanding(folder, judge)
-        done = len(images) - len(left)
-        about = {pair.id: pair for pair in pairs(folder)}
-        todo = [(row, _cases(folder, row, about[row.pair])) for row in left[:limit]]
+        images = _distinct_images(folder)
+        open_rows = outstanding(folder, judge)
+        done = len(images) - len(open_rows)
+        pair_by_id = {pair.id: pair for pair in pairs(folder)}
+        todo = [(row, _cases(folder, row, pair_by_id[row.pair])) for row in open_rows[:limit]]
         goal = done + len(todo)
-        tick(done, goal)
+        progress(done, goal)
         jobs = [todo[start : start + judge.batch] for start in range(0, len(todo), judge.batch)]
-        for found in engine.map(Asking(judge), jobs):
-            journal.append(folder / VERDICTS, found)
-            done += len(found)
-            tick(done, goal)
-        return tally(_of(verdicts(folder), judge))
+        for new_verdicts in engine.map(JudgeJob(judge), jobs):
+            jsonl.append(folder / VERDICTS, new_verdicts)
+            done += len(new_verdicts)
+            progress(done, goal)
+        return tally(_by(judge, verdicts(folder)))
 
 
-def outstanding(folder: Path, judge: base.Judge) -> list[Row]:
-    """List the images on which a judge has no final verdict. Raises RequestError where there are no rows."""
-    given = {(v.image_hash, v.pair) for v in _of(verdicts(folder), judge) if v.final}
-    return [row for subject, row in _images(folder).items() if subject not in given]
+def outstanding(folder: Path, judge: Judge) -> list[Row]:
+    """List the images on which a judge has no final verdict. Raises RequestError if there are no rows."""
+    final = {(verdict.image_hash, verdict.pair) for verdict in _by(judge, verdicts(folder)) if verdict.final}
+    return [row for subject, row in _distinct_images(folder).items() if subject not in final]
 
 
-def _images(folder: Path) -> dict[tuple[str, str], Row]:
-    """The rows of a folder, one for each image and pair. Raises RequestError where there are none."""
-    drawn = rows(folder)
-    if not drawn:
-        raise RequestError(f'there are no rows in "{folder}": run "vsf bench run --out {folder}" first.')
-    return {(row.image_hash, row.pair): row for row in drawn}
+def worst(answers: Sequence[Verdict]) -> Verdict:
+    """Combine the verdicts on a clip's frames.
 
-
-def worst(answers: Sequence[base.Verdict]) -> base.Verdict:
-    """One verdict for a clip: what does not hold in every frame does not hold, and the poorest frame is its quality.
-
-    A clip with a frame that is unscored is unscored.
+    What does not hold in every frame does not hold, and the poorest frame is the clip's quality. A clip with an
+    unscored frame is unscored.
     """
     if len(answers) == 1:
         return answers[0]
-    unscored = [answer for answer in answers if answer.positive is None]
+    unscored = [answer for answer in answers if not answer.is_scored]
     if unscored:
-        found = base.Verdict(None, None, None, unscored[0].reason, final=all(answer.final for answer in answers))
+        combined = Verdict.unscored(unscored[0].reason, final=all(answer.final for answer in answers))
     else:
         poorest = min(answers, key=lambda answer: (answer.positive, answer.negative, answer.quality))
-        found = base.Verdict(
-            all(answer.positive for answer in answers),
-            all(answer.negative for answer in answers),
-            min(answer.quality for answer in answers if answer.quality is not None),
-            f"frame {answers.index(poorest) + 1} of {len(answers)}: {poorest.reason}",
+        combined = Verdict(
+            positive=all(answer.positive for answer in answers),
+            negative=all(answer.negative for answer in answers),
+            quality=min(answer.quality for answer in answers if answer.quality is not None),
+            reason=f"frame {answers.index(poorest) + 1} of {len(answers)}: {poorest.reason}",
         )
-    return replace(found, tokens=_total(a.tokens for a in answers), cost=_total(a.cost for a in answers))
+    tokens = _total(answer.tokens for answer in answers)
+    cost = _total(answer.cost for answer in answers)
+    return replace(combined, tokens=tokens, cost=cost)
 
 
-def tally(given: Sequence[Verdict]) -> Tally:
+def tally(judged: Sequence[Verdict]) -> Tally:
     """Count the verdicts of one judge."""
-    reasons = [verdict.reason for verdict in given if not verdict.usable]
-    unscored = Counter(reason.partition(":")[0] for reason in reasons)
+    reasons = [verdict.reason for verdict in judged if not verdict.is_scored]
+    kinds = Counter(reason.partition(":")[0] for reason in reasons)
     trouble = reasons[0].rstrip(".") + "." if reasons else ""
-    return Tally(len(given), unscored, _total(v.tokens for v in given), _total(v.cost for v in given), trouble)
+    tokens = _total(verdict.tokens for verdict in judged)
+    cost = _total(verdict.cost for verdict in judged)
+    return Tally(len(judged), kinds, tokens, cost, trouble)
+
+
+def _distinct_images(folder: Path) -> dict[tuple[str, str], Row]:
+    """Return one row for each image and pair of a folder. Raises RequestError if there are none."""
+    all_rows = rows(folder)
+    if not all_rows:
+        raise RequestError(f'there are no rows in "{folder}": run "vsf bench run --out {folder}" first.')
+    return {(row.image_hash, row.pair): row for row in all_rows}
 
 
 def _total(numbers: Iterable[Number | None]) -> Number | None:
-    """The sum of what was counted; None where nothing was."""
-    counted = [number for number in numbers if number is not None]
-    return sum(counted[1:], counted[0]) if counted else None
+    """Add up the numbers that are known; None if none is."""
+    known = [number for number in numbers if number is not None]
+    return sum(known[1:], known[0]) if known else None
 
 
-def _of(given: Sequence[Verdict], judge: base.Judge) -> list[Verdict]:
-    return [verdict for verdict in given if (verdict.judge, verdict.judge_version) == (judge.name, judge.version)]
+def _by(judge: Judge, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Keep the verdicts of one judge in its present version."""
+    wanted = (judge.name, judge.version)
+    return [verdict for verdict in verdicts if (verdict.judge, verdict.judge_version) == wanted]
 
 
-def _cases(folder: Path, row: Row, pair: Pair) -> tuple[base.Case, ...]:
-    return tuple(
-        base.Case(
-            folder / row.image,
-            pair.prompt,
-            pair.negative,
-            pair.question_positive,
-            pair.question_negative,
-            dict(pair.about),
-            frame,
-        )
-        for frame in range(row.frames)
+def _cases(folder: Path, row: Row, pair: Pair) -> tuple[Case, ...]:
+    """Make the case of each frame of an image."""
+    first = Case(
+        file=folder / row.image,
+        prompt=pair.prompt,
+        negative=pair.negative,
+        question_positive=pair.question_positive,
+        question_negative=pair.question_negative,
+        about=dict(pair.about),
     )
+    return tuple(replace(first, frame=frame) for frame in range(row.frames))
 
 
-def _verdict(row: Row, judge: base.Judge, answer: base.Verdict) -> Verdict:
-    reason = answer.reason.encode(errors="replace").decode()  # a model may write half a character, which is no text
-    subject = {"image_hash": row.image_hash, "pair": row.pair, "judge": judge.name, "judge_version": judge.version}
-    return Verdict(**{**subject, **asdict(answer), "reason": reason})
+def _addressed(answer: Verdict, row: Row, judge: Judge) -> Verdict:
+    """Fill in what a verdict is about and who gave it."""
+    # A language model may write half a surrogate pair, which cannot be encoded as UTF-8.
+    reason = answer.reason.encode(errors="replace").decode()
+    return replace(
+        answer,
+        image_hash=row.image_hash,
+        pair=row.pair,
+        judge=judge.name,
+        judge_version=judge.version,
+        reason=reason,
+    )

@@ -1,4 +1,4 @@
-"""A folder of rows: what its runs have in common, and who works in it."""
+"""The manifest of a run's folder, which says what its rows have in common, and the lock that keeps others out."""
 
 from __future__ import annotations
 
@@ -11,18 +11,26 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vsf.bench.plan import Setting
-from vsf.bench.run import jsonl as journal
+from vsf.bench.run import jsonl
 from vsf.bench.run.batch import Conditions
 from vsf.errors import RequestError
 
 if TYPE_CHECKING:
     from vsf.bench.suites.load import Pair
 
-MANIFEST, LOCK = "manifest.json", ".lock"
+MANIFEST = "manifest.json"
+LOCK = ".lock"
 
 
 class Manifest(BaseModel):
-    """What the rows of a folder belong to. Later runs may add settings, pairs and models, and change none."""
+    """The conditions, settings, pairs and models of a folder. A later run may add to the last three, not change them.
+
+    Attributes:
+        conditions: Shared by all rows.
+        settings: By label.
+        pairs: Fields of each pair, by id.
+        revisions: Commit or hash of the weights, by model.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,7 +43,7 @@ class Manifest(BaseModel):
     def of(
         cls, conditions: Conditions, settings: Sequence[Setting], pairs: Sequence[Pair], revisions: Mapping[str, str]
     ) -> Manifest:
-        """The manifest of one run; settings by label, pairs by id, revisions of weights by model."""
+        """Make the manifest of one run."""
         return cls(
             conditions=conditions,
             settings={setting.label: setting for setting in settings},
@@ -43,73 +51,81 @@ class Manifest(BaseModel):
             revisions=dict(revisions),
         )
 
-    def joined(self, other: Manifest) -> Manifest:
-        """Both together. Raises RequestError where they contradict each other."""
+    def joined(self, later: Manifest) -> Manifest:
+        """Add a later run's manifest. Raises RequestError if the two contradict each other."""
         for name, value in self.conditions:
-            if value != (asked := getattr(other.conditions, name)):
+            wanted = getattr(later.conditions, name)
+            if value != wanted:
                 raise RequestError(
-                    f"the rows here were drawn with {name} {value}, and now {asked} is asked for: "
+                    f"the rows here were drawn with {name} {value}, and now {wanted} is asked for: "
                     "rows of both cannot be compared. Ask for the same, or give another --out."
                 )
         # Runs of one suite draw its first so many pairs, so the pairs of one of them are among those of the other.
-        if not (self.pairs.keys() <= other.pairs.keys() or other.pairs.keys() <= self.pairs.keys()):
-            earlier = min(self.pairs.keys() - other.pairs.keys())
-            asked = min(other.pairs.keys() - self.pairs.keys())
+        if not (self.pairs.keys() <= later.pairs.keys() or later.pairs.keys() <= self.pairs.keys()):
+            missing = min(self.pairs.keys() - later.pairs.keys())
+            new = min(later.pairs.keys() - self.pairs.keys())
             raise RequestError(
-                f'the rows here belong to another suite: the pair "{earlier}" is not in the one asked for, whose '
-                f'"{asked}" is not here. Scores of both would be averaged together: give another --out.'
+                f'the rows here belong to another suite: the pair "{missing}" is not in the one asked for, whose '
+                f'"{new}" is not here. Scores of both would be averaged together: give another --out.'
             )
+        union = {}
         for what in ("settings", "pairs", "revisions"):
-            mine, others = getattr(self, what), getattr(other, what)
-            if changed := [name for name in others if name in mine and mine[name] != others[name]]:
+            before = getattr(self, what)
+            now = getattr(later, what)
+            changed = [name for name in now if name in before and before[name] != now[name]]
+            if changed:
                 raise RequestError(
                     f'the rows here were drawn with other {what} under the name "{changed[0]}": '
-                    f"before {mine[changed[0]]}, now {others[changed[0]]}. Rename it, or give another --out."
+                    f"before {before[changed[0]]}, now {now[changed[0]]}. Rename it, or give another --out."
                 )
-        both = {what: {**getattr(self, what), **getattr(other, what)} for what in ("settings", "pairs", "revisions")}
-        return self.model_copy(update=both)
+            union[what] = {**before, **now}
+        return self.model_copy(update=union)
 
 
-def manifest(folder: Path) -> Manifest | None:
-    """The manifest of a folder; None where no run has begun. Raises RequestError for one that cannot be read."""
-    file = folder / MANIFEST
+def read_manifest(folder: Path) -> Manifest | None:
+    """Read the manifest of a folder; None if no run has begun there. Raises RequestError if it is damaged."""
     try:
-        return Manifest.model_validate_json(file.read_bytes())
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
         raise RequestError(f'cannot work in "{folder}": {str(error).splitlines()[0]}.') from error
 
 
-def pinned(folder: Path, asked: Manifest) -> None:
-    """Write down what a run asks for, on top of what is there. Raises RequestError where that contradicts it."""
-    there = manifest(folder)
-    journal.write_json(folder / MANIFEST, asked if there is None else there.joined(asked))
+def update_manifest(folder: Path, addition: Manifest) -> None:
+    """Add a run to the manifest of a folder. Raises RequestError if it contradicts the earlier ones."""
+    earlier = read_manifest(folder)
+    jsonl.write_json(folder / MANIFEST, addition if earlier is None else earlier.joined(addition))
 
 
 def pairs(folder: Path) -> list[Pair]:
-    """The pairs that a folder's rows were drawn for. Raises RequestError where no run has begun."""
+    """Read the pairs that a folder's rows were drawn for. Raises RequestError if no run has begun there."""
     from vsf.bench.suites.load import Pair
 
-    there = manifest(folder)
-    if there is None:
+    manifest = read_manifest(folder)
+    if manifest is None:
         raise RequestError(f'"{folder}" holds no run: "vsf bench run --out {folder}" comes first.')
-    return [Pair(**fields) for fields in there.pairs.values()]
+    return [Pair(**fields) for fields in manifest.pairs.values()]
 
 
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
-    """Keep a second run out of a folder, until the block is left or the process is gone. Raises RequestError."""
+    """Keep a second run out of a folder until the block is left or the process dies. Raises RequestError."""
     with locked(folder / LOCK, str(folder), "wait for it, or give another --out"):
         yield
 
 
 @contextmanager
 def locked(lock: Path, what: str, advice: str) -> Iterator[None]:
-    """Hold a lock file until the block is left or the process is gone.
+    """Hold a lock file until the block is left or the process dies.
+
+    Args:
+        lock: The file.
+        what: What it protects, for the message.
+        advice: What to do while another process holds it, for the message.
 
     Raises:
-        RequestError: another process holds it, or it cannot be written.
+        RequestError: Another process holds it, or it cannot be written.
     """
     from filelock import FileLock, Timeout
 

@@ -1,26 +1,60 @@
-"""One row per image, one verdict per judged image, and the two joined."""
+"""The records of a run: one row per image, one verdict per judged image, and scores, which join the two."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from vsf.bench.run import jsonl as journal
+from vsf.bench.run import jsonl
 from vsf.errors import RequestError
+from vsf.judges.base import Verdict
 
-ROWS, VERDICTS, IMAGES = "rows.jsonl", "verdicts.jsonl", "images"
+ROWS = "rows.jsonl"
+VERDICTS = "verdicts.jsonl"
+IMAGES = "images"
+
+
+class RunInfo(BaseModel):
+    """The circumstances under which an image was drawn; they have no influence on its content.
+
+    Attributes:
+        seconds: The image's share of its batch.
+        peak_memory: Bytes on the device, or of the process if it computes on the CPU; None if unknown.
+        host: Name of the machine.
+        device: Device of the model.
+        versions: Version of each package that matters.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seconds: float
+    peak_memory: int | None
+    host: str
+    device: str
+    versions: dict[str, str]
 
 
 class Row(BaseModel):
-    """One image and how it came about. `key` names setting, pair, seed and weights; no two rows share one.
+    """One image and how it came about. In a file the fields of `run` stand beside the others.
 
-    knobs: all of the method's, defaults included. within: what the negative was read in, see `plan.Setting`. revision:
-    commit or hash of the weights. image: path below the folder of the run. image_hash: sha256 of that file. frames: how
-    many it holds, 1 unless it is a clip. seconds: an image's share of its batch. peak_memory: bytes, of the device, or
-    of the process where it computes on the CPU.
+    Attributes:
+        key: Hash of setting, pair, seed and weights; no two rows of a folder share one.
+        pair: Id of the prompt pair.
+        seed: Index of the image among those of its pair and setting.
+        label: Label of the setting.
+        knobs: All knobs of the method, defaults included.
+        strength: The swept number, if the setting is a point of a trade-off curve.
+        within: The context in which the negative prompt was read; see `vsf.bench.plan.Setting`.
+        revision: Commit or hash of the weights.
+        image: Path below the folder of the run.
+        image_hash: sha256 of that file.
+        frames: Number of frames in it, 1 unless it is a clip.
+        size: Width and height in pixels.
+        run: When, where and how fast it was drawn.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -42,129 +76,118 @@ class Row(BaseModel):
     image_hash: str
     frames: int
     size: tuple[int, int]
-    seconds: float
-    peak_memory: int | None
-    host: str
-    device: str
-    versions: dict[str, str]
+    run: RunInfo
 
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_run(cls, fields: Any) -> Any:
+        """Collect the fields of `run`, which are flat in a file."""
+        if not isinstance(fields, Mapping) or "run" in fields:
+            return fields
+        run: dict[str, Any] = {}
+        row: dict[str, Any] = {}
+        for name, value in fields.items():
+            target = run if name in RunInfo.model_fields else row
+            target[name] = value
+        return {**row, "run": run}
 
-class Verdict(BaseModel):
-    """What one judge says about one image in answer to one pair's questions; None is unscored, `reason` says why.
-
-    tokens: read and written by a language model; cost: in US dollars; both None where there is nothing to count.
-    `final` is False where the judge could not be reached, so that asking again is worth it.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    image_hash: str
-    pair: str
-    judge: str
-    judge_version: str
-    positive: bool | None
-    negative: bool | None
-    quality: float | None
-    reason: str
-    tokens: int | None = None
-    cost: float | None = None
-    final: bool = True
-
-    @property
-    def usable(self) -> bool:
-        """Whether it says anything about the image."""
-        return self.positive is not None
+    @model_serializer(mode="wrap")
+    def _flatten_run(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write the fields of `run` beside the others."""
+        fields = serialize(self)
+        run = fields.pop("run")
+        return {**fields, **run}
 
 
 @dataclass(frozen=True)
 class Score:
-    """A row with its verdict: what statistics and reports read. Positive, negative and quality are None if unscored."""
+    """A row with one judge's verdict on its image, None if it was not judged yet."""
 
-    pair: str
-    seed: int
-    label: str
-    method: str
-    strength: float | None
-    positive: bool | None
-    negative: bool | None
-    quality: float | None
-    reason: str
-    image: str
-    seconds: float
+    row: Row
+    verdict: Verdict | None
+
+    @property
+    def positive(self) -> bool | None:
+        """Whether the object is visible; None if unscored."""
+        return self.verdict.positive if self.verdict else None
+
+    @property
+    def negative(self) -> bool | None:
+        """Whether the unwanted part is missing; None if unscored."""
+        return self.verdict.negative if self.verdict else None
+
+    @property
+    def quality(self) -> float | None:
+        """How good the image looks, from 0 to 1; None if unscored."""
+        return self.verdict.quality if self.verdict else None
+
+    @property
+    def reason(self) -> str:
+        """What the judge saw, or why there are no scores."""
+        return self.verdict.reason if self.verdict else "not judged yet"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the image has all three scores."""
+        return None not in (self.positive, self.negative, self.quality)
 
 
 def rows(folder: Path) -> list[Row]:
-    """Every finished row of a run. Raises RequestError for a damaged file."""
-    return journal.read(folder / ROWS, Row)
+    """Read every finished row of a run. Raises RequestError for a damaged file."""
+    return jsonl.read(folder / ROWS, Row)
 
 
 def verdicts(folder: Path) -> list[Verdict]:
-    """Every verdict of a run, of all judges; a later one replaces an earlier one. Raises RequestError."""
-    latest = {_subject(verdict): verdict for verdict in journal.read(folder / VERDICTS, Verdict)}
+    """Read the verdicts of all judges; a later one on the same subject replaces an earlier one. Raises RequestError."""
+    latest = {}
+    for verdict in jsonl.read(folder / VERDICTS, Verdict):
+        latest[verdict.image_hash, verdict.pair, verdict.judge, verdict.judge_version] = verdict
     return list(latest.values())
 
 
 def scored(folder: Path, judge: str | None = None) -> list[Score]:
-    """The rows of a run joined with the verdicts of one judge; see `judged`."""
-    return [_score(row, verdict) for row, verdict in judged(folder, judge)]
+    """Join every row of a run with one judge's verdict on its image.
 
-
-def judged(folder: Path, judge: str | None = None) -> list[tuple[Row, Verdict | None]]:
-    """Every row of a run and what one judge says about its image; None where it was not judged yet.
-
-    `judge` is its name, which may be left out where one judge alone gave verdicts; its newest version counts.
+    Args:
+        folder: Where the run is.
+        judge: Name of the judge, of which the newest version counts; may be left out if only one judge gave verdicts.
 
     Raises:
-        RequestError: there are no rows, several judges to choose from, or none of that name.
+        RequestError: There are no rows, several judges to choose from, or none of that name.
     """
-    drawn = rows(folder)
-    if not drawn:
+    all_rows = rows(folder)
+    if not all_rows:
         raise RequestError(f'there are no rows in "{folder}": run "vsf bench run --out {folder}" first.')
     name = counted_judge(folder, judge)
-    chosen = [verdict for verdict in verdicts(folder) if verdict.judge == name]
-    version = chosen[-1].judge_version if chosen else ""
-    by_image = {(v.image_hash, v.pair): v for v in chosen if v.judge_version == version}
-    return [(row, by_image.get((row.image_hash, row.pair))) for row in drawn]
+    by_judge = [verdict for verdict in verdicts(folder) if verdict.judge == name]
+    newest = by_judge[-1].judge_version if by_judge else ""
+    by_image = {}
+    for verdict in by_judge:
+        if verdict.judge_version == newest:
+            by_image[verdict.image_hash, verdict.pair] = verdict
+    return [Score(row, by_image.get((row.image_hash, row.pair))) for row in all_rows]
 
 
 def counted_judge(folder: Path, judge: str | None = None) -> str | None:
-    """Choose the judge whose verdicts count: the one that is named, or else the only one that ever gave a verdict.
+    """Choose the judge whose verdicts count: the one that is named, or else the only one that ever answered.
 
-    A judge without one usable verdict, such as one whose endpoint was dead, does not stand in the way of another. None
-    where nobody judged yet.
+    A judge without a single answer, for instance because its endpoint was down, does not compete with another one.
+
+    Returns:
+        The judge's name; None if nobody has judged yet.
 
     Raises:
-        RequestError: there are several to choose from, or none of that name.
+        RequestError: There are several to choose from, or none of that name.
     """
-    given = verdicts(folder)
-    asked = list(dict.fromkeys(verdict.judge for verdict in given))
-    usable = list(dict.fromkeys(verdict.judge for verdict in given if verdict.usable))
-    candidates = usable or asked
+    all_verdicts = verdicts(folder)
+    names = list(dict.fromkeys(verdict.judge for verdict in all_verdicts))
+    answering = list(dict.fromkeys(verdict.judge for verdict in all_verdicts if verdict.is_scored))
+    candidates = answering or names
     if judge is not None:
-        if judge not in asked:
-            raise RequestError(f'"{folder}" was not judged by {judge}, but by {", ".join(asked) or "nobody yet"}.')
+        if judge not in names:
+            raise RequestError(f'"{folder}" was not judged by {judge}, but by {", ".join(names) or "nobody yet"}.')
         return judge
     if len(candidates) > 1:
-        names = ", ".join(candidates)
-        raise RequestError(f'"{folder}" was judged by {names}: say with --judge which one counts.')
+        listed = ", ".join(candidates)
+        raise RequestError(f'"{folder}" was judged by {listed}: say with --judge which one counts.')
     return candidates[0] if candidates else None
-
-
-def _subject(verdict: Verdict) -> tuple[Any, ...]:
-    return verdict.image_hash, verdict.pair, verdict.judge, verdict.judge_version
-
-
-def _score(row: Row, verdict: Verdict | None) -> Score:
-    return Score(
-        pair=row.pair,
-        seed=row.seed,
-        label=row.label,
-        method=row.method,
-        strength=row.strength,
-        positive=verdict.positive if verdict else None,
-        negative=verdict.negative if verdict else None,
-        quality=verdict.quality if verdict else None,
-        reason=verdict.reason if verdict else "not judged yet",
-        image=row.image,
-        seconds=row.seconds,
-    )

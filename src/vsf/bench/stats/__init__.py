@@ -1,5 +1,5 @@
-"""What rows say: paired tests, intervals, trade-off curves and matched operating points.
+"""Statistics of scored rows: paired tests, intervals, trade-off curves and matched operating points.
 
-Everywhere a *pair* is a prompt with its negative prompt, the unit that is drawn at random; the images of one pair from
-several seeds belong together. A score of None is unscored: it is left out and counted, never taken for 0.
+The unit of sampling is the *pair*, a prompt with its negative prompt. Images of one pair from several seeds are not
+independent, so they are averaged first. A score of None is unscored: it is left out and counted, never treated as 0.
 """

@@ -1,4 +1,4 @@
-"""Intervals from resampling pairs: the images of a pair are drawn together or not at all."""
+"""Bootstrap intervals from resampling pairs; all images of a pair are drawn together or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with the percentiles of its bootstrap distribution at LEVEL."""
+    """A mean with its percentile bootstrap interval at LEVEL."""
 
     mean: float
     low: float
@@ -25,7 +25,7 @@ class Interval:
 
 
 def interval(values: Sequence[float]) -> Interval | None:
-    """The mean of one value per pair with its interval; None without any value."""
+    """Return the mean of one value per pair with its interval; None without values."""
     if not values:
         return None
     means = resampled(np.asarray(values, dtype=float)[:, None])[:, 0]
@@ -34,33 +34,40 @@ def interval(values: Sequence[float]) -> Interval | None:
 
 
 def resampled(values: Float64[np.ndarray, "pairs columns"]) -> Float64[np.ndarray, "draws columns"]:
-    """Means of each column over RESAMPLES draws of as many pairs, with replacement.
+    """Return the means of each column over RESAMPLES draws, each of as many pairs, with replacement.
 
-    All columns share their draws, which keeps what they have in common. NaN is a pair that a column does not have; a
-    column's mean is NaN in a draw without any pair of it.
+    All columns share their draws, which keeps their correlation: settings are compared on the same resampled pairs.
+
+    Args:
+        values: NaN for a pair that a column does not have. A draw without any pair of a column has mean NaN there.
     """
-    draws, there = _draws(len(values)), ~np.isnan(values)
-    with np.errstate(invalid="ignore"):
-        return (draws @ np.where(there, values, 0.0)) / (draws @ there)
+    draws = _draws(len(values))
+    is_known = ~np.isnan(values)
+    # Counts times values is the sum of a draw's values, for all draws and columns in one matrix product.
+    with np.errstate(invalid="ignore"):  # 0/0 is the NaN of a draw without any pair
+        return (draws @ np.where(is_known, values, 0.0)) / (draws @ is_known)
 
 
 @lru_cache(maxsize=4)
 def _draws(pairs: int) -> Float64[np.ndarray, "draws pairs"]:
-    """How often each draw takes each pair."""
-    chances = np.full(pairs, 1 / pairs)
-    return np.random.default_rng(0).multinomial(pairs, chances, size=RESAMPLES).astype(float)
+    """Return how often each draw contains each pair."""
+    # The seed is fixed, so that a report written again has the same intervals to the last digit.
+    probabilities = np.full(pairs, 1 / pairs)
+    return np.random.default_rng(0).multinomial(pairs, probabilities, size=RESAMPLES).astype(float)
 
 
 def percentiles(samples: Float64[np.ndarray, "draws ..."]) -> Float64[np.ndarray, "2 ..."]:
-    """The lower and the upper end of the central LEVEL of samples along the first axis, those that are NaN left out."""
-    rest = 50 * (1 - LEVEL)
-    return np.asarray(np.nanpercentile(samples, [rest, 100 - rest], axis=0))
+    """Return the ends of the central LEVEL of samples along the first axis, ignoring NaN."""
+    tail = 50 * (1 - LEVEL)
+    return np.asarray(np.nanpercentile(samples, [tail, 100 - tail], axis=0))
 
 
 def matrix(columns: Sequence[Column]) -> Float64[np.ndarray, "pairs columns"]:
-    """The mean of each pair in each column; NaN where a column has no scored image of a pair."""
+    """Return the mean of each pair in each column; NaN where a column has no scored image of a pair."""
     means = [per_pair(column) for column in columns]
-    pairs = sorted({pair for column in means for pair in column})
-    return np.array([[column.get(pair, np.nan) for column in means] for pair in pairs]).reshape(
-        len(pairs), len(columns)
-    )
+    pairs = sorted({pair for column_means in means for pair in column_means})
+    values = np.full((len(pairs), len(columns)), np.nan)
+    for row, pair in enumerate(pairs):
+        for column, column_means in enumerate(means):
+            values[row, column] = column_means.get(pair, np.nan)
+    return values

@@ -1,4 +1,4 @@
-"""Two settings on the same prompts and seeds: does the difference stand out from chance?"""
+"""Paired comparison of two settings on the same prompts and seeds, with exact tests."""
 
 from __future__ import annotations
 
@@ -9,17 +9,30 @@ from fractions import Fraction
 from statistics import fmean
 
 import numpy as np
+from jaxtyping import Float64
 
 from vsf.bench.stats.tables import Column, per_pair
 
 RESAMPLES = 99_999
-_REACH, _WORK = 2_000_000, 200_000_000  # different sums, and additions: what an exact distribution may cost
-_DENOMINATOR, _ROUNDING = 20_000, 1e-12  # differences are taken for fractions up to this denominator
+
+# What an exact distribution may cost: its number of different sums, and its number of additions.
+_MOST_SUMS = 2_000_000
+_MOST_ADDITIONS = 200_000_000
+
+# Differences are recognised as fractions with denominators up to this, which covers halves, thirds and sixteenths of
+# every sensible number of seeds, if they are off by no more than the rounding of a float.
+_LARGEST_DENOMINATOR = 20_000
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
 class SignFlip:
-    """Two-sided p of a mean difference; `resamples` is None where the whole distribution was computed."""
+    """Two-sided p of a mean difference.
+
+    Attributes:
+        p: The p value.
+        resamples: Number of random sign vectors behind it; None if all were counted.
+    """
 
     p: float
     resamples: int | None
@@ -29,8 +42,13 @@ class SignFlip:
 class Comparison:
     """The first setting minus the second.
 
-    difference: mean over pairs of the mean over seeds; None when no pair is left. per_pair: that mean of each pair.
-    dropped: images that only one setting has, or that either judge left unscored.
+    Attributes:
+        difference: Mean over pairs of the mean over seeds; None if no pair is left.
+        test: Sign-flip test of the difference; None if no pair is left.
+        mcnemar: p of McNemar's test over images; None unless every score is 0 or 1.
+        per_pair: Mean difference of each pair.
+        images: Images that count.
+        dropped: Images that only one setting has, or that either judge left unscored.
     """
 
     difference: float | None
@@ -42,33 +60,39 @@ class Comparison:
 
 
 def compare(first: Column, second: Column) -> Comparison:
-    """Compare two columns of scores image by image; McNemar's p is None unless every score is 0 or 1."""
-    values = {key: (first.get(key), second.get(key)) for key in {**first, **second}}
-    both = {key: (one, other) for key, (one, other) in values.items() if one is not None and other is not None}
-    differences = tuple(per_pair({key: one - other for key, (one, other) in both.items()}).values())
-    binary = all(value in (0, 1) for pair in both.values() for value in pair)
+    """Compare two columns of scores image by image."""
+    keys = {**first, **second}
+    scored = {}
+    for key in keys:
+        one = first.get(key)
+        other = second.get(key)
+        if one is not None and other is not None:
+            scored[key] = one, other
+    differences = tuple(per_pair({key: one - other for key, (one, other) in scored.items()}).values())
+    is_binary = all(value in (0, 1) for images in scored.values() for value in images)
     return Comparison(
         difference=fmean(differences) if differences else None,
         test=sign_flip(differences) if differences else None,
-        mcnemar=mcnemar(list(both.values())) if binary and both else None,
+        mcnemar=mcnemar(list(scored.values())) if is_binary and scored else None,
         per_pair=differences,
-        images=len(both),
-        dropped=len(values) - len(both),
+        images=len(scored),
+        dropped=len(keys) - len(scored),
     )
 
 
 def sign_flip(differences: Sequence[float]) -> SignFlip:
-    """How often a mean at least as far from 0 comes about when each pair's difference gets its sign by a fair coin.
+    """Test whether the mean difference is 0: p is the chance of a mean at least as far from 0 under random signs.
 
-    Exact, over all 2^n signs, where the differences are multiples of one fraction (two seeds give halves) of which
-    there are not too many; else from RESAMPLES random signs, where p is never below 1 / (RESAMPLES + 1).
+    If the two settings are equivalent, each pair's difference is as likely as its negative. The distribution over all
+    2^n sign vectors is exact if the differences are multiples of one fraction (two seeds give halves) of which there
+    are not too many. Otherwise it is sampled from RESAMPLES random sign vectors, and p is at least 1 / (RESAMPLES + 1).
     """
     units = _units(differences)
     if units is not None:
-        return SignFlip(_exact(units), None)
+        return SignFlip(_exact_p(units), None)
     from scipy.stats import permutation_test
 
-    found = permutation_test(
+    result = permutation_test(
         (np.asarray(differences),),
         np.mean,
         permutation_type="samples",
@@ -77,62 +101,80 @@ def sign_flip(differences: Sequence[float]) -> SignFlip:
         batch=1000,
         rng=np.random.default_rng(0),
     )
-    return SignFlip(float(found.pvalue), None if 2 ** len(differences) <= RESAMPLES else RESAMPLES)
+    # With few pairs scipy enumerates all sign vectors by itself, which is exact, too.
+    return SignFlip(float(result.pvalue), None if 2 ** len(differences) <= RESAMPLES else RESAMPLES)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's step-down correction of a family of p values, in the order given.
+    """Correct a family of p values by Holm's step-down method, in the given order.
 
     Source: S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6 (1979).
     """
     corrected = [0.0] * len(ps)
     highest = 0.0
     for rank, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        # The smallest p is multiplied by the size of the family, the next by one less, and so on. A corrected p is
+        # never below that of a smaller p, or the order of the hypotheses would change.
         highest = max(highest, min(1.0, (len(ps) - rank) * ps[index]))
         corrected[index] = highest
     return corrected
 
 
 def mcnemar(images: Sequence[tuple[float, float]]) -> float:
-    """McNemar's exact two-sided p over images that both settings scored 0 or 1; it takes no account of pairs."""
+    """Return McNemar's exact two-sided p over images that both settings scored 0 or 1; it ignores which pair they show.
+
+    Only images on which the settings disagree say anything; under the null hypothesis either is as likely to win.
+    """
     from scipy.stats import binomtest
 
-    won, lost = sum(one > other for one, other in images), sum(one < other for one, other in images)
+    won = sum(one > other for one, other in images)
+    lost = sum(one < other for one, other in images)
     return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
 
 
 def _units(differences: Sequence[float]) -> list[int] | None:
-    """The sizes of the differences as whole multiples of their largest common fraction; None when there are too many.
+    """Express the differences as integer multiples of their largest common fraction.
 
-    Differences of 0 are left out, whose sign says nothing.
+    Differences of 0 are left out, since a sign does not change them.
+
+    Returns:
+        None if a difference is no recognisable fraction, or if the distribution of the sums would be too large.
     """
-    fractions = [Fraction(abs(value)).limit_denominator(_DENOMINATOR) for value in differences]
-    if any(
-        abs(float(fraction) - abs(value)) > _ROUNDING for fraction, value in zip(fractions, differences, strict=True)
-    ):
-        return None
+    fractions = []
+    for difference in differences:
+        fraction = Fraction(abs(difference)).limit_denominator(_LARGEST_DENOMINATOR)
+        if abs(float(fraction) - abs(difference)) > _ROUNDING:
+            return None
+        fractions.append(fraction)
     scale = math.lcm(*(fraction.denominator for fraction in fractions))
     sizes = [int(fraction * scale) for fraction in fractions]
-    unit = math.gcd(*sizes) or 1
-    reach = sum(sizes) // unit
-    if reach > _REACH or reach * len(sizes) > _WORK:
+    unit = math.gcd(*sizes) or 1  # the gcd of zeros is 0
+    largest_sum = sum(sizes) // unit
+    if largest_sum > _MOST_SUMS or largest_sum * len(sizes) > _MOST_ADDITIONS:
         return None
-    return [size // unit * (1 if value > 0 else -1) for size, value in zip(sizes, differences, strict=True) if size]
+    units = []
+    for size, difference in zip(sizes, differences, strict=True):
+        if size:
+            units.append(size // unit if difference > 0 else -size // unit)
+    return units
 
 
-def _exact(units: Sequence[int]) -> float:
-    """P(|sum of randomly signed units| ≥ |their sum|), from the distribution of the sum, one unit after another.
+def _exact_p(units: Sequence[int]) -> float:
+    """Return P(|sum of the units with random signs| ≥ |their sum|).
 
-    Probabilities are only ever added, so that even tiny ones keep their digits.
+    The distribution of the sum is built up one unit after another: each unit moves half of the probability up and half
+    of it down. Probabilities are only ever added, never subtracted from 1, so even tiny ones keep their digits.
     """
-    reach = sum(abs(unit) for unit in units)
-    chances = np.zeros(2 * reach + 1)  # of each sum from -reach to reach
-    chances[reach] = 1.0
-    for unit in map(abs, units):
-        half = 0.5 * chances
-        chances[unit:] = half[:-unit]
-        chances[:unit] = 0.0
-        chances[:-unit] += half[unit:]
-    far = abs(sum(units))
-    tails = float(chances[reach + far :].sum() + chances[: reach - far + 1].sum())
-    return min(1.0, tails)
+    largest_sum = sum(abs(unit) for unit in units)
+    probabilities: Float64[np.ndarray, " sums"] = np.zeros(2 * largest_sum + 1)  # of -largest_sum to largest_sum
+    probabilities[largest_sum] = 1.0
+    for unit in units:
+        shift = abs(unit)
+        half = 0.5 * probabilities
+        probabilities[shift:] = half[:-shift]
+        probabilities[:shift] = 0.0
+        probabilities[:-shift] += half[shift:]
+    observed = abs(sum(units))
+    upper_tail = probabilities[largest_sum + observed :].sum()
+    lower_tail = probabilities[: largest_sum - observed + 1].sum()
+    return min(1.0, float(upper_tail + lower_tail))  # for a sum of 0 both tails contain the middle

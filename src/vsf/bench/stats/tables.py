@@ -1,4 +1,4 @@
-"""Rows by setting and by image, and the scores of one column."""
+"""Tables of scores by setting and by image, and their columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vsf.bench.run.rows import Score
 from vsf.errors import RequestError
 
 Key = tuple[str, int]
-"""Pair and seed: what two settings have in common."""
+"""Pair and seed: identifies an image within a setting, and matches it across settings."""
 Table = Mapping[Key, Score]
 Column = Mapping[Key, float | None]
 Metric = Literal["positive", "negative", "quality"]
@@ -19,46 +19,47 @@ METRICS: tuple[Metric, ...] = ("positive", "negative", "quality")
 
 
 def by_label(scores: Iterable[Score]) -> dict[str, dict[Key, Score]]:
-    """The rows of each setting. Raises RequestError when a setting has two rows of one pair and seed."""
+    """Group scores into a table per setting. Raises RequestError if a setting has a pair and seed twice."""
     tables: dict[str, dict[Key, Score]] = {}
     for score in scores:
-        table = tables.setdefault(score.label, {})
-        if table.setdefault((score.pair, score.seed), score) is not score:
+        row = score.row
+        table = tables.setdefault(row.label, {})
+        if table.setdefault((row.pair, row.seed), score) is not score:
             raise RequestError(
-                f'"{score.label}" has two rows of {score.pair} from seed {score.seed}: rows of different models need '
+                f'"{row.label}" has two rows of {row.pair} from seed {row.seed}: rows of different models need '
                 "different labels, or folders of their own."
             )
     return tables
 
 
 def column(table: Table, metric: Metric) -> dict[Key, float | None]:
-    """One score of every image, as a number."""
+    """Return one score of every image, as a number; None if unscored."""
     return {key: _number(getattr(score, metric)) for key, score in table.items()}
 
 
 def per_pair(values: Column) -> dict[str, float]:
-    """The mean over the scored images of each pair; pairs without any are left out."""
-    groups: dict[str, list[float]] = {}
+    """Return the mean over the scored images of each pair; pairs without any are left out."""
+    values_of_pair: dict[str, list[float]] = {}
     for (pair, _), value in values.items():
         if value is not None:
-            groups.setdefault(pair, []).append(value)
-    return {pair: fmean(group) for pair, group in groups.items()}
+            values_of_pair.setdefault(pair, []).append(value)
+    return {pair: fmean(pair_values) for pair, pair_values in values_of_pair.items()}
 
 
 def exact_mean(values: Column) -> Fraction | None:
-    """Average the means of the pairs without rounding, so that a score can be compared with a bound; None if empty."""
-    groups: dict[str, list[Fraction]] = {}
+    """Return the mean over pairs without any rounding, so that it can be compared with a bound; None without values."""
+    values_of_pair: dict[str, list[Fraction]] = {}
     for (pair, _), value in values.items():
         if value is not None:
-            groups.setdefault(pair, []).append(Fraction(value))
-    means = [sum(group, Fraction()) / len(group) for group in groups.values()]
+            values_of_pair.setdefault(pair, []).append(Fraction(value))
+    means = [sum(pair_values, Fraction()) / len(pair_values) for pair_values in values_of_pair.values()]
     return sum(means, Fraction()) / len(means) if means else None
 
 
 def curve(label: str) -> str:
-    """The trade-off curve that a setting lies on: its label without the knobs that a sweep wrote behind it.
+    """Return the trade-off curve that a setting lies on: its label without the knobs that a sweep appended.
 
-    "NAG scale=4 tau=2.5" lies on "NAG"; a label of one word is a curve of its own, whatever it says.
+    "NAG scale=4 tau=2.5" lies on "NAG". A label of one word is its own curve, even if that word looks like a knob.
     """
     words = label.split()
     while len(words) > 1 and "=" in words[-1]:
@@ -67,11 +68,11 @@ def curve(label: str) -> str:
 
 
 def curves(labels: Sequence[str]) -> dict[str, list[str]]:
-    """The settings of each curve, in the order given."""
-    groups: dict[str, list[str]] = {}
+    """Group labels by their curve, in the given order."""
+    labels_of_curve: dict[str, list[str]] = {}
     for label in labels:
-        groups.setdefault(curve(label), []).append(label)
-    return groups
+        labels_of_curve.setdefault(curve(label), []).append(label)
+    return labels_of_curve
 
 
 def _number(value: bool | float | None) -> float | None:

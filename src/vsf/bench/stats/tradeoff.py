@@ -1,7 +1,7 @@
-"""What a method gives up for its negative score: frontiers, their bands, and points where methods can be compared.
+"""Trade-off curves: what a method gives up for its negative score, and where methods can be compared.
 
-Between two neighbouring settings of a frontier one may draw every image with either by the throw of a coin, so every
-point of the straight line between them can be reached. That is what interpolation means here, and no more.
+Between two neighbouring settings of a frontier every point of the straight line can be reached by drawing each image
+with one of the two, chosen by a biased coin. That is what interpolation means here, and no more.
 """
 
 from __future__ import annotations
@@ -17,15 +17,20 @@ from jaxtyping import Float64
 from vsf.bench.stats.bootstrap import matrix, percentiles, resampled
 from vsf.bench.stats.tables import Column, Key, Metric, Table, column, exact_mean
 
-SHARES = 16  # a mixture's weights are sixteenths, so that differences stay multiples of a fraction and p stays exact
+SHARES = 16  # a mixture's weights are sixteenths, so differences stay multiples of a fraction and p stays exact
 
 
 @dataclass(frozen=True)
 class Point:
-    """A setting on the plane: what is kept (positive score or quality), and the negative score.
+    """A setting in the plane of a trade-off.
 
-    Both are exact means of counts: as floats, a share of exactly 1/2 can come out a little above it, and be rounded up
-    to the next sixteenth.
+    Both scores are exact means of counts. As floats, a share of exactly 1/2 can come out a little above it, and would
+    then be rounded up to the next sixteenth.
+
+    Attributes:
+        label: Of the setting.
+        kept: What should be kept: positive score or quality.
+        negative: Negative score.
     """
 
     label: str
@@ -35,7 +40,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Mixture:
-    """One setting, or two neighbours on a frontier and how many sixteenths of the first."""
+    """One setting, or two neighbours on a frontier.
+
+    Attributes:
+        labels: Of the settings.
+        share: How much of the first; the second makes up the rest.
+    """
 
     labels: tuple[str, ...]
     share: Fraction = Fraction(1)
@@ -48,7 +58,7 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Band:
-    """The negative score that a curve reaches at each value of what is kept, and the ends of its interval; or NaN."""
+    """The negative score that a curve reaches at each value of what is kept, with its interval; NaN out of reach."""
 
     kept: Float64[np.ndarray, " grid"]
     negative: Float64[np.ndarray, " grid"]
@@ -57,18 +67,21 @@ class Band:
 
 
 def points(tables: Mapping[str, Table], labels: Sequence[str], kept: Metric = "positive") -> list[Point]:
-    """The settings that have scores of both kinds."""
-    found = []
+    """Return the point of each setting that has scores of both kinds."""
+    known = []
     for label in labels:
-        along = exact_mean(column(tables[label], kept))
-        across = exact_mean(column(tables[label], "negative"))
-        if along is not None and across is not None:
-            found.append(Point(label, along, across))
-    return found
+        kept_mean = exact_mean(column(tables[label], kept))
+        negative_mean = exact_mean(column(tables[label], "negative"))
+        if kept_mean is not None and negative_mean is not None:
+            known.append(Point(label, kept_mean, negative_mean))
+    return known
 
 
 def frontier(candidates: Sequence[Point]) -> list[Point]:
-    """The points that no other beats in one score without losing in the other; the most kept first."""
+    """Return the Pareto frontier: the points that no other beats in one score without losing in the other.
+
+    The point that keeps most comes first.
+    """
     front: list[Point] = []
     for point in sorted(candidates, key=lambda point: (-point.kept, -point.negative)):
         if not front or point.negative > front[-1].negative:
@@ -76,20 +89,14 @@ def frontier(candidates: Sequence[Point]) -> list[Point]:
     return front
 
 
-def reached(candidates: Sequence[Point], kept: float) -> float | None:
-    """The best negative score with at least this much kept; None when no setting keeps as much."""
-    found = match(candidates, kept, shares=None)
-    if found is None:
-        return None
-    negatives = {point.label: point.negative for point in candidates}
-    return sum(weight * float(negatives[label]) for label, weight in found.weights.items())
+def match(candidates: Sequence[Point], kept: float) -> Mixture | None:
+    """Return the mixture on the frontier that keeps this much; None if no setting does.
 
+    Its weights are rounded to a multiple of 1 / SHARES, towards keeping more.
 
-def match(candidates: Sequence[Point], kept: float, shares: int | None = SHARES) -> Mixture | None:
-    """The mixture on the frontier that keeps this much, or None when no setting does.
-
-    With `shares` its weight is rounded to the next whole share, towards keeping more. `kept` is the decimal number that
-    it is written as: 0.9 is nine tenths.
+    Args:
+        candidates: Settings of one curve.
+        kept: Taken as the decimal number that it is written as: 0.9 is nine tenths, not the float next to it.
     """
     front = frontier(candidates)
     bound = Fraction(str(kept))
@@ -98,49 +105,64 @@ def match(candidates: Sequence[Point], kept: float, shares: int | None = SHARES)
     if front[-1].kept >= bound:
         return Mixture((front[-1].label,))
     more, less = next((a, b) for a, b in pairwise(front) if a.kept >= bound > b.kept)
-    share = (bound - less.kept) / (more.kept - less.kept)
-    if shares is not None:
-        share = Fraction(-(-share * shares // 1), shares)
+    exact_share = (bound - less.kept) / (more.kept - less.kept)
+    share = Fraction(-(-exact_share * SHARES // 1), SHARES)  # the negated floor of the negative rounds up
     return Mixture((more.label,)) if share == 1 else Mixture((more.label, less.label), share)
 
 
 def blend(tables: Mapping[str, Table], mixture: Mixture, metric: Metric) -> dict[Key, float | None]:
-    """What a mixture is expected to score on each image: the weighted mean; None where one of its settings has none."""
+    """Return the expected score of a mixture on each image, a weighted mean; None if one of its settings has none."""
     columns = {label: column(tables[label], metric) for label in mixture.labels}
-    keys = dict.fromkeys(key for values in columns.values() for key in values)
+    keys: dict[Key, None] = {}  # a set that keeps its order
+    for values in columns.values():
+        keys.update(dict.fromkeys(values))
     return {key: _weighted(columns, mixture, key) for key in keys}
 
 
 def band(tables: Mapping[str, Table], labels: Sequence[str], kept: Metric, grid: Sequence[float]) -> Band:
-    """The curve through a method's frontier over a grid of what is kept, with its bootstrap interval.
+    """Interpolate a method's frontier over a grid of what is kept, with its bootstrap interval.
 
-    Its settings are those on the frontier of all pairs; a draw of pairs may push some of them off its own. Where fewer
-    than half of the draws reach that far there is no interval.
+    The settings are those on the frontier of all pairs; in a bootstrap draw some of them may fall off its own frontier.
+    There is no interval where fewer than half of the draws keep as much.
     """
     axis = np.asarray(grid, dtype=float)
-    usable = [point.label for point in frontier(points(tables, labels, kept))]
-    if not usable:
-        return Band(axis, *[np.full(len(axis), np.nan)] * 3)
-    columns = [column(tables[label], metric) for metric in (kept, "negative") for label in usable]
+    on_frontier = [point.label for point in frontier(points(tables, labels, kept))]
+    if not on_frontier:
+        nothing = np.full(len(axis), np.nan)
+        return Band(axis, nothing, nothing, nothing)
+    columns = [column(tables[label], kept) for label in on_frontier]
+    columns += [column(tables[label], "negative") for label in on_frontier]
     values = matrix(columns)
-    draws = np.array([_along(means, grid) for means in resampled(values)])
-    line = _along(np.nanmean(values, axis=0), grid)
-    rare = np.isnan(draws).mean(axis=0) > 0.5
-    low, high = np.where(rare | np.isnan(line), np.nan, percentiles(np.where(rare, 0.0, draws)))
+    draws = np.array([_interpolate(means, grid) for means in resampled(values)])
+    line = _interpolate(np.nanmean(values, axis=0), grid)
+    # An interval over the few draws that reach this far would only show those that happened to be good.
+    is_rare = np.isnan(draws).mean(axis=0) > 0.5
+    filled = np.where(is_rare, 0.0, draws)  # percentiles of NaN alone would warn
+    low, high = np.where(is_rare | np.isnan(line), np.nan, percentiles(filled))
     return Band(axis, line, low, high)
 
 
-def _along(means: Float64[np.ndarray, " twice_settings"], grid: Sequence[float]) -> Float64[np.ndarray, " grid"]:
-    """Interpolate the frontier at each point of the grid; the first half of the means is what is kept."""
+def _interpolate(means: Float64[np.ndarray, " twice_settings"], grid: Sequence[float]) -> Float64[np.ndarray, " grid"]:
+    """Interpolate the frontier of some settings at each point of a grid.
+
+    Args:
+        means: What each setting keeps, then its negative score; NaN if a draw has no image of it.
+        grid: Values of what is kept.
+    """
     kept, negative = np.split(means, 2)
-    known = ~np.isnan(kept + negative)
-    kept, negative = kept[known], negative[known]
+    is_known = ~np.isnan(kept + negative)
+    kept = kept[is_known]
+    negative = negative[is_known]
     if not len(kept):
         return np.full(len(grid), np.nan)
     most_kept_first = np.lexsort((-negative, -kept))
-    kept, negative = kept[most_kept_first], negative[most_kept_first]
+    kept = kept[most_kept_first]
+    negative = negative[most_kept_first]
+    # As in `frontier`: a point belongs to it if its negative score is above those of all that keep more.
     best_before = np.maximum.accumulate(np.concatenate(([-np.inf], negative[:-1])))
     on_frontier = negative > best_before
+    # np.interp wants rising abscissas. Keeping less than the last point costs nothing; keeping more than the first is
+    # out of reach.
     return np.interp(grid, kept[on_frontier][::-1], negative[on_frontier][::-1], right=np.nan)
 
 

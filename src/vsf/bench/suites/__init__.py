@@ -1,1 +1,1 @@
-"""Suites of prompt pairs: the shipped ones, reading them, and writing new ones."""
+"""Suites: pairs of a prompt and a negative prompt, with the questions that a judge is asked about the image."""

@@ -1,4 +1,4 @@
-"""Suites: pairs of a prompt and a negative prompt, each with what a judge is asked about the picture."""
+"""Load suites of prompt pairs, shipped with the package or brought by a user."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ _SHIPPED = Path(__file__).with_name("shipped")
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt, what must not be seen, and the two yes-or-no questions; a good picture earns two times yes.
+    """A prompt, a negative prompt, and two yes-or-no questions about the image, both of which should be answered yes.
 
-    `about` holds what else is known, such as the "object", its "part" or the "kind" by which a report groups pairs.
+    Attributes:
+        id: Unique in its suite.
+        prompt: What the image should show.
+        negative: What it should not show.
+        question_positive: Asks whether the object is there.
+        question_negative: Asks whether the unwanted part is missing.
+        about: Further facts, such as the "object", its "part", or the "kind" by which a report groups pairs.
     """
 
     id: str
@@ -32,7 +38,7 @@ class Pair:
 
 
 class Entry(BaseModel):
-    """A pair as it stands in a file: in our fields, or in those of the paper's authors, who give no ids."""
+    """A pair as it is written in a file: with our field names, or those of the paper's authors, who give no ids."""
 
     model_config = ConfigDict(frozen=True, str_strip_whitespace=True, coerce_numbers_to_str=True)
 
@@ -44,27 +50,27 @@ class Entry(BaseModel):
     about: dict[str, str] = {}
 
     def pair(self, default_id: str) -> Pair:
-        """The pair, by its own id or else this one."""
+        """Make the pair, with `default_id` if the file gives none."""
         return Pair(**{**dict(self), "id": self.id or default_id})
 
 
 def names() -> list[str]:
-    """The suites that come with the package."""
+    """List the suites that are shipped with the package."""
     return sorted(file.stem for file in _SHIPPED.glob("*.jsonl"))
 
 
 def shipped(name: str) -> Path:
-    """The file of a suite that comes with the package; raises RequestError for a name that is none of them."""
+    """Return the file of a shipped suite. Raises RequestError for an unknown name."""
     if name not in names():
         raise RequestError(f'there is no suite and no file "{name}"; the suites are {", ".join(names())}.')
     return _SHIPPED / f"{name}.jsonl"
 
 
 def load(suite: str | Path) -> list[Pair]:
-    """The pairs of a suite by its name, or of a file: JSON lines, or one JSON list of objects.
+    """Load the pairs of a shipped suite by name, or of a file: JSON lines, or one JSON list of objects.
 
     Raises:
-        RequestError: no such suite or file, an entry without its fields, two pairs of one id, or no pairs at all.
+        RequestError: No such suite or file, an entry that lacks a field, two pairs with the same id, or no pairs.
     """
     file = Path(suite)
     if str(suite) in names() or not file.is_file():
@@ -73,35 +79,37 @@ def load(suite: str | Path) -> list[Pair]:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f'cannot read the suite "{file}": {error}.') from error
-    entries = _listed(text, file) if text.lstrip().startswith("[") else _lines(text, file)
+    entries = _from_list(text, file) if text.lstrip().startswith("[") else _from_lines(text, file)
     if not entries:
         raise RequestError(f'the suite "{file}" is empty.')
     pairs = [entry.pair(f"{file.stem}-{number:03d}") for number, entry in enumerate(entries, 1)]
-    twice = [pair_id for pair_id, count in Counter(pair.id for pair in pairs).items() if count > 1]
-    if twice:
-        raise RequestError(f'ids have to differ, but the suite "{file}" has "{twice[0]}" more than once.')
+    counts = Counter(pair.id for pair in pairs)
+    repeated = [pair_id for pair_id, count in counts.items() if count > 1]
+    if repeated:
+        raise RequestError(f'ids have to differ, but the suite "{file}" has "{repeated[0]}" more than once.')
     return pairs
 
 
-def _lines(text: str, file: Path) -> list[Entry]:
+def _from_lines(text: str, file: Path) -> list[Entry]:
     entries = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 entries.append(Entry.model_validate_json(line))
             except ValidationError as error:
-                raise RequestError(f'line {number} of the suite "{file}" is no pair: {_first(error)}.') from error
+                problem = _first_problem(error)
+                raise RequestError(f'line {number} of the suite "{file}" is no pair: {problem}.') from error
     return entries
 
 
-def _listed(text: str, file: Path) -> list[Entry]:
+def _from_list(text: str, file: Path) -> list[Entry]:
     try:
         return TypeAdapter(list[Entry]).validate_json(text)
     except ValidationError as error:
-        raise RequestError(f'the suite "{file}" is not valid: {_first(error)}.') from error
+        raise RequestError(f'the suite "{file}" is not valid: {_first_problem(error)}.') from error
 
 
-def _first(error: ValidationError) -> str:
+def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     place = ".".join(str(part) for part in problem["loc"])
     return f"{place}: {problem['msg']}" if place else problem["msg"]

@@ -1,77 +1,91 @@
-"""How alike two prompts are, and which pairs a suite may not hold because it has them already."""
+"""Find prompt pairs that are too similar to be in one suite."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from itertools import pairwise
+from dataclasses import dataclass
 
 from vsf.bench.suites.load import Pair
 
-WORDS, TRIPLES = 0.25, 0.12
-"""Prompts that share more of their longer words, or of their runs of three words, are near-duplicates (Jaccard)."""
+WORDS = 0.25
+TRIPLES = 0.12
+"""Prompts are near-duplicates above these Jaccard indices of their longer words, or of their runs of three words."""
 
-_LONGER = 4  # letters: shorter words say little about what a prompt shows
+_LONGER = 4  # letters; shorter words say little about what a prompt shows
 
 
-class Library:
-    """The pairs so far, asked whether another one brings anything new."""
+@dataclass(frozen=True)
+class _Fingerprint:
+    """What pairs are compared by."""
+
+    pair: Pair
+    words: frozenset[str]
+    triples: frozenset[str]
+    subject: tuple[str, str] | None
+
+    @classmethod
+    def of(cls, pair: Pair) -> _Fingerprint:
+        name = pair.about.get("object")
+        subject = (name.lower(), pair.negative.lower()) if name else None
+        return cls(pair, longer_words(pair.prompt), triples(pair.prompt), subject)
+
+
+class NearDuplicates:
+    """The pairs of a suite so far, with a search for those that a new pair repeats."""
 
     def __init__(self, pairs: Iterable[Pair] = ()) -> None:
-        self._known: list[tuple[Pair, frozenset[str], frozenset[str]]] = []
+        self._fingerprints: list[_Fingerprint] = []
         for pair in pairs:
             self.add(pair)
 
     def add(self, pair: Pair) -> None:
-        """Count a pair among those known."""
-        self._known.append((pair, longer_words(pair.prompt), triples(pair.prompt)))
+        """Add a pair to the suite."""
+        self._fingerprints.append(_Fingerprint.of(pair))
 
-    def like(self, pair: Pair) -> Pair | None:
-        """A known pair that asks the same part away from the same object, or whose prompt is a near-duplicate."""
-        words, runs, subject = longer_words(pair.prompt), triples(pair.prompt), _subject(pair)
-        for known, known_words, known_runs in self._known:
-            if subject is not None and subject == _subject(known):
-                return known
-            if jaccard(words, known_words) > WORDS or jaccard(runs, known_runs) > TRIPLES:
-                return known
+    def find(self, pair: Pair) -> Pair | None:
+        """Return a pair that removes the same part from the same object, or has nearly the same prompt; else None."""
+        new = _Fingerprint.of(pair)
+        for earlier in self._fingerprints:
+            if new.subject is not None and new.subject == earlier.subject:
+                return earlier.pair
+            if jaccard(new.words, earlier.words) > WORDS or jaccard(new.triples, earlier.triples) > TRIPLES:
+                return earlier.pair
         return None
 
 
 def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
-    """The share that two sets have in common, 0 when both are empty."""
-    either = first | second
-    return len(first & second) / len(either) if either else 0.0
+    """Return the Jaccard index of two sets, |A∩B| / |A∪B|; 0 if both are empty."""
+    union = first | second
+    return len(first & second) / len(union) if union else 0.0
 
 
 def longer_words(text: str) -> frozenset[str]:
-    """The words of a text that have four letters or more."""
+    """Return the words of a text that have four letters or more."""
     return frozenset(word for word in _words(text) if len(word) >= _LONGER)
 
 
 def triples(text: str) -> frozenset[str]:
-    """The runs of three words of a text."""
+    """Return the runs of three words of a text."""
     words = _words(text)
-    twos = [f"{first} {second}" for first, second in pairwise(words)]
-    return frozenset(f"{two} {third}" for two, third in zip(twos, words[2:], strict=False))
+    return frozenset(" ".join(words[start : start + 3]) for start in range(len(words) - 2))
 
 
 def named(negative: str, prompt: str) -> str | None:
-    """The first word of the negative prompt, of three letters or more, that the prompt holds too.
+    """Return the first word of a negative prompt, of three letters or more, that the prompt contains too.
 
-    Singular and plural are one, and a prompt's longer word counts that begins with it.
+    Singular and plural are the same word, and a longer word of the prompt counts if it begins with the word.
     """
-    for word in (word for word in _words(negative) if len(word) > 2):
+    prompt_words = _words(prompt)
+    for word in _words(negative):
+        if len(word) < 3:
+            continue
         stem = _singular(word)
-        if any(
-            other.startswith(stem) if len(stem) >= _LONGER else _singular(other) == stem for other in _words(prompt)
-        ):
-            return word
+        for prompt_word in prompt_words:
+            is_named = prompt_word.startswith(stem) if len(stem) >= _LONGER else _singular(prompt_word) == stem
+            if is_named:
+                return word
     return None
-
-
-def _subject(pair: Pair) -> tuple[str, str] | None:
-    name = pair.about.get("object")
-    return (name.lower(), pair.negative.lower()) if name else None
 
 
 def _words(text: str) -> list[str]:

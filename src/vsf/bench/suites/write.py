@@ -1,4 +1,4 @@
-"""New pairs from any language model behind an OpenAI-compatible endpoint, kept as they come in."""
+"""Let a language model behind an OpenAI-compatible endpoint write new prompt pairs, storing them as they arrive."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from vsf.bench.run import jsonl as journal
+from vsf.bench.run import jsonl
 from vsf.bench.run.manifest import locked
 from vsf.bench.suites.load import Entry, Pair
-from vsf.bench.suites.near_duplicates import Library, named
+from vsf.bench.suites.near_duplicates import NearDuplicates, named
 from vsf.errors import RequestError
 from vsf.judges import completion
 from vsf.judges.openai import require_key
@@ -21,8 +21,9 @@ from vsf.judges.openai import require_key
 if TYPE_CHECKING:
     import openai
 
-LEAST_WORDS, MOST_WORDS = 20, 45
-_FRUITLESS = 5  # batches in a row without a single new pair, after which the model has nothing more to say
+LEAST_WORDS = 20
+MOST_WORDS = 45
+_FRUITLESS = 5  # requests in a row without a single new pair, after which the model is given up
 _REMINDED = 60  # objects that a request tells the model to leave alone
 
 _TASK = """\
@@ -47,7 +48,7 @@ Answer with one JSON object and nothing else:
 
 
 class _Draft(BaseModel):
-    """A case as the model writes it."""
+    """A pair as the model writes it."""
 
     object: str = Field(min_length=1)
     part: str = Field(min_length=1)
@@ -61,11 +62,20 @@ class _Answer(BaseModel):
 
 
 @dataclass(frozen=True)
-class Author:
-    """The model that writes.
+class PairWriter:
+    """A language model that writes pairs.
 
-    key: never shown anywhere. batch: pairs to a request. A request is tried `attempts` times, with pauses that grow
-    from `pause` seconds, where the endpoint is busy or cannot be reached.
+    Attributes:
+        model: Its name at the endpoint.
+        endpoint: Base URL; OpenAI's own if None.
+        key: API key; never shown in a message, a log or a repr.
+        batch: Pairs to ask for in a request.
+        attempts: How often a request is tried while the endpoint is busy or unreachable.
+        timeout: Seconds to wait for an answer.
+        pause: Seconds before the second attempt, growing from there.
+
+    Raises:
+        RequestError: OpenAI's own endpoint without a key.
     """
 
     model: str
@@ -81,32 +91,35 @@ class Author:
             require_key(client.base_url.host, self.key)
 
     def drafts(self, count: int, taken: Sequence[str]) -> list[_Draft]:
-        """Up to `count` cases; those of an answer that is malformed, in whole or in part, are left out.
+        """Ask for `count` pairs; malformed ones, or all of a malformed answer, are left out.
+
+        Args:
+            count: How many.
+            taken: Objects that the model should leave alone.
 
         Raises:
-            RequestError: the endpoint refuses the request, or could not be reached in all attempts.
+            RequestError: The endpoint refuses the request, or could not be reached in all attempts.
         """
         import openai
         from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+        passing = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError, ValueError)
         attempts = Retrying(
-            retry=retry_if_exception_type(
-                (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError, ValueError)
-            ),
+            retry=retry_if_exception_type(passing),
             stop=stop_after_attempt(self.attempts),
             wait=wait_random_exponential(multiplier=self.pause, max=60 * self.pause),
             reraise=True,
         )
         task = _TASK.format(count=count, least=LEAST_WORDS, most=MOST_WORDS, taken=", ".join(taken) or "none so far")
         try:
-            return _read(attempts(self._call, task))
+            return _parse(attempts(self._call, task))
         except openai.APIStatusError as error:
-            told = f"it answered {error.status_code} ({type(error).__name__})"
-        except (openai.APIError, ValueError) as error:  # the client passes on what the JSON parser says
-            told = f"{type(error).__name__} in {self.attempts} attempts"
-        # What the endpoint itself says may quote the key, so it is not passed on.
+            problem = f"it answered {error.status_code} ({type(error).__name__})"
+        except (openai.APIError, ValueError) as error:  # the client lets errors of its JSON parser through
+            problem = f"{type(error).__name__} in {self.attempts} attempts"
+        # The endpoint's own message may quote the key, so it is not passed on.
         raise RequestError(
-            f"the model {self.model} wrote nothing: {told}. Check endpoint, model and key; what was written is kept."
+            f"the model {self.model} wrote nothing: {problem}. Check endpoint, model and key; what was written is kept."
         ) from None
 
     def _call(self, task: str) -> str:
@@ -117,8 +130,8 @@ class Author:
                 response_format={"type": "json_object"},
             )
         choice = completion.choice(answer)
-        written = (choice.message.content or "") if choice else ""
-        return written.replace(self.key, "***") if self.key else written  # an endpoint may repeat what it was given
+        text = (choice.message.content or "") if choice else ""
+        return text.replace(self.key, "***") if self.key else text  # an endpoint may repeat what it was sent
 
     def _client(self) -> openai.OpenAI:
         import openai
@@ -127,73 +140,93 @@ class Author:
 
 
 def extend(
-    file: Path, count: int, author: Author, against: Sequence[Pair] = (), tick: Callable[[int, int], None] | None = None
+    file: Path,
+    count: int,
+    writer: PairWriter,
+    against: Sequence[Pair] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Pair]:
-    """Let a model write pairs until the suite in `file` has `count` of them, and return them all.
+    """Let a model write pairs until a suite has `count` of them.
 
-    Every batch is appended as soon as it is there, so a stopped call goes on where it was. A pair is dropped when it is
-    like one of the file or of `against` (see `likeness`), when its prompt names the part, or when it is too short or
-    too long. `tick` is told how many pairs there are, and how many there will be.
+    Every batch is stored as soon as it arrives, so a stopped call can be continued. A pair is dropped if it is a
+    near-duplicate of another (see `near_duplicates`), if its prompt names the part, or if its length is wrong.
+
+    Args:
+        file: The suite, as JSON lines.
+        count: How many pairs it should have.
+        writer: The model.
+        against: Further pairs that may not be repeated.
+        progress: Told how many pairs there are, and how many there will be.
+
+    Returns:
+        All pairs of the suite.
 
     Raises:
-        RequestError: the endpoint refuses or cannot be reached, the model brings nothing new time after time, another
+        RequestError: The endpoint refuses or cannot be reached, the model brings nothing new time after time, another
             call is at work on the file, or it is damaged or cannot be written.
     """
-    if count < 1 or author.batch < 1:
-        raise RequestError(f"count and batch have to be at least 1, got {count} and {author.batch}.")
-    # Ids are counted on from what the file holds, so two calls at once would give the same id twice.
+    if count < 1 or writer.batch < 1:
+        raise RequestError(f"count and batch have to be at least 1, got {count} and {writer.batch}.")
+    # Ids continue those in the file, so two calls at once would give the same id twice.
     with locked(file.with_name(f".{file.name}.lock"), str(file), "wait for it, or name another file"):
-        return _extended(file, count, author, against, tick)
+        return _extend_locked(file, count, writer, against, progress)
 
 
-def _extended(
-    file: Path, count: int, author: Author, against: Sequence[Pair], tick: Callable[[int, int], None] | None
+def _extend_locked(
+    file: Path,
+    count: int,
+    writer: PairWriter,
+    against: Sequence[Pair],
+    progress: Callable[[int, int], None] | None,
 ) -> list[Pair]:
     """Do the work of `extend` on a file that nobody else writes to."""
-    pairs = [entry.pair(f"{file.stem}-{number:03d}") for number, entry in enumerate(journal.read(file, Entry), 1)]
-    library, fruitless = Library([*against, *pairs]), 0
+    entries = jsonl.read(file, Entry)
+    pairs = [entry.pair(f"{file.stem}-{number:03d}") for number, entry in enumerate(entries, 1)]
+    duplicates = NearDuplicates([*against, *pairs])
+    fruitless_requests = 0
     while len(pairs) < count:
-        if tick is not None:
-            tick(len(pairs), count)
+        if progress is not None:
+            progress(len(pairs), count)
         taken = [pair.about["object"] for pair in [*against, *pairs] if "object" in pair.about]
-        found: list[Pair] = []
-        for draft in author.drafts(author.batch, taken[-_REMINDED:]):
-            pair = _pair(draft, f"{file.stem}-{len(pairs) + len(found) + 1:03d}")
-            if len(pairs) + len(found) < count and _fit(pair) and library.like(pair) is None:
-                library.add(pair)
-                found.append(pair)
-        fruitless = 0 if found else fruitless + 1
-        if fruitless == _FRUITLESS:
+        new_pairs: list[Pair] = []
+        for draft in writer.drafts(writer.batch, taken[-_REMINDED:]):
+            number = len(pairs) + len(new_pairs) + 1
+            pair = _pair(draft, f"{file.stem}-{number:03d}")
+            if number <= count and _is_fit(pair) and duplicates.find(pair) is None:
+                duplicates.add(pair)
+                new_pairs.append(pair)
+        fruitless_requests = 0 if new_pairs else fruitless_requests + 1
+        if fruitless_requests == _FRUITLESS:
             raise RequestError(
-                f"{author.model} wrote no new pair in {_FRUITLESS} requests; {len(pairs)} of {count} are kept in "
+                f"{writer.model} wrote no new pair in {_FRUITLESS} requests; {len(pairs)} of {count} are kept in "
                 f'"{file}". Ask again, or ask another model.'
             )
-        journal.append(file, [Entry.model_validate(vars(pair)) for pair in found])
-        pairs += found
-    if tick is not None:
-        tick(len(pairs), count)
+        jsonl.append(file, [Entry.model_validate(vars(pair)) for pair in new_pairs])
+        pairs += new_pairs
+    if progress is not None:
+        progress(len(pairs), count)
     return pairs
 
 
-def _read(content: str) -> list[_Draft]:
-    """The cases of an answer that are complete; models like to put a fence or a remark around their JSON."""
-    found = re.search(r"\{.*\}", content, re.DOTALL)
+def _parse(content: str) -> list[_Draft]:
+    """Read the complete drafts of an answer; models like to put a fence or a remark around their JSON."""
+    json_object = re.search(r"\{.*\}", content, re.DOTALL)
     try:
-        listed = _Answer.model_validate_json(found[0] if found else "").pairs
+        records = _Answer.model_validate_json(json_object[0] if json_object else "").pairs
     except ValidationError:
         return []
     drafts = []
-    for fields in listed:
+    for record in records:
         try:
-            drafts.append(_Draft.model_validate(fields))
+            drafts.append(_Draft.model_validate(record))
         except ValidationError:
             continue
     return drafts
 
 
-def _pair(draft: _Draft, name: str) -> Pair:
+def _pair(draft: _Draft, pair_id: str) -> Pair:
     return Pair(
-        id=name,
+        id=pair_id,
         prompt=" ".join(draft.prompt.split()),
         negative=draft.part,
         question_positive=draft.question_positive,
@@ -202,6 +235,6 @@ def _pair(draft: _Draft, name: str) -> Pair:
     )
 
 
-def _fit(pair: Pair) -> bool:
-    """Whether the prompt has the right length and keeps the part to itself."""
+def _is_fit(pair: Pair) -> bool:
+    """Whether the prompt has the right length and does not name the part."""
     return LEAST_WORDS <= len(pair.prompt.split()) <= MOST_WORDS and named(pair.negative, pair.prompt) is None

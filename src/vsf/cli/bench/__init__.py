@@ -1,1 +1,1 @@
-"""`vsf bench`: draw a suite, judge it, search for better settings, report."""
+"""The `vsf bench` commands, their options, and how options become objects of the benchmark."""

@@ -9,34 +9,33 @@ if TYPE_CHECKING:
 
 
 def drawing(estimate: DrawingEstimate) -> str:
-    """`400 images, 380 to draw: about 1 h 3 min, at the pace of those that are there`."""
-    told = f"{estimate.images} images, {estimate.missing} to draw"
+    """Write such as `400 images, 380 to draw: about 1 h 3 min, at the pace of those that are there`."""
+    text = f"{estimate.images} images, {estimate.missing} to draw"
     if not estimate.missing:
-        return told
+        return text
     if estimate.seconds is None:
-        return f"{told}; how long that takes can be told once a few are there: draw them with --limit 4"
-    return f"{told}: about {duration(estimate.seconds)}, at the pace of those that are there"
+        return f"{text}; how long that takes can be told once a few are there: draw them with --limit 4"
+    return f"{text}: about {duration(estimate.seconds)}, at the pace of those that are there"
 
 
 def judging(estimate: JudgingEstimate) -> str:
-    """`380 images for openai:m to judge: about 418000 tokens, 0.46 US dollars, at the price of those judged so far`."""
-    told = f"{estimate.missing} images for {estimate.judge} to judge"
+    """Write such as `380 images for openai:m to judge: about 418000 tokens, at the price of those judged so far`."""
+    text = f"{estimate.missing} images for {estimate.judge} to judge"
     if not estimate.missing:
-        return told
+        return text
     amounts = []
     if estimate.tokens is not None:
         amounts.append(f"{estimate.tokens} tokens")
     if estimate.dollars is not None:
-        amounts.append(
-            f"{estimate.dollars:.2g} US dollars" if estimate.dollars < 1 else f"{estimate.dollars:.2f} US dollars"
-        )
+        dollars = f"{estimate.dollars:.2g}" if estimate.dollars < 1 else f"{estimate.dollars:.2f}"
+        amounts.append(f"{dollars} US dollars")
     if not amounts:
-        return f"{told}; no tokens or cost are known of it yet: ask it about a few with vsf bench judge --limit 4"
-    return f"{told}: about {', '.join(amounts)}, at the price of those judged so far"
+        return f"{text}; no tokens or cost are known of it yet: ask it about a few with vsf bench judge --limit 4"
+    return f"{text}: about {', '.join(amounts)}, at the price of those judged so far"
 
 
 def duration(seconds: float) -> str:
-    """Write a time as people say it, in the two largest of hours, minutes and seconds."""
+    """Write a time in the two largest of hours, minutes and seconds."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

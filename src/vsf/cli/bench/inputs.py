@@ -1,10 +1,7 @@
-"""The flags of `vsf bench`, turned into what the benchmark works with."""
+"""Turn the options of a `vsf bench` command into the objects that the benchmark works with."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,196 +12,131 @@ from vsf.cli import inputs, method_grammar
 from vsf.errors import RequestError
 from vsf.families.catalogue import presets
 from vsf.generation.request import DEVICE, full_dtype
+from vsf.judges.openai import number_pair
 
 if TYPE_CHECKING:
     from vsf.bench.plan import Plan, Setting
     from vsf.bench.run.batch import Conditions
-    from vsf.bench.run.draw import Engine, Task
-    from vsf.bench.suites.write import Author
-    from vsf.judges.base import Judge
+    from vsf.bench.run.draw import Task
+    from vsf.bench.suites.write import PairWriter
+    from vsf.cli.bench.options import DrawingOptions, NewSuiteOptions, SweepOptions
+    from vsf.engines.base import Engine
+    from vsf.judges.base import Judge, JudgeOptions
 
-DEFAULTS: dict[str, Any] = {
-    "model": "tiny",
-    "methods": "none,vsf",
-    "steps": 8,
-    "seeds": 2,
-    "dtype": "auto",
-    "device": "auto",
-    "engine": "local",
-    "address": "auto",
-    "judge": "scenes",
-    "judge_device": "auto",
-    "concurrency": 8,
-    "timeout": 90.0,
-    "trials": 40,
-    "knob": "scale",
-    "keep": 6,
-}
-KEY_ENV = "OPENAI_API_KEY"
-LARGEST: dict[str, int] = {"steps": 1000, "seeds": 10_000, "batch": 1024, "threads": 1024, "concurrency": 256}
-LONGEST_WAIT = 86_400.0  # seconds
+EMBEDDED_BATCH = 32
 
 
-class Given:
-    """The flags of one call, those left out at their defaults."""
-
-    def __init__(self, flags: Mapping[str, Any]) -> None:
-        self.flags = {**DEFAULTS, **{name: value for name, value in flags.items() if value is not None}}
-        self.quiet = bool(self.flags.get("json"))
-        for name in (
-            "steps",
-            "seeds",
-            "prompts",
-            "limit",
-            "frames",
-            "batch",
-            "threads",
-            "workers",
-            "concurrency",
-            "trials",
-            "keep",
-        ):
-            value, most = self.flags.get(name), LARGEST.get(name, 1_000_000)
-            if value is not None and not 1 <= value <= most:
-                raise RequestError(f"--{name} has to be a whole number from 1 to {most}, got {value}.")
-        if not 0 < (timeout := self.flags["timeout"]) <= LONGEST_WAIT:
-            raise RequestError(f"--timeout is in seconds, more than 0 and at most {LONGEST_WAIT:g}, got {timeout:g}.")
-        kept = self.flags.get("kept")
-        if kept is not None and not 0 <= kept <= 1:
-            raise RequestError(f"--kept is a positive score, from 0 to 1, got {kept:g}.")
-
-    def __getitem__(self, name: str) -> Any:
-        return self.flags.get(name)
-
-    def folder(self) -> Path:
-        """Where rows and verdicts are. Raises RequestError when it was left out."""
-        if not self["out"]:
-            raise RequestError("no folder: say with --out where rows and images are, or are to be.")
-        return Path(self["out"]).expanduser()
-
-    def task(self, folder: Path) -> Task:
-        """What to draw. Raises RequestError and UnknownNameError."""
-        from vsf.bench.run.draw import Task
-        from vsf.bench.suites import load as suites
-
-        if not self["suite"]:
-            raise RequestError(f"no suite: give one with --suite: {', '.join(suites.names())}, or a file of pairs.")
-        pairs = suites.load(self["suite"])[: self["prompts"]]
-        return Task(self.plan.settings, pairs, range(self["seeds"]), self.conditions(folder))
-
-    @cached_property
-    def plan(self) -> Plan:
-        """The settings that --methods names, or a whole plan. Raises RequestError and UnknownNameError."""
-        from vsf.bench import plan
-
-        written = self["methods"]
-        if Path(written).suffix in (".toml", ".json"):
-            return plan.read(Path(written), {"steps": self["steps"]})
-        entries = [
-            {"label": spec, "steps": self["steps"], **self._method(spec)} for spec in method_grammar.split(written)
-        ]
-        return plan.plan_of(entries, "--methods")
-
-    def _method(self, spec: str) -> dict[str, Any]:
-        """The method and knobs of one spec; presets are looked up under the name of the model."""
-        fields = method_grammar.parse(spec)
-        preset = fields.pop("preset", None)
-        published = dict(presets.find(self["model"], fields["method"], preset).knobs) if preset else {}
-        return {"method": fields["method"], "knobs": {**published, **fields["knobs"]}}
-
-    def conditions(self, folder: Path) -> Conditions:
-        """What all rows of a folder share; batch and threads are those of its earlier runs unless they are given."""
-        from vsf.bench.run.batch import Conditions
-        from vsf.bench.run.manifest import manifest
-
-        if not DEVICE.fullmatch(self["device"]):
-            raise RequestError(f'--device is cpu, cuda, cuda:N, mps or auto, got "{self["device"]}".')
-        there = manifest(folder)
-        earlier = there.conditions if there else None
-        share = max(1, torch.get_num_threads() // (self["workers"] or 1))
-        return Conditions(
-            model=self["model"],
-            size=inputs.parse_size(self["size"]) if self["size"] else None,
-            frames=self["frames"],
-            dtype=full_dtype(self["dtype"]),
-            device=self["device"],
-            batch=self["batch"] or (earlier.batch if earlier else 32 if self["model"] in tiny.MODELS else 1),
-            threads=self["threads"] or (earlier.threads if earlier else share),
-        )
-
-    def engine(self, conditions: Conditions) -> Engine:
-        """Where drawing runs. Raises RequestError for an engine that there is not."""
-        if self["engine"] == "ray":
-            from vsf.engines.ray import RayCluster
-
-            return RayCluster(self["address"], self["workers"], conditions.threads)
-        if self["engine"] != "local":
-            raise RequestError(f'--engine is local or ray, got "{self["engine"]}".')
-        return self._local(self["workers"] or 1)
-
-    def judging_engine(self, judge: Judge) -> Engine:
-        """Where judging runs: in threads when the judge waits for a network."""
-        from vsf.engines import Threads
-
-        return Threads(self["concurrency"]) if judge.waits else self._local(self["workers"] or 1)
-
-    def judge(self) -> Judge:
-        """The judge that was asked for. Raises UnknownNameError and RequestError."""
-        from vsf.judges.registry import JUDGES, Options
-
-        if not DEVICE.fullmatch(self["judge_device"]):
-            raise RequestError(f'--judge-device is cpu, cuda, cuda:N, mps or auto, got "{self["judge_device"]}".')
-        options = Options(
-            model=self["judge_model"],
-            endpoint=self["endpoint"],
-            key=self.key(),
-            prices=_numbers("price", self["price"]) if self["price"] else None,
-            cache=Path(self["out"]).expanduser() / "answers" if self["out"] else None,
-            timeout=self["timeout"],
-            device=self["judge_device"],
-        )
-        return JUDGES[self["judge"]](options)
-
-    def author(self) -> Author:
-        """The language model that writes pairs. Raises RequestError when none is named."""
-        from vsf.bench.suites.write import Author
-
-        if not self["writer"]:
-            raise RequestError("no model to write pairs: name one with --writer.")
-        return Author(self["writer"], self["endpoint"], self.key(), self["batch"])
-
-    def key(self) -> str:
-        """Read the API key from the environment; empty if there is none, since many endpoints need none.
-
-        Raises:
-            RequestError: --key-env names a variable that is not set.
-        """
-        name = self["key_env"]
-        key = os.environ.get(name or KEY_ENV, "")
-        if name and not key:
-            raise RequestError(f'--key-env names the environment variable "{name}", which is not set or empty.')
-        return key
-
-    def curves(self, task: Task) -> list[list[Setting]]:
-        """The strengths of each setting of a frontier. Raises RequestError and KnobError."""
-        from vsf.bench.sweep import grid
-
-        asked = _numbers("range", self["range"]) if self["range"] else None
-        return [
-            grid(setting, self["knob"], self["frontier"], asked or self.plan.ranges.get(setting.label))
-            for setting in task.settings
-        ]
-
-    @staticmethod
-    def _local(workers: int) -> Engine:
-        from vsf.engines import InProcess, Processes
-
-        return InProcess() if workers == 1 else Processes(workers)
+def folder_of(out: str | None) -> Path:
+    """Return the folder of rows and verdicts. Raises RequestError if none was given."""
+    if not out:
+        raise RequestError("no folder: say with --out where rows and images are, or are to be.")
+    return Path(out).expanduser()
 
 
-def _numbers(name: str, written: str) -> tuple[float, float]:
-    try:
-        first, second = (float(part) for part in written.split(","))
-    except ValueError as error:
-        raise RequestError(f'--{name} has to be two numbers with a comma between them, got "{written}".') from error
-    return first, second
+def task_of(options: DrawingOptions, folder: Path) -> tuple[Task, Plan]:
+    """Make the task of drawing, and the plan that its settings are from. Raises RequestError and UnknownNameError."""
+    from vsf.bench.run.draw import Task
+    from vsf.bench.suites import load as suites
+
+    if not options.suite:
+        raise RequestError(f"no suite: give one with --suite: {', '.join(suites.names())}, or a file of pairs.")
+    pairs = suites.load(options.suite)[: options.prompts]
+    plan = plan_of(options)
+    return Task(plan.settings, pairs, range(options.seeds), conditions_of(options, folder)), plan
+
+
+def plan_of(options: DrawingOptions) -> Plan:
+    """Make a plan of the settings that --methods lists, or read the one that it names.
+
+    Raises:
+        RequestError: The plan is wrong.
+        UnknownNameError: There is no such method or preset.
+    """
+    from vsf.bench import plan
+
+    file = Path(options.methods)
+    if file.suffix in (".toml", ".json"):
+        return plan.read(file, {"steps": options.steps})
+    entries = []
+    for spec in method_grammar.split(options.methods):
+        entries.append({"label": spec, "steps": options.steps, **_method(spec, options.model)})
+    return plan.plan_of(entries, "--methods")
+
+
+def conditions_of(options: DrawingOptions, folder: Path) -> Conditions:
+    """Make what all rows of a folder share; batch and threads are those of its earlier runs unless given."""
+    from vsf.bench.run.batch import Conditions
+    from vsf.bench.run.manifest import read_manifest
+
+    if not DEVICE.fullmatch(options.device):
+        raise RequestError(f'--device is cpu, cuda, cuda:N, mps or auto, got "{options.device}".')
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        batch = manifest.conditions.batch
+        threads = manifest.conditions.threads
+    else:
+        batch = EMBEDDED_BATCH if options.model in tiny.MODELS else 1
+        threads = max(1, torch.get_num_threads() // (options.workers or 1))
+    return Conditions(
+        model=options.model,
+        size=inputs.parse_size(options.size) if options.size else None,
+        frames=options.frames,
+        dtype=full_dtype(options.dtype),
+        device=options.device,
+        batch=options.batch or batch,
+        threads=options.threads or threads,
+    )
+
+
+def drawing_engine(options: DrawingOptions, conditions: Conditions) -> Engine:
+    """Make the engine that draws. Raises RequestError for an unknown one."""
+    from vsf.engines.base import EngineOptions
+    from vsf.engines.registry import ENGINES
+
+    if options.engine not in ENGINES:
+        raise RequestError(f'--engine is {" or ".join(ENGINES)}, got "{options.engine}".')
+    resources = EngineOptions(workers=options.workers, threads=conditions.threads, address=options.address)
+    return ENGINES[options.engine](resources)
+
+
+def judging_engine(judge: Judge, workers: int | None, concurrency: int) -> Engine:
+    """Make the engine that judges: threads for a judge that waits for a network, or else processes."""
+    from vsf.engines.base import EngineOptions
+    from vsf.engines.local import Threads, local
+
+    return Threads(concurrency) if judge.waits else local(EngineOptions(workers=workers))
+
+
+def judge_of(options: JudgeOptions, folder: Path) -> Judge:
+    """Make the judge, which keeps answers that cost money in the folder of the run. Raises RequestError."""
+    return options.judge(folder / "answers")
+
+
+def writer_of(options: NewSuiteOptions) -> PairWriter:
+    """Make the language model that writes pairs. Raises RequestError if none is named."""
+    from vsf.bench.suites.write import PairWriter
+
+    if not options.writer:
+        raise RequestError("no model to write pairs: name one with --writer.")
+    return PairWriter(options.writer, options.endpoint, options.key(), options.batch)
+
+
+def curves_of(options: SweepOptions, plan: Plan) -> list[list[Setting]]:
+    """Vary each setting of a plan over its strengths. Raises RequestError and KnobError."""
+    from vsf.bench.sweep import grid
+
+    assert options.frontier is not None
+    bounds = number_pair("--range", options.range) if options.range else None
+    curves = []
+    for setting in plan.settings:
+        setting_bounds = bounds or plan.ranges.get(setting.label)
+        curves.append(grid(setting, options.knob, options.frontier, setting_bounds))
+    return curves
+
+
+def _method(spec: str, model: str) -> dict[str, Any]:
+    """Read one method with its knobs; its preset is looked up under the name of the model."""
+    fields = method_grammar.parse(spec)
+    preset = fields.pop("preset", None)
+    preset_knobs = dict(presets.find(model, fields["method"], preset).knobs) if preset else {}
+    return {"method": fields["method"], "knobs": {**preset_knobs, **fields["knobs"]}}

@@ -1,1 +1,1 @@
-"""The judge of the synthetic scenes: it reads a picture, draws what it read, and compares."""
+"""The judge of synthetic scenes, which the embedded models draw: a network reads an image, rendering checks it."""

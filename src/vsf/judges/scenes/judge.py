@@ -1,4 +1,4 @@
-"""The judge of the little world: it reads the scene, draws what it read, and compares."""
+"""The judge of synthetic scenes: a network reads the scene, and a drawing of that is compared with the image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from vsf.judges.base import Question, Verdict
 from vsf.judges.scenes.network import SIDE, Reader
-from vsf.judges.scenes.predictions import ALTERNATIVES, Beliefs, Slot, beliefs, with_thing
+from vsf.judges.scenes.predictions import ALTERNATIVES, Predictions, SlotPredictions, predictions, with_thing
 from vsf.judges.scenes.render_fit import Picture, agreement, difference, draw, fit, opacity
 from vsf.registry import Registry
 from vsf.tiny.scenes import BACKGROUNDS, OBJECTS, PARTS, Scene, Thing
@@ -27,31 +27,33 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).with_name("weights") / "reader.safetensors"
 _OBJECTS = Registry("object", OBJECTS)
 _PARTS = Registry("part", dict.fromkeys(PARTS))
-_EXPLAINED = 0.35  # a drawing that correlates less with the picture has not read it
-_VISIBLE = 0.15  # a thing less opaque than this is not there; a misshapen one may well be half off its drawing
-# A part is there when the reader's log-odds, up to _TRUST, and _CLARITY × (opacity - _HALF) say so together. A smeared
-# part lies some way off its drawing, so that even a clear one shows only some .4 of it, an absent one up to .2.
-_TRUST, _CLARITY, _HALF = 5.0, 22.0, 0.3
+_EXPLAINED = 0.35  # if the drawing correlates less with the image, the reading is wrong and the image unreadable
+_VISIBLE = 0.15  # a thing less opaque than this is absent; a misshapen one may well be half off its drawing
+# A part is present if the network's log-odds, clamped to ±_TRUST, plus _CLARITY × (opacity - _HALF) are positive.
+# A smeared part lies some way off its drawing: even a clear one shows an opacity of some .4, an absent one up to .2.
+_TRUST = 5.0
+_CLARITY = 22.0
+_HALF = 0.3
 _UNAVOIDABLE = 0.015  # the difference that 95 % of clean renders stay below after the fit
 _HALVING = 0.08  # each further difference of this size halves the quality
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The scene that an image shows and how well its drawing explains the image (0 to 1); None when unreadable."""
+    """The scene in an image, and how well its drawing explains the image (0 to 1); both None if it is unreadable."""
 
     scene: Scene | None
     quality: float | None
 
 
 def look(images: Sequence[Image]) -> list[Reading]:
-    """Read a batch of images of any size."""
+    """Read images of any size as one batch."""
     if not images:
         return []
     pictures = [_picture(image) for image in images]
     with torch.inference_mode():
         scores = _reader()(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
-    return [_reading(mind, picture) for mind, picture in zip(beliefs(scores), pictures, strict=True)]
+    return [_reading(predicted, picture) for predicted, picture in zip(predictions(scores), pictures, strict=True)]
 
 
 def judge(image: Image, question: Question) -> Verdict:
@@ -62,29 +64,32 @@ def judge(image: Image, question: Question) -> Verdict:
 def answer(reading: Reading, question: Question) -> Verdict:
     """Answer a question from a reading.
 
-    The part counts as there when the asked object has it, and anywhere in the image when the object is not there.
+    The part counts as present if the object that was asked for has it, or any thing if that object is absent.
 
     Raises:
-        UnknownNameError: the little world has no such object or no such part.
+        UnknownNameError: There is no such object, or no such part.
     """
-    _OBJECTS[question.object], _PARTS[question.part]
+    _OBJECTS[question.object]  # raises with a suggestion if the name is unknown
+    _PARTS[question.part]
     if reading.scene is None:
-        return Verdict(None, None, None, words(reading))
-    asked = [thing for thing in reading.scene.things if thing.body and thing.object == question.object]
-    gone = not any(question.part in thing.parts for thing in asked or reading.scene.things)
-    return Verdict(bool(asked), gone, reading.quality, words(reading, question.part))
+        return Verdict.unscored(words(reading))
+    matching = [thing for thing in reading.scene.things if thing.body and thing.object == question.object]
+    is_gone = not any(question.part in thing.parts for thing in matching or reading.scene.things)
+    return Verdict(bool(matching), is_gone, reading.quality, words(reading, question.part))
 
 
 def describe(image: Image, asked: str = "") -> str:
-    """Say what an image shows: "a red car on snow, windows, no wheels".
+    """Describe an image: "a red car on snow, windows, no wheels".
 
-    `asked` is any text, such as the negative prompt; the part words in it are mentioned also when they are not there.
+    Args:
+        image: Of any size.
+        asked: Any text, such as the negative prompt; the parts named in it are mentioned even if they are absent.
     """
     return words(look([image])[0], asked)
 
 
 def words(reading: Reading, asked: str = "") -> str:
-    """What `describe` says, from a reading."""
+    """Write the description of `describe` from a reading."""
     scene = reading.scene
     if scene is None:
         return "nothing that can be read"
@@ -95,8 +100,11 @@ def words(reading: Reading, asked: str = "") -> str:
     if len(scene.things) == 1:
         (thing,) = scene.things
         return ", ".join([f"{_name(thing)} {place}", *_parts(thing, mentioned)])
-    told = [" ".join([_name(thing), f"({', '.join(_parts(thing, mentioned))})"]) for thing in scene.things]
-    return f"{' and '.join(told)} {place}"
+    descriptions = []
+    for thing in scene.things:
+        parts = ", ".join(_parts(thing, mentioned))
+        descriptions.append(f"{_name(thing)} ({parts})")
+    return f"{' and '.join(descriptions)} {place}"
 
 
 def _name(thing: Thing) -> str:
@@ -105,13 +113,13 @@ def _name(thing: Thing) -> str:
     return f"{'an' if thing.colour[0] in 'aeiou' else 'a'} {thing.colour} {thing.object}"
 
 
-def _parts(thing: Thing, asked: Sequence[str]) -> list[str]:
-    """The parts a thing has, then those that are missed: the essential ones and those asked for."""
+def _parts(thing: Thing, mentioned: Sequence[str]) -> list[str]:
+    """List the parts of a thing, then those it lacks of its essential parts and of those mentioned."""
     if not thing.body:
         return []
-    kind = OBJECTS[thing.object]
-    missed = [part for part in dict.fromkeys([*kind.essential, *asked]) if part not in thing.parts]
-    return [*sorted(thing.parts), *(f"no {part}" for part in missed)]
+    expected = dict.fromkeys([*OBJECTS[thing.object].essential, *mentioned])
+    missing = [f"no {part}" for part in expected if part not in thing.parts]
+    return [*sorted(thing.parts), *missing]
 
 
 @cache
@@ -122,6 +130,7 @@ def _reader() -> Reader:
 
 
 def _picture(image: Image) -> Picture:
+    """Scale an image to the network's size, values from 0 to 1."""
     from PIL import Image as Images
 
     image = image.convert("RGB")
@@ -130,19 +139,21 @@ def _picture(image: Image) -> Picture:
     return np.asarray(image, dtype=np.float32) / 255
 
 
-def _reading(mind: Beliefs, picture: Picture) -> Reading:
-    """The scene whose drawing explains the picture best among those that the reader thinks possible."""
-    scene, drawing = fit(mind.scene(), picture)
-    for alternatives in ALTERNATIVES:
+def _reading(predicted: Predictions, picture: Picture) -> Reading:
+    """Find the scene whose drawing explains a picture best, among those that the network thinks possible."""
+    scene, drawing = fit(predicted.scene(), picture)
+    for alternatives in ALTERNATIVES:  # one property at a time, since all combinations would be too many to draw
         best = scene
-        for other in alternatives(mind, scene):
-            if other != scene:
-                moved, attempt = fit(other, picture)
-                if difference(attempt, picture) < difference(drawing, picture):
-                    best, drawing = moved, attempt
+        for other in alternatives(predicted, scene):
+            if other == scene:
+                continue
+            moved, attempt = fit(other, picture)
+            if difference(attempt, picture) < difference(drawing, picture):
+                best = moved
+                drawing = attempt
         scene = best
     for index, _ in enumerate(scene.things):
-        scene, drawing = _with_seen_parts(scene, index, mind.slots[index], picture)
+        scene, drawing = _with_seen_parts(scene, index, predicted.slots[index], picture)
     scene, drawing = _without_the_unseen(scene, picture, drawing)
     if agreement(drawing, picture) < _EXPLAINED:
         return Reading(None, None)
@@ -150,26 +161,34 @@ def _reading(mind: Beliefs, picture: Picture) -> Reading:
     return Reading(scene, math.pow(0.5, excess / _HALVING))
 
 
-def _with_seen_parts(scene: Scene, index: int, slot: Slot, picture: Picture) -> tuple[Scene, Picture]:
-    """Decide on each part of a thing from the reader's odds and from how much of it the picture shows."""
-    thing, drawing = scene.things[index], draw(scene)
-    for part in OBJECTS[thing.object].parts if thing.body else ():
+def _with_seen_parts(scene: Scene, index: int, slot: SlotPredictions, picture: Picture) -> tuple[Scene, Picture]:
+    """Decide on each part of a thing by the network's log-odds and by how much of it the picture shows."""
+    thing = scene.things[index]
+    drawing = draw(scene)
+    if not thing.body:
+        return scene, drawing
+    for part in OBJECTS[thing.object].parts:
         toggled = with_thing(scene, index, replace(thing, parts=thing.parts ^ {part}))
-        other = draw(toggled)
-        there, gone = (drawing, other) if part in thing.parts else (other, drawing)
-        odds = max(-_TRUST, min(_TRUST, slot.parts[part]))
-        seen = odds + _CLARITY * (opacity(picture, there, gone) - _HALF) > 0
-        if seen != (part in thing.parts):
-            scene, drawing = toggled, other
+        toggled_drawing = draw(toggled)
+        if part in thing.parts:
+            seen = opacity(picture, there=drawing, gone=toggled_drawing)
+        else:
+            seen = opacity(picture, there=toggled_drawing, gone=drawing)
+        log_odds = max(-_TRUST, min(_TRUST, slot.parts[part]))
+        is_present = log_odds + _CLARITY * (seen - _HALF) > 0
+        if is_present != (part in thing.parts):
+            scene = toggled
+            drawing = toggled_drawing
             thing = scene.things[index]
     return scene, drawing
 
 
 def _without_the_unseen(scene: Scene, picture: Picture, drawing: Picture) -> tuple[Scene, Picture]:
-    """Leave out the things of which the picture shows hardly more than what would be behind them."""
+    """Remove the things of which the picture shows hardly more than what would be behind them."""
     for thing in scene.things:
         fewer = replace(scene, things=tuple(other for other in scene.things if other is not thing))
         gone = draw(fewer)
         if opacity(picture, drawing, gone) < _VISIBLE:
-            scene, drawing = fewer, gone
+            scene = fewer
+            drawing = gone
     return scene, drawing

@@ -1,4 +1,4 @@
-"""The small network that reads from a picture of the little world which scene it shows."""
+"""The small network that reads which scene a synthetic image shows."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _SHAPES = {
 
 @dataclass(frozen=True)
 class Scores:
-    """What the reader says of a batch: logits, and for places and horizons the values themselves.
+    """The network's outputs for a batch: logits, except for places and horizons, which are the values themselves.
 
-    A place is (x, size) of a thing; it and the horizon are in fractions of the picture.
+    A place is (x, size) of a thing. Places and horizons are fractions of the image.
     """
 
     counts: Float[Tensor, "batch 4"]
@@ -44,7 +44,7 @@ class Scores:
 
 
 class Reader(nn.Module):
-    """Strided convolutions with two residual blocks, then two dense layers over all places; 0.6 M parameters."""
+    """Strided convolutions with two residual blocks, then two dense layers over all positions; 0.6 M parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,17 +63,17 @@ class Reader(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(192, _size(shape)) for name, shape in _SHAPES.items()})
 
     def forward(self, images: Float[Tensor, "batch 3 64 64"]) -> Scores:
-        """Read images with values from 0 to 1."""
+        """Score images with values from 0 to 1."""
         seen = self.see((images * 4 - 2).contiguous(memory_format=torch.channels_last))
         scores = {name: self.heads[name](seen).unflatten(1, shape) for name, shape in _SHAPES.items()}
-        # Around typical values, so that the regressions start right and weigh about as much as the logits.
+        # Centred on typical values, so that the regressions start close and weigh about as much as the logits.
         scores["places"] = 0.55 + 0.2 * scores["places"]
         scores["horizons"] = 0.67 + 0.1 * scores["horizons"]
         return Scores(**scores)
 
 
 class Residual(nn.Module):
-    """Two 3 × 3 convolutions whose result is added to what went in."""
+    """Two 3 × 3 convolutions with a skip connection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Residual(nn.Module):
         self.norms = nn.ModuleList([nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)])
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
-        """Keep the shape."""
+        """Apply the block, which keeps the shape."""
         hidden = F.relu(self.norms[0](self.first(x)))
         return F.relu(x + self.norms[1](self.second(hidden)))
 

@@ -1,4 +1,4 @@
-"""What a small diffusion model does wrong to a picture, done at random to the pictures that the reader learns from."""
+"""Random corruptions of training images, like the mistakes of a small diffusion model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Images = Float[Tensor, "batch 3 height width"]
 
 
 def blur(images: Images, sigma: float) -> Images:
-    """A Gaussian blur; `sigma` in pixels."""
+    """Apply a Gaussian blur; `sigma` in pixels."""
     reach = max(1, round(3 * sigma))
     kernel = torch.exp(-torch.arange(-reach, reach + 1).float().square() / (2 * sigma**2))
     kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
@@ -23,26 +23,26 @@ def blur(images: Images, sigma: float) -> Images:
 
 
 def shrink(images: Images, side: int) -> Images:
-    """Down to `side` pixels and back up."""
+    """Scale down to `side` pixels and back up."""
     small = F.interpolate(images, size=(side, side), mode="area")
     return F.interpolate(small, size=images.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def noise(images: Images, sigma: float, grain: int = 1) -> Images:
-    """Gaussian noise in grains of `grain` pixels."""
+    """Add Gaussian noise in blocks of `grain` pixels."""
     batch, _, height, width = images.shape
     coarse = torch.randn(batch, 3, height // grain, width // grain) * sigma
     return images + (coarse if grain == 1 else F.interpolate(coarse, size=(height, width), mode="bicubic"))
 
 
 def tint(images: Images, contrast: float, shift: float) -> Images:
-    """Contrast scaled around each picture's mean, and each channel moved by up to `shift`."""
+    """Scale the contrast around each image's mean, and shift each channel by up to `shift`."""
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     return mean + (images - mean) * contrast + (torch.rand(len(images), 3, 1, 1) * 2 - 1) * shift
 
 
 def smear(images: Images, pixels: float) -> Images:
-    """Shapes bent by a smooth random field of about `pixels`, as an autoencoder bends what it cannot place."""
+    """Bend shapes by a smooth random field of about `pixels`, as an autoencoder bends what it cannot place."""
     batch, _, height, width = images.shape
     field = F.interpolate(torch.randn(batch, 2, 8, 8), size=(height, width), mode="bicubic") * (2 * pixels / width)
     rows, columns = torch.meshgrid(_centres(height), _centres(width), indexing="ij")
@@ -51,8 +51,9 @@ def smear(images: Images, pixels: float) -> Images:
 
 
 def wipe(images: Images, side: int, rng: random.Random) -> Images:
-    """A patch of `side` pixels faded into a strong blur of the picture, at another place in each."""
-    soft, result = blur(images, 4.0), images.clone()
+    """Fade a patch of `side` pixels into a strong blur of the image, at a different place in each."""
+    soft = blur(images, 4.0)
+    result = images.clone()
     for index in range(len(images)):
         top, left = (rng.randrange(images.shape[-1] - side) for _ in range(2))
         area = (index, slice(None), slice(top, top + side), slice(left, left + side))
@@ -60,9 +61,14 @@ def wipe(images: Images, side: int, rng: random.Random) -> Images:
     return result
 
 
-def spoil(images: Images, rng: random.Random) -> Images:
-    """Random mishaps, each to a random part of the batch; a fifth of it stays clean. Torch's seed counts too."""
-    chances: list[tuple[float, Callable[[Images], Images]]] = [
+def corrupt(images: Images, rng: random.Random) -> Images:
+    """Apply each corruption to a random part of a batch; a fifth of the images stays clean.
+
+    Args:
+        images: Values from 0 to 1.
+        rng: Decides which images are corrupted, and how much; noise also depends on torch's global seed.
+    """
+    corruptions: list[tuple[float, Callable[[Images], Images]]] = [
         (0.3, lambda some: smear(some, rng.uniform(0.2, 1.3))),
         (0.2, lambda some: wipe(some, rng.randint(3, 7), rng)),
         (0.2, lambda some: noise(some, rng.uniform(0.02, 0.1), grain=rng.choice((2, 4, 8)))),
@@ -73,14 +79,15 @@ def spoil(images: Images, rng: random.Random) -> Images:
         (0.25, lambda some: noise(some, rng.uniform(0.01, 0.06))),
         (0.12, lambda some: noise(some, rng.uniform(0.06, 0.2))),
     ]
-    result, hurt = images.clone(), [index for index in range(len(images)) if rng.random() > 0.2]
-    for chance, mishap in chances:
-        chosen = [index for index in hurt if rng.random() < chance]
+    result = images.clone()
+    not_clean = [index for index in range(len(images)) if rng.random() > 0.2]
+    for probability, corruption in corruptions:
+        chosen = [index for index in not_clean if rng.random() < probability]
         if chosen:
-            result[chosen] = mishap(result[chosen])
+            result[chosen] = corruption(result[chosen])
     return result.clamp(0, 1)
 
 
 def _centres(count: int) -> Float[Tensor, " count"]:
-    """Pixel centres in grid_sample's units, -1 to 1."""
+    """Return pixel centres in the units of grid_sample, -1 to 1."""
     return (torch.arange(count) * 2 + 1) / count - 1

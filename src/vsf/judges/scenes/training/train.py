@@ -1,6 +1,6 @@
 """Train the scene judge's network: ``python -m vsf.judges.scenes.training.train --out runs/reader.safetensors``.
 
-One thread, about twelve minutes. Checkpoint and log lie beside the file; run again to go on where it stopped.
+It takes about twelve minutes on one thread. Checkpoint and log lie beside the file; run it again to continue.
 """
 
 from __future__ import annotations
@@ -17,51 +17,54 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsf.judges.scenes.network import Reader, Scores
-from vsf.judges.scenes.training.corruptions import spoil
-from vsf.judges.scenes.training.data import Lesson, Truth, batch, lesson
+from vsf.judges.scenes.training.corruptions import corrupt
+from vsf.judges.scenes.training.data import Sample, Targets, batch, sample
 from vsf.tiny.loop import Stage, train
 
 BATCH = 96
-NEW = 32  # lessons per step; each is seen about three times before it leaves
-HELD = 6144
+NEW = 32  # samples per step; each is drawn about three times before it leaves the buffer
+HELD = 6144  # samples in the buffer
 LEARNING_RATE = 2e-3
-SETTLING = 60  # batches over which the final weights measure their normalisation
+SETTLING = 60  # batches over which the final weights measure their normalisation statistics
 
 
-def loss(scores: Scores, truth: Truth) -> Tensor:
-    """What reading wrongly costs: in bits of every answer that counts, and in distance for places."""
-    things, colours = truth.thing_counts, truth.colour_counts
-    parts = F.binary_cross_entropy_with_logits(scores.parts, (truth.parts > 0.5).float(), reduction="none")
-    pictures = len(truth.counts)
+def loss(scores: Scores, targets: Targets) -> Tensor:
+    """Return the loss: cross entropies of all answers that count, and distances of places and horizons."""
+    things = targets.thing_counts
+    colours = targets.colour_counts
+    is_present = (targets.parts > 0.5).float()
+    parts = F.binary_cross_entropy_with_logits(scores.parts, is_present, reduction="none")
+    # Parts are summed, not averaged: every one of an image's many parts should weigh as much as its object.
     return (
-        F.cross_entropy(scores.counts, truth.counts)
-        + F.cross_entropy(scores.objects[things], truth.objects[things])
-        + (parts * truth.part_counts).sum() / pictures
-        + F.cross_entropy(scores.colours[colours], truth.colours[colours])
-        + F.cross_entropy(scores.backgrounds, truth.backgrounds)
-        + F.cross_entropy(scores.styles, truth.styles)
-        + 20 * F.smooth_l1_loss(scores.places[things], truth.places[things], beta=0.02)
-        + 20 * F.smooth_l1_loss(scores.horizons, truth.horizons, beta=0.02)
+        F.cross_entropy(scores.counts, targets.counts)
+        + F.cross_entropy(scores.objects[things], targets.objects[things])
+        + (parts * targets.part_counts).sum() / len(targets.counts)
+        + F.cross_entropy(scores.colours[colours], targets.colours[colours])
+        + F.cross_entropy(scores.backgrounds, targets.backgrounds)
+        + F.cross_entropy(scores.styles, targets.styles)
+        + 20 * F.smooth_l1_loss(scores.places[things], targets.places[things], beta=0.02)
+        + 20 * F.smooth_l1_loss(scores.horizons, targets.horizons, beta=0.02)
     )
 
 
-class Course:
-    """The lessons held at a step: those of the last steps, so that a resumed run sees what it would have seen."""
+class ReplayBuffer:
+    """The samples of the last steps; it depends on the step alone, so a resumed run sees the same batches."""
 
     def __init__(self, seed: int) -> None:
-        self.seed, self.next = seed, 0
-        self.held: deque[Lesson] = deque(maxlen=HELD)
+        self.seed = seed
+        self.next_index = 0
+        self.samples: deque[Sample] = deque(maxlen=HELD)
 
-    def visit(self, step: int) -> tuple[Tensor, Truth]:
-        """The images and the truth of one step."""
+    def draw_batch(self, step: int) -> tuple[Tensor, Targets]:
+        """Add the new samples of a step, and draw its batch of corrupted images with their targets."""
         end = HELD + step * NEW
-        for index in range(max(self.next, end - HELD), end):
-            self.held.append(lesson(self.seed, index))
-        self.next = end
+        for index in range(max(self.next_index, end - HELD), end):
+            self.samples.append(sample(self.seed, index))
+        self.next_index = end
         rng = random.Random(f"{self.seed}/{step}")
         torch.manual_seed(rng.getrandbits(63))
-        images, truth = batch(rng.choices(self.held, k=BATCH), rng)
-        return spoil(images, rng), truth
+        images, targets = batch(rng.choices(self.samples, k=BATCH), rng)
+        return corrupt(images, rng), targets
 
 
 def main(
@@ -69,31 +72,34 @@ def main(
     seed: Annotated[int, typer.Option(help="Decides the first weights and all pictures.")] = 0,
     steps: Annotated[int, typer.Option(help="Batches of 96 pictures.")] = 2000,
 ) -> None:
-    """Train the reader; run again to go on where it stopped."""
+    """Train the network; run again to continue where it stopped."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    course, reader = Course(seed), Reader().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    samples = ReplayBuffer(seed)
+    reader = Reader().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def step_loss(step: int) -> Tensor:
-        images, truth = course.visit(step)
-        return loss(reader(images), truth)
+        images, targets = samples.draw_batch(step)
+        return loss(reader(images), targets)
 
     out.parent.mkdir(parents=True, exist_ok=True)
     average = train(Stage("reader", reader, steps, LEARNING_RATE, step_loss), out.parent, torch.device("cpu"))
-    settle(average, course, steps)
-    save_file({name: value.contiguous().half() for name, value in average.state_dict().items()}, out)
+    settle(average, samples, steps)
+    weights = {name: value.contiguous().half() for name, value in average.state_dict().items()}
+    save_file(weights, out)
 
 
 @torch.no_grad()
-def settle(reader: nn.Module, course: Course, step: int) -> None:
-    """Measure the normalisation statistics anew: those of the averaged weights are not the average of statistics."""
+def settle(reader: nn.Module, samples: ReplayBuffer, step: int) -> None:
+    """Measure the batch norm statistics again: those of averaged weights are not the average of the statistics."""
     for module in reader.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
-            module.momentum = None  # the plain mean over all batches
+            module.momentum = None  # the plain mean over all batches, instead of a moving one
     reader.train()
     for offset in range(SETTLING):
-        reader(course.visit(step + offset)[0])
+        images, _ = samples.draw_batch(step + offset)
+        reader(images)
     reader.eval()
 
 

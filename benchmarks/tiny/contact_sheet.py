@@ -1,4 +1,4 @@
-"""Numbered pictures side by side, large enough to look at, each above what was asked for."""
+"""A sheet of pictures that are large enough to look at, each above its prompt and a question."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LETTERS = 28  # what fits on a line beneath a picture
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture, what was asked for, which may take two lines, and below that what to look for."""
+    """A picture, its prompt, which may take two lines, and what to look for."""
 
     image: Image
     prompt: str
@@ -27,7 +27,7 @@ class Cell:
 
 
 def contact_sheet(cells: Sequence[Cell]) -> Image:
-    """The cells, row by row; small pictures are enlarged smoothly, which people read better than big pixels."""
+    """Lay out cells row by row; small pictures are enlarged smoothly, which people read better than big pixels."""
     from PIL import Image, ImageDraw, ImageFont
 
     height = SIDE + 3 * LINE + GAP

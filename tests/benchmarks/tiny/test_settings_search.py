@@ -4,10 +4,10 @@ import math
 
 import pytest
 
+import settings_search
 import vsf
-from vsf.bench import search
-from vsf.bench.sampling import Row
-from vsf.bench.search import NONE, Form, Search, admissible, margin
+from sampling import Row
+from settings_search import NONE, Form, Search, admissible, margin
 
 GENTLE, HARSH, UGLY = Form(), Form(orthogonal=False), Form(special_tokens="keep")
 
@@ -52,7 +52,7 @@ def test_the_best_of_the_gentlest_form_is_chosen_for_each_bound():
 
 def test_what_is_chosen_leaves_a_margin_for_noise_and_no_more():
     (chosen,) = Search(World().draw, [GENTLE], 800).run([0.87])
-    expected = (1 - 0.87 - margin(0.87, search.FINAL, 800)) / 0.02
+    expected = (1 - 0.87 - margin(0.87, settings_search.FINAL, 800)) / 0.02
     assert chosen.method.scale == pytest.approx(expected, rel=0.05)
 
 
@@ -69,17 +69,21 @@ def test_without_a_setting_that_keeps_the_bound_the_one_that_keeps_most_is_chose
         return (0.6, 0.2, 0.4) if setting == NONE else (0.5 - 0.01 * setting.method.scale, 0.9, 0.4)
 
     (chosen,) = Search(World(measure).draw, [GENTLE], 800).run([0.87])
-    assert chosen.method.scale == search.FINEST
+    assert chosen.method.scale == settings_search.FINEST
 
 
 def test_the_rounds_draw_ever_fewer_settings_on_ever_more_prompts():
     world = World()
     Search(world.draw, [HARSH, GENTLE, UGLY], 800).run([0.87, 0.97])
-    assert [prompts for _, prompts in world.asked] == [search.COARSE, search.FINE, search.FINAL]
+    assert [prompts for _, prompts in world.asked] == [
+        settings_search.COARSE,
+        settings_search.FINE,
+        settings_search.FINAL,
+    ]
     counts = [settings for settings, _ in world.asked]
-    assert counts[0] == 1 + 3 * len(search.SCALES)
-    assert counts[2] <= 1 + 2 * search.FINALISTS
-    assert search.COARSE < search.FINE < search.FINAL
+    assert counts[0] == 1 + 3 * len(settings_search.SCALES)
+    assert counts[2] <= 1 + 2 * settings_search.FINALISTS
+    assert settings_search.COARSE < settings_search.FINE < settings_search.FINAL
 
 
 def test_the_table_has_every_setting_once_with_what_it_was_scored_on():
@@ -88,7 +92,7 @@ def test_the_table_has_every_setting_once_with_what_it_was_scored_on():
     table = found.table()
     assert table[0]["setting"] == "none"
     assert len({row["setting"] for row in table}) == len(table)
-    assert {row["prompts"] for row in table} == {search.COARSE, search.FINE, search.FINAL}
+    assert {row["prompts"] for row in table} == {settings_search.COARSE, settings_search.FINE, settings_search.FINAL}
 
 
 def test_the_margin_is_the_spread_of_a_difference_of_two_samples():
@@ -104,7 +108,7 @@ def test_a_form_names_all_that_it_sets():
 
 
 def test_the_names_of_all_settings_differ():
-    names = [form.at(scale).name for form in search.FORMS for scale in search.SCALES]
+    names = [form.at(scale).name for form in settings_search.FORMS for scale in settings_search.SCALES]
     assert len(set(names)) == len(names)
 
 

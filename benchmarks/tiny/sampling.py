@@ -1,4 +1,4 @@
-"""Draw prompts of the little world with a setting of the guidance and let the judge score every image."""
+"""Draw prompts of synthetic scenes with a setting of the guidance, and let the judge score every image."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
-from itertools import cycle, islice
+from itertools import cycle, islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 import vsf
+from crew import Crew, Rows, Tick
 from vsf import tiny
-from vsf.bench.crew import Crew, Rows, Tick
 from vsf.judges.base import Question
 from vsf.judges.scenes.judge import Reading, answer, look, words
 from vsf.text.context import belonging
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 BATCH = 16  # of 1, 8, 16 and 32 the fastest on one core, by a tenth: 280 text rows leave little to share
-TELLING = 2 / 3  # how many prompts name another part than the one asked away
+TELLING = 2 / 3  # share of prompts that name another part than the unwanted one
 EVERY_PAIR = 5000  # more than there are
 Split = Literal["dev", "test"]
 
@@ -49,7 +49,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Shot:
-    """One image to draw: what, away from what, and the seed of its noise."""
+    """One image to draw: its prompt, its negative prompt and the seed of its noise."""
 
     pair: PromptPair
     noise: int
@@ -79,7 +79,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Drawing:
-    """The job of drawing and judging a batch of shots with the model of a folder."""
+    """The job of drawing and judging a batch of shots with the model in a folder."""
 
     folder: Path
     setting: Setting
@@ -87,11 +87,11 @@ class Drawing:
 
     @property
     def size(self) -> int:
-        """How many images."""
+        """Number of images."""
         return len(self.shots)
 
     def run(self) -> Rows:
-        """A row for each shot."""
+        """Return a row for each shot."""
         readings = look(draw(pipeline(self.folder), self.setting, self.shots))
         pairs = zip(self.shots, readings, strict=True)
         return [asdict(_row(self.setting, shot, reading)) for shot, reading in pairs]
@@ -101,31 +101,34 @@ def sample(
     crew: Crew, folder: Path, settings: Sequence[Setting], shots: Sequence[Shot], tick: Tick
 ) -> dict[Setting, list[Row]]:
     """Draw and judge every shot with each of the settings."""
-    batches = [tuple(shots[at : at + BATCH]) for at in range(0, len(shots), BATCH)]
-    results = iter(crew.perform([Drawing(folder, setting, batch) for setting in settings for batch in batches], tick))
-    return {setting: [Row(**row) for _ in batches for row in next(results)] for setting in settings}
+    batches = [tuple(shots[start : start + BATCH]) for start in range(0, len(shots), BATCH)]
+    jobs = [Drawing(folder, setting, batch) for setting, batch in product(settings, batches)]
+    rows_of_setting: dict[Setting, list[Row]] = {setting: [] for setting in settings}
+    for job, records in zip(jobs, crew.perform(jobs, tick), strict=True):
+        rows_of_setting[job.setting] += [Row(**record) for record in records]
+    return rows_of_setting
 
 
 def draw(pipe: Any, setting: Setting, shots: Sequence[Shot]) -> list[Image]:
-    """The images of a batch of shots; each starts from its own noise, so the batch moves their last bits only."""
+    """Draw a batch of shots; each starts from its own noise, so the batch changes their last bits only."""
     negatives = [shot.pair.negative for shot in shots]
-    own = {"negative_prompt": negatives} if setting.host_negative else {}
+    host_arguments = {"negative_prompt": negatives} if setting.host_negative else {}
     within = [belonging(shot.pair.prompt) for shot in shots] if setting.in_context else None
-    negatives = [""] * len(shots) if own else negatives
+    negatives = [""] * len(shots) if host_arguments else negatives
     with vsf.guide(pipe, negatives, within=within, method=setting.method, schedule=setting.schedule):
         images: list[Image] = pipe(
             [shot.pair.prompt for shot in shots],
             num_inference_steps=setting.steps,
             guidance_scale=setting.guidance_scale,
             generator=[torch.Generator().manual_seed(shot.noise) for shot in shots],
-            **own,
+            **host_arguments,
         ).images
     return images
 
 
 @cache
 def pipeline(folder: Path) -> Any:
-    """The model of a folder; a process keeps it, and shows no bar but ours."""
+    """Load the model in a folder, once per process, and silence the libraries' progress bars."""
     import diffusers
     import transformers
 
@@ -158,13 +161,13 @@ def names_part(pair: PromptPair) -> bool:
 
 
 def share(rows: Sequence[Row], column: str) -> float | None:
-    """The mean of a column over the rows that have it; None when none has."""
+    """Return the mean of a column over the rows that have it; None if none has."""
     values = [float(value) for row in rows if (value := getattr(row, column)) is not None]
     return round(sum(values) / len(values), 4) if values else None
 
 
 def spread(rows: Sequence[Row], column: str) -> tuple[float, float] | None:
-    """Between which the share would lie whatever the pictures had shown that could not be read; None without rows."""
+    """Return the lowest and highest share, whatever the unreadable pictures show; None without rows."""
     known = [bool(value) for row in rows if (value := getattr(row, column)) is not None]
     unread = sum(row.quality is None for row in rows)
     if not (count := len(known) + unread):

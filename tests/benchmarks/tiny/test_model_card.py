@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from vsf.bench import model_card
+import model_card
 from vsf.errors import RequestError
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 MEASURED = {
     "figures": [
         {"name": "speed", "value": 1.0, "low": None, "high": 1.5, "note": "2 cores", "held": True},

@@ -1,4 +1,4 @@
-"""How far a family of settings can go before it gives away too much, from noisy measurements at some scales."""
+"""Find how far a family of settings can go before it gives away too much, from noisy measurements at some scales."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STEP = 0.05  # of the scale
 
 @dataclass(frozen=True)
 class Point:
-    """The scores measured at a scale, on so many images."""
+    """The scores measured at a scale, and the number of images behind them."""
 
     scale: float
     images: int
@@ -22,16 +22,17 @@ class Point:
 
 
 def furthest(points: Sequence[Point], positive: float, quality: float) -> tuple[float, float]:
-    """The largest scale up to which positive score and quality stay at least so high, and the negative score there.
+    """Return the largest scale up to which positive score and quality stay this high, and its negative score.
 
-    More scale never brings an object back nor a part, so both scores are smoothed by isotonic regression, weighted by
-    images; between the measured scales they are interpolated. The first of them has to be 0, no guidance, which is also
-    the answer when even that does not keep the scores.
+    A larger scale never brings back an object or a part, so both scores are smoothed by isotonic regression, weighted
+    by images; between the measured scales they are interpolated. The smallest scale has to be 0, no guidance, which is
+    also the answer if even that does not keep the scores.
     """
     from scipy.optimize import isotonic_regression
 
     points = sorted(points, key=lambda point: point.scale)
-    scales, weights = [point.scale for point in points], [point.images for point in points]
+    scales = [point.scale for point in points]
+    weights = [point.images for point in points]
     kept = isotonic_regression([point.positive for point in points], weights=weights, increasing=False).x
     gone = isotonic_regression([point.negative for point in points], weights=weights).x
     grid = np.arange(0, scales[-1] + STEP / 2, STEP)

@@ -1,7 +1,7 @@
-"""Does the judge see what a person sees? ``python -m vsf.bench.agreement sheet``, then ``... tally``.
+"""Compare the judge with a person: ``python benchmarks/tiny/agreement.py sheet``, then ``... tally``.
 
-`sheet` draws pictures of test prompts, half of them guided, in a random order, and sets them on numbered sheets beside
-a table to fill in. It does not ask the judge, so nobody can know a verdict before the table is full: `tally` asks it.
+`sheet` draws pictures of test prompts, half of them guided, in random order, and puts them on numbered sheets beside a
+table to fill in. It does not ask the judge, so nobody can know a verdict before the table is full: `tally` asks it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Annotated, Any
 
 import typer
 
-from vsf.bench.command import app_of, progress_of, run
-from vsf.bench.contact_sheet import Cell, contact_sheet
-from vsf.bench.figure import Figure
-from vsf.bench.run import jsonl as journal
-from vsf.bench.sampling import BATCH, Setting, Shot, draw, mixed_shots, pipeline
-from vsf.bench.search import NONE, Form
+from command import app_of, progress_of, run
+from contact_sheet import Cell, contact_sheet
+from figure import Figure
+from sampling import BATCH, Setting, Shot, draw, mixed_shots, pipeline
+from settings_search import NONE, Form
+from vsf.bench.run import jsonl
 from vsf.errors import RequestError
 from vsf.generation.models import hash_folder
 from vsf.judges.base import Question, Verdict
@@ -30,7 +30,8 @@ from vsf.judges.scenes.judge import judge
 from vsf.tiny import folder
 
 RESULTS = Path("benchmarks/results/agreement.json")
-PICTURES, PER_SHEET = 100, 20
+PICTURES = 100
+PER_SHEET = 20
 SETTINGS = (NONE, Form().at(2.0), NONE, Form().at(4.0))
 LABELS = ("number", "prompt", "object", "part", "object there", "part there")
 _BOUND = 0.95
@@ -38,7 +39,7 @@ _BOUND = 0.95
 
 @dataclass(frozen=True)
 class Picture:
-    """One numbered picture: what was asked for, what was asked away, how it was drawn, and the hash of its file."""
+    """One numbered picture: its prompt and negative prompt, how it was drawn, and the hash of its file."""
 
     number: int
     prompt: str
@@ -51,7 +52,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Label:
-    """What a person saw: whether the object and the part are there, None where they cannot tell."""
+    """A person's answers: whether the object and the part are visible, None if they cannot tell."""
 
     object: bool | None
     part: bool | None
@@ -70,21 +71,24 @@ def sheet(
     weights = hash_folder(model or folder())
     drawn = _drawn(model or folder(), pictures, seed)
     (out / "pictures").mkdir(parents=True, exist_ok=True)
-    told = []
+    listed = []
+    cells = []
     for number, (setting, shot, image) in enumerate(drawn, 1):
         file = out / "pictures" / f"{number:03}.png"
         image.save(file)
-        pair, digest = shot.pair, hashlib.sha256(file.read_bytes()).hexdigest()
-        told.append(Picture(number, pair.prompt, pair.object, pair.negative, setting.name, shot.noise, digest))
-    cells = [_cell(one, image) for one, (_, _, image) in zip(told, drawn, strict=True)]
+        pair = shot.pair
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        picture = Picture(number, pair.prompt, pair.object, pair.negative, setting.name, shot.noise, digest)
+        listed.append(picture)
+        cells.append(_cell(picture, image))
     for first in range(0, len(cells), PER_SHEET):
         contact_sheet(cells[first : first + PER_SHEET]).save(out / f"sheet-{first // PER_SHEET + 1}.jpg", quality=90)
-    document = {"weights": weights, "pictures": [asdict(picture) for picture in told]}
-    journal.write(out / "pictures.json", json.dumps(document, indent=1).encode() + b"\n")
-    rows = [(one.number, one.prompt, one.object, one.part, "", "") for one in told]
+    document = {"weights": weights, "pictures": [asdict(picture) for picture in listed]}
+    jsonl.write(out / "pictures.json", json.dumps(document, indent=1).encode() + b"\n")
+    rows = [(picture.number, picture.prompt, picture.object, picture.part, "", "") for picture in listed]
     with labels.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([LABELS, *rows])
-    typer.echo(f'{len(told)} pictures are on the sheets in {out}. Write yes, no or ? into each row of "{labels}".')
+    typer.echo(f'{len(listed)} pictures are on the sheets in {out}. Write yes, no or ? into each row of "{labels}".')
 
 
 def tally(
@@ -96,14 +100,19 @@ def tally(
     seen = _labels(labels, pictures)
     verdicts = []
     with progress_of("judging", len(pictures)) as advance:
-        for one in pictures:
-            verdicts.append(_verdict(labels.parent, one))
+        for picture in pictures:
+            verdicts.append(_verdict(labels.parent, picture))
             advance()
-    rows = [_row(*one) for one in zip(pictures, seen, verdicts, strict=True)]
-    counts = {what: _count([row[f"{what} agrees"] for row in rows]) for what in ("object", "part")}
-    counts["both"] = _count([row[f"{what} agrees"] for row in rows for what in ("object", "part")])
+    rows = [_row(*compared) for compared in zip(pictures, seen, verdicts, strict=True)]
+    object_agrees = [row["object agrees"] for row in rows]
+    part_agrees = [row["part agrees"] for row in rows]
+    counts = {
+        "object": _count(object_agrees),
+        "part": _count(part_agrees),
+        "both": _count(object_agrees + part_agrees),
+    }
     result = {"weights": document["weights"], "agreement": counts, "rows": rows}
-    journal.write(out, json.dumps(result, indent=1, ensure_ascii=False).encode() + b"\n")
+    jsonl.write(out, json.dumps(result, indent=1, ensure_ascii=False).encode() + b"\n")
     for what, count in counts.items():
         interval = f"{count['low']:.3f}–{count['high']:.3f}"
         typer.echo(f"{what:<8} {count['agree']} of {count['of']}: {count['share']:.3f} ({interval})")
@@ -114,10 +123,10 @@ def tally(
 
 
 def figure(weights: str) -> Figure:
-    """The agreement that was last tallied, if it was about these weights."""
+    """Return the agreement that was last tallied, if it was about these weights."""
     name = "judge agrees with a careful look"
     if not RESULTS.exists():
-        return Figure(name, None, low=_BOUND, note="nobody looked yet: vsf.bench.agreement")
+        return Figure(name, None, low=_BOUND, note="nobody looked yet: agreement")
     result = json.loads(RESULTS.read_text(encoding="utf-8"))
     if result["weights"] != weights:
         return Figure(name, None, low=_BOUND, note="the pictures looked at are of other weights")
@@ -127,19 +136,24 @@ def figure(weights: str) -> Figure:
 
 
 def _drawn(model: Path, count: int, seed: int) -> list[tuple[Setting, Shot, Any]]:
-    """Pictures of `count` test prompts in the order of the prompts, each with one of the settings at random."""
+    """Draw `count` test prompts, each with one of the settings at random; in the order of the prompts."""
     shots = mixed_shots(count, [seed], "test")
     settings = [SETTINGS[index % len(SETTINGS)] for index in range(count)]
     random.Random(f"agreement {seed}").shuffle(settings)
     images: dict[int, Any] = {}
-    alike = {one: [index for index, other in enumerate(settings) if other == one] for one in settings}
-    batches = [(one, mine[at : at + BATCH]) for one, mine in alike.items() for at in range(0, len(mine), BATCH)]
+    indices_of_setting: dict[Setting, list[int]] = {}
+    for index, setting in enumerate(settings):
+        indices_of_setting.setdefault(setting, []).append(index)
+    batches = []
+    for setting, indices in indices_of_setting.items():
+        for start in range(0, len(indices), BATCH):
+            batches.append((setting, indices[start : start + BATCH]))
     with progress_of("drawing", len(batches)) as advance:
         for setting, batch in batches:
             drawn = draw(pipeline(model), setting, [shots[index] for index in batch])
             images |= dict(zip(batch, drawn, strict=True))
             advance()
-    return [(setting, shot, images[index]) for index, (setting, shot) in enumerate(zip(settings, shots, strict=True))]
+    return [(settings[index], shot, images[index]) for index, shot in enumerate(shots)]
 
 
 def _cell(picture: Picture, image: Any) -> Cell:
@@ -150,18 +164,25 @@ def _pictures(out: Path) -> tuple[dict[str, Any], list[Picture]]:
     try:
         document = json.loads((out / "pictures.json").read_text(encoding="utf-8"))
     except OSError as error:
-        raise RequestError(f'"{out}" holds no sheets: "python -m vsf.bench.agreement sheet" comes first.') from error
+        raise RequestError(
+            f'"{out}" holds no sheets: "python benchmarks/tiny/agreement.py sheet" comes first.'
+        ) from error
     return document, [Picture(**fields) for fields in document["pictures"]]
 
 
 def _labels(file: Path, pictures: Sequence[Picture]) -> list[Label]:
-    """What the table says of each picture."""
+    """Read what the table says of each picture. Raises RequestError for a row that is missing or malformed."""
     with file.open(newline="", encoding="utf-8") as lines:
         rows = {row["number"]: row for row in csv.DictReader(lines)}
-    missing = [str(one.number) for one in pictures if str(one.number) not in rows]
+    missing = [str(picture.number) for picture in pictures if str(picture.number) not in rows]
     if missing:
         raise RequestError(f'"{file}" has no row for {", ".join(missing)}.')
-    return [Label(*(_answer(rows[str(one.number)], column) for column in LABELS[-2:])) for one in pictures]
+    object_column, part_column = LABELS[-2:]
+    labels = []
+    for picture in pictures:
+        row = rows[str(picture.number)]
+        labels.append(Label(_answer(row, object_column), _answer(row, part_column)))
+    return labels
 
 
 def _answer(row: Mapping[str, str], column: str) -> bool | None:
@@ -173,7 +194,7 @@ def _answer(row: Mapping[str, str], column: str) -> bool | None:
 
 
 def _verdict(out: Path, picture: Picture) -> Verdict:
-    """What the judge says of a picture; refuses one that is not the picture on the sheet."""
+    """Ask the judge about a picture. Raises RequestError if it is not the one on the sheet any more."""
     from PIL import Image
 
     file = out / "pictures" / f"{picture.number:03}.png"
@@ -184,10 +205,10 @@ def _verdict(out: Path, picture: Picture) -> Verdict:
 
 
 def _row(picture: Picture, label: Label, verdict: Verdict) -> dict[str, Any]:
-    """Label and verdict side by side.
+    """Put label and verdict side by side.
 
-    They agree on the part when one says it is there and the other does not say it is gone. Where the person cannot
-    tell there is nothing to agree with; where only the judge cannot, it is wrong.
+    They agree on the part if one says it is there and the other does not say it is gone. If the person cannot tell,
+    there is nothing to agree with; if only the judge cannot, it is wrong.
     """
     part = None if verdict.negative is None else not verdict.negative
     return {
@@ -203,15 +224,20 @@ def _row(picture: Picture, label: Label, verdict: Verdict) -> dict[str, Any]:
 
 
 def _count(agrees: Sequence[bool | None]) -> dict[str, float]:
-    """How many agree of those that can be compared, and the Wilson interval of the share at 95 %."""
+    """Count agreement among what can be compared, with the 95 % Wilson interval of its share."""
     from scipy.stats import binomtest
 
     known = [value for value in agrees if value is not None]
     if not known:
         raise RequestError("there is nothing to compare: every answer is ?.")
     interval = binomtest(sum(known), len(known)).proportion_ci(method="wilson")
-    share, low, high = (round(float(value), 4) for value in (sum(known) / len(known), interval.low, interval.high))
-    return {"agree": sum(known), "of": len(known), "share": share, "low": low, "high": high}
+    return {
+        "agree": sum(known),
+        "of": len(known),
+        "share": round(sum(known) / len(known), 4),
+        "low": round(float(interval.low), 4),
+        "high": round(float(interval.high), 4),
+    }
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import vsf
-from vsf.bench.crew import Crew
-from vsf.bench.sampling import Row, Setting, draw, mixed_shots, names_part, pipeline, sample, share
-from vsf.bench.search import Form
+from crew import Crew
+from sampling import Row, Setting, draw, mixed_shots, names_part, pipeline, sample, share
+from settings_search import Form
 from vsf.judges.scenes.judge import Reading
 from vsf.tiny import model
 from vsf.tiny.scenes import is_held_out
@@ -56,7 +56,7 @@ def test_under_cfg_the_negative_prompt_moves_the_picture_only_when_the_host_gets
 
 
 def test_every_verdict_on_a_picture_that_cannot_be_read_is_none(random_model, monkeypatch, tmp_path):
-    monkeypatch.setattr("vsf.bench.sampling.look", lambda images: [Reading(None, None)] * len(images))
+    monkeypatch.setattr("sampling.look", lambda images: [Reading(None, None)] * len(images))
     with Crew(tmp_path / "done.jsonl", "", 1) as crew:
         rows = sample(crew, random_model, [NONE_IN_2], mixed_shots(1, [0], "dev"), lambda done: None)
     (unread,) = rows[NONE_IN_2]

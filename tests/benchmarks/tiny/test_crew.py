@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vsf.bench.crew import Crew
+from crew import Crew
 from vsf.errors import RequestError
 
 
@@ -93,7 +93,7 @@ SCRIPT = """
 import os, sys, time
 from dataclasses import dataclass
 from pathlib import Path
-from vsf.bench.crew import Crew
+from crew import Crew
 
 @dataclass(frozen=True)
 class Slow:
@@ -116,7 +116,7 @@ if __name__ == "__main__":
 def test_workers_end_with_a_parent_that_is_killed_and_the_next_run_goes_on(tmp_path):
     script = tmp_path / "slow.py"
     script.write_text(SCRIPT)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     parent = subprocess.Popen([sys.executable, script, tmp_path, "600"], env=environment)
     kept = tmp_path / "done.jsonl"
     while not (kept.exists() and kept.read_bytes().count(b"\n") == 2):

@@ -1,6 +1,6 @@
-"""The figures of the embedded models and their judge: ``python -m vsf.bench.tiny_figures``.
+"""Measure the embedded models and their judge: ``python benchmarks/tiny/tiny_figures.py``.
 
-Settings are chosen on dev prompts alone (see `vsf.bench.search`); the figures are of test prompts, whose combinations
+Settings are chosen on dev prompts alone (see settings_search.py); the figures are of test prompts, whose combinations
 were never trained on. A stopped run goes on where it was: what is finished lies beside the results until all is.
 """
 
@@ -19,14 +19,14 @@ import torch
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+import agreement
 import vsf
-from vsf.bench import agreement
-from vsf.bench.command import app_of, run
-from vsf.bench.crew import Crew, Rows, Tick
-from vsf.bench.figure import Figure, table, write
-from vsf.bench.judging import LEVELS, clean_figures, damage_figures
-from vsf.bench.sampling import Row, Setting, mixed_shots, pipeline, sample, share, spread
-from vsf.bench.search import FINAL, FORMS, NONE, Search, admissible, scored
+from command import app_of, run
+from crew import Crew, Rows, Tick
+from figure import Figure, table, write
+from judge_accuracy import LEVELS, clean_figures, damage_figures
+from sampling import Row, Setting, mixed_shots, pipeline, sample, share, spread
+from settings_search import FINAL, FORMS, NONE, Search, admissible, scored
 from vsf.generation.models import hash_file, hash_folder
 from vsf.judges.scenes.judge import WEIGHTS
 from vsf.tiny import folder
@@ -49,7 +49,7 @@ Drawn = Mapping[str, Sequence[Row]]
 
 @dataclass(frozen=True)
 class Run:
-    """One measurement: who does the work, on how much, and who is told how far it is."""
+    """One measurement: the process pool, the progress bar, the number of prompts and the seed."""
 
     crew: Crew
     progress: Progress
@@ -57,15 +57,17 @@ class Run:
     seed: int
 
     def judge(self) -> tuple[list[Figure], dict[str, Rows]]:
-        """The figures of the judge on renders, and their rows."""
-        renders, damaged = self.prompts * RENDERS_PER_PROMPT, max(1, self.prompts // 4)
+        """Measure the judge on renders; returns figures, and lists of rows by name."""
+        renders = self.prompts * RENDERS_PER_PROMPT
+        damaged = max(1, self.prompts // 4)
         clean, answers = clean_figures(self.crew, renders, self.seed, self._tick("judge, clean", renders))
         hurt, damages = damage_figures(self.crew, damaged, self.seed, self._tick("judge, damaged", damaged * LEVELS))
         return clean + hurt, {"judge_answers": answers, "judge_damages": damages}
 
     def search(self, model: Path) -> tuple[list[Setting], Rows]:
-        """The setting to test for each bound, and what every setting scored on dev prompts."""
-        shots, rounds = mixed_shots(FINAL, [self.seed], "dev"), count(1)
+        """Choose the setting to test for each bound; returns them, and the scores of all settings on dev prompts."""
+        shots = mixed_shots(FINAL, [self.seed], "dev")
+        rounds = count(1)
 
         def draw(settings: Sequence[Setting], prompts: int) -> Mapping[Setting, Sequence[Row]]:
             few = shots[: min(prompts, self.prompts)]
@@ -77,7 +79,7 @@ class Run:
         return chosen, search.table()
 
     def test(self, model: Path, settings: Sequence[Setting], prompts: int, seeds: int) -> Drawn:
-        """The rows of the test prompts."""
+        """Draw and judge the test prompts."""
         shots = mixed_shots(prompts, range(self.seed, self.seed + seeds), "test")
         settings = list(dict.fromkeys(settings))
         tick = self._tick(f"test prompts, {model.name}", len(shots) * len(settings))
@@ -114,14 +116,15 @@ def main(
     figures.append(Figure("seconds for transformer and decoding, 8 steps", took, high=SECONDS, note=cores()))
     figures.append(agreement.figure(weights["tiny"]))
     typer.echo(table(figures))
-    lists["rows"] = [asdict(row) for drawn in (rows, base_rows) for group in drawn.values() for row in group]
+    groups = [*rows.values(), *base_rows.values()]
+    lists["rows"] = [asdict(row) for group in groups for row in group]
     write(out, figures, about=[{"prompts": prompts, "seeds": SEEDS, "weights": weights}], **lists)
     kept.unlink()
     raise typer.Exit(1 if any(figure.held is False for figure in figures) else 0)
 
 
 def unreadable_figure(rows: Drawn) -> Figure:
-    """Unreadable pictures are left out of every score, so not one is let pass in silence."""
+    """Unreadable images are excluded from all scores, so report how many there are."""
     every = [row for group in rows.values() for row in group]
     unreadable = sum(row.quality is None for row in every)
     note = f"{unreadable} of {len(every)}"
@@ -129,54 +132,58 @@ def unreadable_figure(rows: Drawn) -> Figure:
 
 
 def unguided_figures(rows: Drawn) -> list[Figure]:
-    """What the model draws without guidance."""
+    """Compute how well the model follows its prompt without guidance."""
     figures = []
     for setting in (NONE, NONE_IN_4):
         for column, low in (("object", 0.97), ("colour", 0.95), ("background", 0.95)):
             name = f"no guidance, {setting.steps} steps: {column} right"
             figures.append(share_figure(name, rows[setting.name], column, low=low))
     plain = rows[NONE.name]
-    told = [row for row in plain if not set(PARTS).isdisjoint(row.prompt.split())]
-    note = f"{len(told)} images whose prompt names one"
-    figures.append(share_figure("no guidance: parts named in the prompt are drawn", told, "named", low=0.93, note=note))
+    naming = [row for row in plain if not set(PARTS).isdisjoint(row.prompt.split())]
+    note = f"{len(naming)} images whose prompt names one"
+    drawn = "no guidance: parts named in the prompt are drawn"
+    figures.append(share_figure(drawn, naming, "named", low=0.93, note=note))
     absent = "no guidance: essential part not named is absent"
     figures.append(share_figure(absent, plain, "part_gone", low=0.13, high=0.27))
     return figures
 
 
 def share_figure(name: str, rows: Sequence[Row], column: str, **rest: Any) -> Figure:
-    """How often a column is true."""
+    """Make the figure of how often a column is true."""
     return Figure(name, share(rows, column), spread=spread(rows, column), **rest)
 
 
 def guided_figure(rows: Drawn, chosen: str, positive: float, negative: float) -> Figure:
-    """The negative score of the setting chosen for a bound, which has to keep positive score and quality here, too.
+    """Make the figure of the setting chosen for a bound: its negative score, if it keeps bound and quality here, too.
 
-    It has to keep them even if a picture that could not be read shows nothing, in a quality of 0.
+    It has to keep them even if every unreadable picture shows nothing, in a quality of 0.
     """
-    score, unguided = scored(rows[chosen]), scored(rows[NONE.name])
+    score = scored(rows[chosen])
+    unguided = scored(rows[NONE.name])
     name = f"VSF: negative score with positive ≥ {positive:g}"
-    seen, gone = spread(rows[chosen], "object"), spread(rows[chosen], "part_gone")
+    seen = spread(rows[chosen], "object")
+    gone = spread(rows[chosen], "part_gone")
     if seen is None or score["positive"] is None or score["quality"] is None or unguided["quality"] is None:
         return Figure(name, None, low=negative, note=f"{chosen}: no picture could be read", spread=gone)
     note = f"{chosen}: positive {score['positive']:.3f}, quality {score['quality'] - unguided['quality']:+.3f}"
     readable = sum(row.quality is not None for row in rows[chosen]) / len(rows[chosen])
-    surely = {**score, "positive": seen[0], "quality": score["quality"] * readable}
-    if admissible(surely, unguided, positive):
+    worst_case = {**score, "positive": seen[0], "quality": score["quality"] * readable}
+    if admissible(worst_case, unguided, positive):
         return Figure(name, score["negative"], low=negative, note=note, spread=gone)
-    # No guidance is a setting, too: it keeps everything and removes what is missing by chance.
-    told = f"none's; {note}, negative {score['negative']:.3f} does not keep the bound"
-    return Figure(name, unguided["negative"], low=negative, note=told, spread=spread(rows[NONE.name], "part_gone"))
+    # No guidance is a setting, too: it keeps everything, and removes what is missing by chance.
+    fallback = f"none's; {note}, negative {score['negative']:.3f} does not keep the bound"
+    return Figure(name, unguided["negative"], low=negative, note=fallback, spread=spread(rows[NONE.name], "part_gone"))
 
 
 def base_figures(rows: Drawn, name: str) -> list[Figure]:
-    """What the teacher draws, for comparison: these have no bounds."""
-    score, images = scored(rows[name]), f"{len(rows[name])} images"
+    """Make the figures of the teacher, which are there for comparison and have no bounds."""
+    score = scored(rows[name])
+    images = f"{len(rows[name])} images"
     return [Figure(f"{name}: {column}", score[column], note=images) for column in ("positive", "negative", "quality")]
 
 
 def seconds(pipe: Any) -> float:
-    """Median wall-clock time of one image once its prompt is encoded."""
+    """Return the median seconds for one image once its prompt is encoded."""
     rows, _, pooled, _ = pipe.encode_prompt("a red car on snow", None, None, do_classifier_free_guidance=False)
     times = []
     for _ in range(6):
@@ -187,7 +194,7 @@ def seconds(pipe: Any) -> float:
 
 
 def cores() -> str:
-    """How many threads torch uses here, in words."""
+    """Name the number of threads that torch uses here."""
     number = torch.get_num_threads()
     return f"{number} core{'s' if number > 1 else ''}"
 

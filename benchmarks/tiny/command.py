@@ -1,4 +1,4 @@
-"""How a ``python -m vsf.bench...`` command is run, and how it ends."""
+"""Run a script of this folder as a command with flags, a progress bar and one-line errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vsf.errors import VsfError
 
 
 def app_of(*commands: Callable[..., None], text: str | None = None) -> typer.Typer:
-    """One function as the command itself, or several as its subcommands below a help text."""
+    """Make an app of one command, or of several subcommands under a help text."""
     several = len(commands) > 1
     app = typer.Typer(help=text, no_args_is_help=several, add_completion=False, pretty_exceptions_enable=False)
     for command in commands:
@@ -23,9 +23,9 @@ def app_of(*commands: Callable[..., None], text: str | None = None) -> typer.Typ
 
 @contextmanager
 def progress_of(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show how many of `total` are done; yields what to call after each.
+    """Show how many of `total` items are done; yields a function to call after each.
 
-    (`rich.progress.track` ends with its iterator, which an exception leaves to the garbage collector: too late.)
+    (`rich.progress.track` would remove its bar only when the garbage collector ends its iterator after an exception.)
     """
     with Progress(transient=True) as progress:
         task = progress.add_task(what, total=total)
@@ -33,7 +33,7 @@ def progress_of(what: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 def run(app: typer.Typer) -> None:
-    """Run a command: what this package refuses is one line on stderr and exit code 2."""
+    """Run an app; an error of this package becomes one line on stderr and exit code 2."""
     try:
         app()
     except VsfError as error:

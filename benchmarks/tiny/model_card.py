@@ -1,4 +1,4 @@
-"""The figures in the model card: ``python -m vsf.bench.model_card`` writes them from the committed results."""
+"""Write the committed results into the model card: ``python benchmarks/tiny/model_card.py``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Annotated, Any
 
 import typer
 
-from vsf.bench.command import app_of, run
-from vsf.bench.figure import Figure
-from vsf.bench.run import jsonl as journal
-from vsf.bench.tiny_figures import RESULTS
+from command import app_of, run
+from figure import Figure
+from tiny_figures import RESULTS
+from vsf.bench.run import jsonl
 from vsf.errors import RequestError
 from vsf.generation.models import hash_folder
 from vsf.tiny import folder
 
 CARD = folder().with_name("README.md")
-BEGIN, END = "<!-- figures: written by python -m vsf.bench.model_card -->\n", "<!-- end of figures -->\n"
+BEGIN, END = "<!-- figures: written from the measured results, not by hand -->\n", "<!-- end of figures -->\n"
 MARKS = {True: "yes", False: "**no**", None: ""}
 
 
@@ -33,15 +33,17 @@ def main(
         measured = json.loads(results.read_text(encoding="utf-8"))
         weights = measured["about"][0]["weights"]["tiny"]
     except (OSError, ValueError, KeyError) as error:
-        raise RequestError(f'"{results}" holds no figures: "python -m vsf.bench.tiny_figures" comes first.') from error
+        raise RequestError(
+            f'"{results}" holds no figures: "python benchmarks/tiny/tiny_figures.py" comes first.'
+        ) from error
     if weights != hash_folder(folder()):
         raise RequestError(f'"{results}" is of other weights than those here: measure these first.')
-    journal.write(card, updated(card.read_text(encoding="utf-8"), measured).encode())
+    jsonl.write(card, updated(card.read_text(encoding="utf-8"), measured).encode())
     typer.echo(f"The figures are in {card}.")
 
 
 def updated(card: str, measured: Mapping[str, Any]) -> str:
-    """The card with these figures between its two marks. Raises RequestError where it lacks them."""
+    """Put figures between the two marks of a card. Raises RequestError if it lacks the marks."""
     before, begin, rest = card.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
@@ -50,21 +52,22 @@ def updated(card: str, measured: Mapping[str, Any]) -> str:
 
 
 def section(measured: Mapping[str, Any]) -> str:
-    """The figures as Markdown: those with a bound, then the teacher's, and on how many images they rest."""
+    """Format the figures as Markdown: those with a bound, then the others, and how many images they rest on."""
     figures = [Figure(**_fields(row)) for row in measured["figures"]]
     images = Counter(row["setting"] for row in measured["rows"])
     bounded = [figure for figure in figures if figure.bound]
     others = [figure for figure in figures if not figure.bound]
-    told = f"Of held-out test prompts, {images['none']} images for each setting of `tiny`."
-    lines = ["", told, "", *_table(["figure", "value", "bound", "held", "note"], [_row(one) for one in bounded]), ""]
+    basis = f"Of held-out test prompts, {images['none']} images for each setting of `tiny`."
+    rows = [_row(figure) for figure in bounded]
+    lines = ["", basis, "", *_table(["figure", "value", "bound", "held", "note"], rows), ""]
     if others:
-        rows = [[one.name, _value(one), one.note] for one in others]
+        rows = [[figure.name, _value(figure), figure.note] for figure in others]
         lines += ["For comparison, without bounds:", "", *_table(["figure", "value", "note"], rows), ""]
     return "\n".join(lines) + "\n"
 
 
 def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A figure's fields from JSON, where an open bound is null."""
+    """Read a figure's fields from JSON, where an open bound is null."""
     low, high = row["low"], row["high"]
     open_ends = {"low": -math.inf if low is None else low, "high": math.inf if high is None else high}
     spread = {"spread": tuple(row["spread"])} if "spread" in row else {}

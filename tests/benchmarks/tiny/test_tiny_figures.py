@@ -7,9 +7,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from vsf.bench import agreement, search, tiny_figures
-from vsf.bench.command import app_of
-from vsf.bench.sampling import Drawing, Row
+import agreement
+import settings_search
+import tiny_figures
+from command import app_of
+from sampling import Drawing, Row
 from vsf.tiny import model
 
 
@@ -29,8 +31,8 @@ def small(monkeypatch, random_model, tmp_path):
     monkeypatch.setattr(tiny_figures, "RENDERS_PER_PROMPT", 1)
     monkeypatch.setattr(tiny_figures, "seconds", lambda pipe: 0.5)
     monkeypatch.setattr(agreement, "RESULTS", tmp_path / "nobody.json")
-    monkeypatch.setattr(search, "SCALES", (1.0,))
-    monkeypatch.setattr(search, "AROUND", (1.0,))
+    monkeypatch.setattr(settings_search, "SCALES", (1.0,))
+    monkeypatch.setattr(settings_search, "AROUND", (1.0,))
     out = tmp_path / "figures.json"
     models = ["--model", str(random_model), "--base", str(random_model)]
     return ["--prompts", "1", "--workers", "1", "--out", str(out), *models], out
@@ -92,9 +94,9 @@ def test_a_stopped_run_keeps_what_is_finished_and_says_where(small, monkeypatch)
 
 def test_the_settings_tested_are_those_that_the_search_chose(small, monkeypatch):
     arguments, out = small
-    chosen = [search.Form().at(3.0), search.Form().at(1.0)]
-    monkeypatch.setattr(search.Search, "run", lambda self, bounds: chosen)
-    monkeypatch.setattr(search.Search, "table", lambda self: [])
+    chosen = [settings_search.Form().at(3.0), settings_search.Form().at(1.0)]
+    monkeypatch.setattr(settings_search.Search, "run", lambda self, bounds: chosen)
+    monkeypatch.setattr(settings_search.Search, "table", lambda self: [])
     run(arguments)
     settings = {row["setting"] for row in json.loads(out.read_text())["rows"]}
     assert {setting.name for setting in chosen} < settings

@@ -1,4 +1,4 @@
-"""The picture of how the judge bears damage: ``python -m vsf.bench.damage_plot``, from the rows of the figures."""
+"""Plot how the judge bears damage, from the rows of the figures: ``python benchmarks/tiny/damage_plot.py``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vsf.bench.command import app_of, run
-from vsf.bench.tiny_figures import RESULTS
+from command import app_of, run
+from tiny_figures import RESULTS
 from vsf.errors import RequestError
 
 UNITS = {
@@ -19,7 +19,9 @@ UNITS = {
     "patch shuffle": "share of patches shuffled",
     "half-erased": "share of the object erased",
 }
-QUALITY, PARTS, UNREADABLE = "#2563eb", "#d97706", "#71717a"
+QUALITY = "#2563eb"
+PARTS = "#d97706"
+UNREADABLE = "#71717a"
 Level = Mapping[str, Any]
 
 
@@ -27,7 +29,7 @@ def main(
     results: Annotated[Path, typer.Option(help="The figures with their rows.")] = RESULTS,
     out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("docs/images/judge-damage.png"),
 ) -> None:
-    """Draw quality and part verdicts against the strength of each damage."""
+    """Draw quality and part verdicts against the strength of each corruption."""
     from matplotlib.figure import Figure
 
     damages = rows_of(results)
@@ -46,11 +48,13 @@ def main(
 
 
 def rows_of(results: Path) -> dict[str, list[Level]]:
-    """The levels of each damage, from none to severe. Raises RequestError where there are none."""
+    """Read the levels of each corruption, from none to severe. Raises RequestError if there are none."""
     try:
         rows = json.loads(results.read_text(encoding="utf-8"))["judge_damages"]
     except (OSError, KeyError, ValueError) as error:
-        raise RequestError(f'"{results}" holds no figures: "python -m vsf.bench.tiny_figures" comes first.') from error
+        raise RequestError(
+            f'"{results}" holds no figures: "python benchmarks/tiny/tiny_figures.py" comes first.'
+        ) from error
     damages: dict[str, list[Level]] = {}
     for row in rows:
         damages.setdefault(row["damage"], []).append(row)
@@ -58,17 +62,23 @@ def rows_of(results: Path) -> dict[str, list[Level]]:
 
 
 def draw(axis: Any, levels: Sequence[Level]) -> None:
-    """One damage: mean quality with the middle half of the images, part verdicts, and how many cannot be read.
+    """Draw one corruption: mean quality with the middle half of the images, part verdicts, and unreadable images.
 
-    What cannot be read has no quality and no verdict: it shows as the grey bars alone.
+    An unreadable image has no quality and no verdict, so it only shows in the grey bars.
     """
     import numpy as np
 
     at = [row["level"] for row in levels]
-    quality = [np.array([value for value in row["quality"] if value is not None]) for row in levels]
-    unread = [sum(value is None for value in row["quality"]) / len(row["quality"]) for row in levels]
-    mean = [q.mean() if len(q) else np.nan for q in quality]
-    low, high = ([np.quantile(q, cut) if len(q) else np.nan for q in quality] for cut in (0.25, 0.75))
+    unread = []
+    mean = []
+    low = []
+    high = []
+    for row in levels:
+        quality = np.array([value for value in row["quality"] if value is not None])
+        unread.append((len(row["quality"]) - len(quality)) / len(row["quality"]))
+        mean.append(quality.mean() if len(quality) else np.nan)
+        low.append(np.quantile(quality, 0.25) if len(quality) else np.nan)
+        high.append(np.quantile(quality, 0.75) if len(quality) else np.nan)
     parts = [np.nan if row["parts"] is None else row["parts"] for row in levels]
     axis.bar(at, unread, width=max(at) * 0.05, color=UNREADABLE, alpha=0.5, label="images that cannot be read")
     axis.fill_between(at, low, high, color=QUALITY, alpha=0.15, label="quality, middle half of the images")

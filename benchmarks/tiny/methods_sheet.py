@@ -1,7 +1,7 @@
-"""Every method at its best, side by side: ``python -m vsf.bench.methods_sheet``.
+"""Show every method at its best strength, side by side: ``python benchmarks/tiny/methods_sheet.py``.
 
-Best is what removes most on dev prompts while the object stays (positive score and quality close to no guidance), of a
-handful of strengths for each method. The sheet then shows test prompts. It is for looking; the benchmark judges.
+Of a handful of strengths the best removes most on dev prompts while the object stays (positive score and quality close
+to no guidance). The sheet then shows test prompts. It is to look at; for numbers there is the benchmark.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import typer
 from rich.progress import Progress
 
 import vsf
-from vsf.bench.command import app_of, run
-from vsf.bench.crew import Crew
-from vsf.bench.figure import write
-from vsf.bench.sampling import Row, Setting, Shot, draw, mixed_shots, pipeline, sample
-from vsf.bench.search import NONE, QUALITY_LOSS, WINDOW, scored
+from command import app_of, run
+from crew import Crew
+from figure import write
+from sampling import Row, Setting, Shot, draw, mixed_shots, pipeline, sample
+from settings_search import NONE, QUALITY_LOSS, WINDOW, scored
 from vsf.generation.models import hash_folder
 from vsf.generation.sheet import contact_sheet
 from vsf.judges.base import Question
@@ -29,7 +29,8 @@ from vsf.tiny import folder
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-RESULTS, PICTURE = Path("benchmarks/results/methods_dev.json"), Path("docs/images/methods.png")
+RESULTS = Path("benchmarks/results/methods_dev.json")
+PICTURE = Path("docs/images/methods.png")
 POSITIVE_LOSS = 0.08
 SHOWN = 4
 STRENGTHS: Mapping[str, Sequence[Mapping[str, Any]]] = {
@@ -56,22 +57,19 @@ STRENGTHS: Mapping[str, Sequence[Mapping[str, Any]]] = {
 }
 """Knobs to try, by the label of a column, whose first word without "+" is the method."""
 WHERE: Mapping[str, Mapping[str, Any]] = {"vsf in context": {"schedule": WINDOW, "in_context": True}}
-"""What else some columns set."""
+"""Further settings of some columns."""
 
 
 def settings() -> dict[str, list[Setting]]:
-    """The settings to try for each column."""
-    return {
-        label: [
-            Setting(f"{label} {_told(knobs)}", vsf.method(_method(label), **knobs), **WHERE.get(label, {}))
-            for knobs in tried
-        ]
-        for label, tried in STRENGTHS.items()
-    }
+    """List the settings to try for each column."""
+    by_label = {}
+    for label, strengths in STRENGTHS.items():
+        by_label[label] = [_setting(label, knobs) for knobs in strengths]
+    return by_label
 
 
 def best(tried: Sequence[Setting], rows: Mapping[Setting, Sequence[Row]]) -> Setting:
-    """The setting that removes most among those that keep the object and the quality, else the weakest."""
+    """Choose the setting that removes most among those that keep object and quality, or else the weakest."""
     plain = scored(rows[NONE])
 
     def keeps(setting: Setting) -> bool:
@@ -91,7 +89,8 @@ def main(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core if not given.")] = None,
 ) -> None:
     """Find each method's best strength on dev prompts and show it on test prompts."""
-    tried, model = settings(), folder()
+    tried = settings()
+    model = folder()
     every = [NONE, *(setting for several in tried.values() for setting in several)]
     kept = out.with_suffix(".unfinished.jsonl")
     weights = hash_folder(model)
@@ -111,12 +110,13 @@ def main(
 
 
 def _sheet(model: Path, chosen: Mapping[str, Setting], seed: int) -> Image:
-    """One column for each method, one row for each prompt, with what the judge saw."""
-    shots, columns, images = mixed_shots(SHOWN, [seed], "test"), [], []
+    """Draw a sheet with a column per method and a row per prompt, with what the judge saw."""
+    shots = mixed_shots(SHOWN, [seed], "test")
+    columns = []
+    images = []
     for label, setting in chosen.items():
-        drawn = draw(pipeline(model), setting, shots)
         columns.append(setting.name if setting is not NONE else label)
-        images += drawn
+        images += draw(pipeline(model), setting, shots)
     rows = [f"without {shot.pair.negative}: {shot.pair.prompt}" for shot in shots]
     verdicts = [_verdict(shots[index % SHOWN], reading) for index, reading in enumerate(look(images))]
     title = ["Each method at its best strength on dev prompts; below, what the judge says"]
@@ -124,16 +124,22 @@ def _sheet(model: Path, chosen: Mapping[str, Setting], seed: int) -> Image:
 
 
 def _verdict(shot: Shot, reading: Reading) -> str:
-    """Whether the part is gone and the object still there, in a few words."""
-    pair, verdict = shot.pair, answer(reading, Question(shot.pair.object, shot.pair.negative))
+    """Say in a few words whether the part is gone and the object still there."""
+    pair = shot.pair
+    verdict = answer(reading, Question(pair.object, pair.negative))
     if verdict.positive is None:
         return verdict.reason
     there = {True: "there", False: "gone"}
     return f"{pair.negative} {there[not verdict.negative]}, {pair.object} {there[verdict.positive]}"
 
 
-def _told(knobs: Mapping[str, Any]) -> str:
-    """What tells the settings of a column apart."""
+def _setting(label: str, knobs: Mapping[str, Any]) -> Setting:
+    method = vsf.method(_method(label), **knobs)
+    return Setting(f"{label} {_distinction(knobs)}", method, **WHERE.get(label, {}))
+
+
+def _distinction(knobs: Mapping[str, Any]) -> str:
+    """Name what distinguishes the settings of a column."""
     scale = knobs["scale"]
     if isinstance(scale, float):
         return f"scale={scale:g}"

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from vsf.bench import agreement
-from vsf.bench.agreement import sheet, tally
-from vsf.bench.command import app_of
+import agreement
+from agreement import sheet, tally
+from command import app_of
 from vsf.errors import RequestError
 from vsf.generation.models import hash_folder
 from vsf.judges.base import Verdict

@@ -1,4 +1,4 @@
-"""Ways to make a picture worse by degrees, to see whether a judge notices."""
+"""Image corruptions in degrees of severity, to see whether a judge notices."""
 
 from __future__ import annotations
 
@@ -17,39 +17,41 @@ _PATCH = 8  # pixels
 
 
 @dataclass(frozen=True)
-class Damage:
-    """`apply(image, scene, level, seed)` does it; the first of the rising levels is mild: a viewer still sees all."""
+class Corruption:
+    """A corruption, `apply(image, scene, level, seed)`, and its rising levels; at the first a viewer still sees all."""
 
     apply: Callable[[Image.Image, Scene, float, int], Image.Image]
     levels: tuple[float, ...]
 
 
 def blur(image: Image.Image, _scene: Scene, level: float, _seed: int) -> Image.Image:
-    """Gaussian, `level` pixels."""
+    """Blur with a Gaussian of `level` pixels."""
     return image.filter(ImageFilter.GaussianBlur(level))
 
 
 def noise(image: Image.Image, _scene: Scene, level: float, seed: int) -> Image.Image:
-    """Gaussian, `level` of the full range."""
+    """Add Gaussian noise of `level` times the full range."""
     pixels = np.asarray(image, np.float32)
     noisy = pixels + np.random.default_rng(seed).standard_normal(pixels.shape) * 255 * level
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
 
 def shuffle(image: Image.Image, _scene: Scene, level: float, seed: int) -> Image.Image:
-    """A share `level` of the patches moved in a ring among themselves; a higher level moves those and more."""
+    """Move a share `level` of the patches in a ring; a higher level moves the same ones and more."""
     corners = [(x, y) for y in range(0, image.height, _PATCH) for x in range(0, image.width, _PATCH)]
     random.Random(seed).shuffle(corners)
-    chosen, result = corners[: round(level * len(corners))], image.copy()
+    chosen = corners[: round(level * len(corners))]
+    result = image.copy()
     for source, (x, y) in zip(chosen, chosen[1:] + chosen[:1], strict=True):
         result.paste(image.crop((*source, source[0] + _PATCH, source[1] + _PATCH)), (x, y))
     return result
 
 
 def erase(image: Image.Image, scene: Scene, level: float, _seed: int) -> Image.Image:
-    """The left share `level` of the first thing replaced by what is behind it."""
+    """Replace the left share `level` of the first thing by the background."""
     thing = scene.things[0]
-    left, width = (thing.x - thing.size / 2) * image.width, thing.size * image.width
+    left = (thing.x - thing.size / 2) * image.width
+    width = thing.size * image.width
     behind = render(replace(scene, things=scene.things[1:]), image.width)
     box = (max(0, round(left)), 0, round(left + width * level), image.height)
     result = image.copy()
@@ -57,11 +59,11 @@ def erase(image: Image.Image, scene: Scene, level: float, _seed: int) -> Image.I
     return result
 
 
-DAMAGES: Mapping[str, Damage] = MappingProxyType(
+CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
     {
-        "blur": Damage(blur, (0.6, 1.2, 2.0, 3.5)),
-        "noise": Damage(noise, (0.04, 0.1, 0.2, 0.4)),
-        "patch shuffle": Damage(shuffle, (0.05, 0.2, 0.5, 1.0)),
-        "half-erased": Damage(erase, (0.15, 0.3, 0.5)),
+        "blur": Corruption(blur, (0.6, 1.2, 2.0, 3.5)),
+        "noise": Corruption(noise, (0.04, 0.1, 0.2, 0.4)),
+        "patch shuffle": Corruption(shuffle, (0.05, 0.2, 0.5, 1.0)),
+        "half-erased": Corruption(erase, (0.15, 0.3, 0.5)),
     }
 )

@@ -1,4 +1,4 @@
-"""The suites of the little world, written from its grammar: ``python -m vsf.bench.tiny_suites``."""
+"""Write the suites of synthetic scenes from their grammar: ``python benchmarks/tiny/tiny_suites.py``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from vsf.bench.run import jsonl as journal
+from vsf.bench.run import jsonl
 from vsf.bench.suites.load import Entry, Pair
 from vsf.tiny.scenes import BACKGROUNDS, STYLES, PromptPair, prompt_pairs
 
@@ -26,11 +26,11 @@ def main(
     for split in SIZES:
         entries = [Entry.model_validate(vars(pair)) for pair in tiny_suite(split)]
         lines = "".join(f"{entry.model_dump_json()}\n" for entry in entries)
-        journal.write(out / f"tiny-{split}.jsonl", lines.encode())
+        jsonl.write(out / f"tiny-{split}.jsonl", lines.encode())
 
 
 def tiny_suite(split: Literal["dev", "test"]) -> list[Pair]:
-    """The pairs of one split, all distinct, in an order in which every beginning is a fair sample of the whole.
+    """Make the pairs of one split, all distinct, in an order in which every beginning is a fair sample of the whole.
 
     Both splits hold the same shares of plain prompts, prompts that name one other part or two, and prompts that name a
     style: those of test are all there are without a style, and styles fill up what is missing.
@@ -50,7 +50,7 @@ def tiny_suite(split: Literal["dev", "test"]) -> list[Pair]:
 
 
 def _layers(split: Literal["dev", "test"]) -> list[list[PromptPair]]:
-    """Every prompt of a split: plain, with one other part, with two, and in a style."""
+    """List every prompt of a split: plain, with one other part, with two, and in a style."""
     base = list(dict.fromkeys(prompt_pairs(_ALL, seed=SEED, split=split)))
     plain = [pair for pair in base if " with " not in pair.prompt]
     telling = [pair for pair in base if " with " in pair.prompt]
@@ -59,7 +59,7 @@ def _layers(split: Literal["dev", "test"]) -> list[list[PromptPair]]:
 
 
 def _with_two_parts(telling: list[PromptPair]) -> list[PromptPair]:
-    """Prompts that name two parts, put together from those that name one."""
+    """Combine prompts that name one part into prompts that name two."""
     alike: defaultdict[tuple[str, ...], list[PromptPair]] = defaultdict(list)
     for pair in telling:
         alike[pair.object, pair.colour, pair.background, pair.negative].append(pair)

@@ -2,7 +2,7 @@
 
 import json
 
-from vsf.bench.figure import Figure, table, write
+from figure import Figure, table, write
 
 
 def test_a_figure_holds_within_its_bounds_and_an_unmeasured_one_neither_holds_nor_fails():

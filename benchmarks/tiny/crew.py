@@ -1,4 +1,4 @@
-"""Jobs done side by side, whose results a stopped run leaves behind and the next run takes up."""
+"""A resumable process pool: finished jobs are kept in a file and skipped by the next run."""
 
 from __future__ import annotations
 
@@ -16,47 +16,51 @@ from typing import Any, Protocol
 import torch
 from pydantic import BaseModel
 
-from vsf.bench.run import jsonl as journal
+from vsf.bench.run import jsonl
 
 Rows = list[dict[str, Any]]
 Tick = Callable[[int], None]
-"""Told how many more images are done."""
+"""Called with the number of images that were just finished."""
 
 
 class Job(Protocol):
-    """A piece of work that can be sent to another process; its `repr` tells it from every other job."""
+    """Work that can be sent to another process; its `repr` identifies it."""
 
     @property
     def size(self) -> int:
-        """How many images it is about."""
+        """Number of images it is about."""
         ...
 
     def run(self) -> Rows:
-        """Do it; what comes back must be plain JSON."""
+        """Do the work, and return plain JSON values."""
         ...
 
 
 class Done(BaseModel):
-    """A finished job, by the hash of what it was."""
+    """A finished job, by the hash of its `repr`."""
 
     job: str
     rows: Rows
 
 
 class Crew:
-    """Does jobs in `workers` processes of one thread each, or right here where that is 1.
+    """Runs jobs in worker processes of one thread each, or in this process if there is one worker.
 
-    file: where results are kept as they come. stamp: what they depend on beside the job, such as a hash of weights;
-        results with another stamp are left alone.
+    Args:
+        file: Keeps results as they come.
+        stamp: What results depend on beside the job, such as a hash of weights; those with another stamp are ignored.
+        workers: Number of processes.
 
     Raises:
-        RequestError: the file is damaged, or cannot be read or written.
+        RequestError: The file is damaged, or cannot be read or written.
     """
 
     def __init__(self, file: Path, stamp: str, workers: int) -> None:
-        self.file, self.stamp, self.workers = file, stamp, workers
+        self.file = file
+        self.stamp = stamp
+        self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
-        self._done = {done.job: done.rows for done in journal.read(file, Done)}
+        self._done = {done.job: done.rows for done in jsonl.read(file, Done)}
 
     def __enter__(self) -> Crew:
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -69,12 +73,12 @@ class Crew:
             self._pool.shutdown(cancel_futures=True)
 
     def perform(self, jobs: Sequence[Job], tick: Tick) -> list[Rows]:
-        """The results of the jobs, in their order; those that are known are not done again."""
+        """Return the results of jobs, in their order; finished jobs are not run again."""
         keys = [self._key(job) for job in jobs]
         missing = [job for job, key in zip(jobs, keys, strict=True) if key not in self._done]
         tick(sum(job.size for job in jobs) - sum(job.size for job in missing))
         for job, rows in self._results(missing):
-            journal.append(self.file, [Done(job=self._key(job), rows=rows)])
+            jsonl.append(self.file, [Done(job=self._key(job), rows=rows)])
             self._done[self._key(job)] = rows
             tick(job.size)
         return [self._done[key] for key in keys]
@@ -92,7 +96,7 @@ class Crew:
 
 
 def _start() -> None:
-    """Prepare a worker: the parent alone answers Ctrl-C, and no worker outlives it, however it ends."""
+    """Prepare a worker: only the parent handles Ctrl-C, and no worker outlives it, however it dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_leave_with_parent, daemon=True).start()

@@ -1,4 +1,4 @@
-"""The search for the settings of value sign flip that give away least, on dev prompts alone.
+"""Search the settings of value sign flip that give away least, on dev prompts only.
 
 A *form* is everything about a setting but its scale; the scale says how far it goes along the form's frontier between
 positive and negative score. What was measured at some scales is smoothed by isotonic regression (more scale never
@@ -26,22 +26,26 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import vsf
-from vsf.bench.frontier import Point, furthest
-from vsf.bench.sampling import Row, Setting, share
+from frontier import Point, furthest
+from sampling import Row, Setting, share
 
 NONE = Setting("none", vsf.method("none"))
 QUALITY_LOSS = 0.05
-COARSE, FINE, FINAL = 64, 128, 384  # dev prompts
-PROMISING, FINALISTS = 2, 3
+COARSE = 64  # dev prompts, like the next two
+FINE = 128
+FINAL = 384
+PROMISING = 2
+FINALISTS = 3
 SURE = 1.64  # standard errors that one sample of twenty exceeds
 SCALES = (1.0, 2.0, 4.0, 8.0)
 AROUND = (0.8, 1.0, 1.25)
-FINEST, LARGEST = 0.1, 10.0  # scales
+FINEST = 0.1  # the smallest scale
+LARGEST = 10.0  # the largest scale
 EVERYWHERE = vsf.Schedule()
 
 Scores = Mapping[str, float | None]
 Draw = Callable[[Sequence[Setting], int], Mapping[Setting, Sequence[Row]]]
-"""Rows of these settings on the first so many of the dev prompts."""
+"""Returns the rows of settings on the first so many dev prompts."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +59,25 @@ class Form:
     in_context: bool = False
 
     def at(self, scale: float) -> Setting:
-        """The setting of this scale, named after what it sets."""
-        told = [f"vsf scale={scale:g} offset={self.offset:g} tokens={self.special_tokens}"]
-        told += ["orthogonal"] if self.orthogonal else []
+        """Make the setting of this scale, named after what it sets."""
         when = self.schedule
-        told += [f"steps={when.start:g}–{when.end:g}"] if (when.start, when.end) != (0, 1) else []
-        told += [f"layers={'+'.join(map(str, when.layers))}"] if when.layers is not None else []
-        told += ["in context"] if self.in_context else []
+        name_parts = [f"vsf scale={scale:g} offset={self.offset:g} tokens={self.special_tokens}"]
+        if self.orthogonal:
+            name_parts.append("orthogonal")
+        if (when.start, when.end) != (0, 1):
+            name_parts.append(f"steps={when.start:g}–{when.end:g}")
+        if when.layers is not None:
+            name_parts.append(f"layers={'+'.join(map(str, when.layers))}")
+        if self.in_context:
+            name_parts.append("in context")
         method = vsf.ValueSignFlip(
             scale=scale, offset=self.offset, orthogonal=self.orthogonal, special_tokens=self.special_tokens
         )
-        return Setting(" ".join(told), method, schedule=when, in_context=self.in_context)
+        return Setting(" ".join(name_parts), method, schedule=when, in_context=self.in_context)
 
 
-WINDOW, LATE = (vsf.Schedule(start=start, end=0.75, layers="0-1") for start in (0.0, 0.125))
+WINDOW = vsf.Schedule(start=0.0, end=0.75, layers="0-1")
+LATE = vsf.Schedule(start=0.125, end=0.75, layers="0-1")
 FORMS = (
     Form(),
     Form(special_tokens="keep"),
@@ -83,7 +92,7 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Trial:
-    """What a setting scored on so many dev prompts."""
+    """The scores of a setting on a number of dev prompts."""
 
     setting: Setting
     prompts: int
@@ -94,12 +103,13 @@ class Search:
     """The three rounds; `trials` has what each form scored by its scale, on the most prompts that it was drawn for."""
 
     def __init__(self, draw: Draw, forms: Sequence[Form], test_images: int) -> None:
-        self.draw, self.test_images = draw, test_images
+        self.draw = draw
+        self.test_images = test_images
         self.trials: dict[Form, dict[float, Trial]] = {form: {} for form in forms}
         self.unguided: Scores = {}
 
     def run(self, bounds: Sequence[float]) -> list[Setting]:
-        """The setting chosen for each bound."""
+        """Choose a setting for each bound."""
         self._try([(form, scale) for form in self.trials for scale in SCALES], COARSE)
         places = [place for bound in bounds for place in self._furthest(bound)[:PROMISING]]
         self._try([(form, rounded(scale * part)) for form, scale in places for part in AROUND], FINE)
@@ -108,7 +118,7 @@ class Search:
         return [self._best(bound, [form for form, _ in finalists[bound]]) for bound in bounds]
 
     def table(self) -> list[dict[str, Any]]:
-        """What every setting scored, one row each, no guidance first."""
+        """Return a row with the scores of every setting, no guidance first."""
         trials = [trial for tried in self.trials.values() for trial in tried.values()]
         rows = [{"setting": trial.setting.name, "prompts": trial.prompts, **trial.scores} for trial in trials]
         return [{"setting": NONE.name, "prompts": max(trial.prompts for trial in trials), **self.unguided}, *rows]
@@ -122,11 +132,11 @@ class Search:
             self.trials[form][scale] = Trial(setting, len(rows[setting]), scored(rows[setting]))
 
     def _best(self, bound: float, forms: Collection[Form]) -> Setting:
-        """The setting that, by all that was measured, removes most within a bound."""
+        """Choose the setting that removes most within a bound, by everything that was measured."""
         return next(form.at(scale) for form, scale in self._furthest(bound) if form in forms)
 
     def _furthest(self, bound: float) -> list[tuple[Form, float]]:
-        """The forms and the largest scale at which each keeps a bound, the one that then removes most first."""
+        """Return the forms with the largest scale at which each keeps a bound, the one that removes most first."""
         floor = (self.unguided["quality"] or 0.0) - QUALITY_LOSS
         for least in (bound + margin(bound, FINAL, self.test_images), bound):
             ends = {form: furthest(self._points(form), least, floor) for form in self.trials}
@@ -136,26 +146,30 @@ class Search:
         return [(form, rounded(ends[form][0])) for form in best]
 
     def _points(self, form: Form) -> list[Point]:
-        """What was measured of a form; what could not be read kept and removed nothing."""
+        """Return the measurements of a form; an unreadable image counts as having kept and removed nothing."""
         tried = self.trials[form]
         measured = {0.0: (max(one.prompts for one in tried.values()), self.unguided)}
         measured |= {scale: (trial.prompts, trial.scores) for scale, trial in tried.items()}
-        names = ("positive", "negative", "quality")
-        return [Point(at, count, *(scores[name] or 0.0 for name in names)) for at, (count, scores) in measured.items()]
+        points = []
+        for scale, (images, scores) in measured.items():
+            positive = scores["positive"] or 0.0
+            negative = scores["negative"] or 0.0
+            points.append(Point(scale, images, positive, negative, scores["quality"] or 0.0))
+        return points
 
 
 def rounded(scale: float) -> float:
-    """Two digits of a scale, within what makes sense to try."""
+    """Round a scale to two digits, within the range that makes sense to try."""
     return min(max(float(f"{scale:.2g}"), FINEST), LARGEST)
 
 
 def margin(bound: float, dev_images: int, test_images: int) -> float:
-    """SURE standard errors of the difference between the shares seen in two samples when the share is `bound`."""
+    """Return SURE standard errors of the difference between the shares in two samples if the true share is `bound`."""
     return SURE * math.sqrt(bound * (1 - bound) * (1 / dev_images + 1 / test_images))
 
 
 def scored(rows: Sequence[Row]) -> dict[str, float | None]:
-    """The three scores of a setting, and how often colour and background are right."""
+    """Return the three scores of a setting, and how often colour and background are right."""
     columns = {"positive": "object", "negative": "part_gone", "quality": "quality"}
     scores = {name: share(rows, column) for name, column in columns.items()}
     return {**scores, "colour": share(rows, "colour"), "background": share(rows, "background")}

@@ -1,4 +1,4 @@
-"""How right the judge of the little world is on rendered scenes, clean and damaged."""
+"""Measure the accuracy of the scenes judge on rendered images, clean and corrupted."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any
 
-from vsf.bench.crew import Crew, Rows, Tick
-from vsf.bench.damage import DAMAGES
-from vsf.bench.figure import Figure
+from corruptions import CORRUPTIONS
+from crew import Crew, Rows, Tick
+from figure import Figure
 from vsf.judges.scenes.judge import Reading, look
 from vsf.tiny.renderer import render
 from vsf.tiny.scenes import OBJECTS, PARTS, Scene, sample_scene
 
 BATCH = 32
-LEVELS = sum(1 + len(damage.levels) for damage in DAMAGES.values())
+LEVELS = sum(1 + len(damage.levels) for damage in CORRUPTIONS.values())
 _MILD_PARTS = 0.95
-_ENOUGH = 10  # images; fewer that can be read do not tell how quality falls
+_ENOUGH = 10  # readable images; fewer do not tell how quality falls
 
 
 @dataclass(frozen=True)
 class Examination:
-    """The job of drawing a batch of scenes, hurting them and judging them; without a damage they stay clean."""
+    """The job of drawing, corrupting and judging a batch of scenes; without a `damage` they stay clean."""
 
     seed: int
     batch: int
@@ -33,26 +33,29 @@ class Examination:
 
     @property
     def size(self) -> int:
-        """How many images."""
+        """Number of images."""
         return self.count
 
     def run(self) -> Rows:
-        """For each image the quality, None when it could not be read, and for each question whether it was right."""
+        """Return the quality of each image, None if unreadable, and whether each answer about it was right."""
         rng = random.Random(f"judge {self.seed} {self.batch}")
         scenes = [_scene(rng, body=bool(self.damage)) for _ in range(self.count)]
         images = [render(scene) for scene in scenes]
         if self.level:
-            hurt, first = DAMAGES[self.damage].apply, self.batch * BATCH
-            pairs = enumerate(zip(images, scenes, strict=True), first)
-            images = [hurt(image, scene, self.level, index) for index, (image, scene) in pairs]
-        readings = zip(scenes, look(images), strict=True)
-        return [{"quality": reading.quality, "answers": _answers(scene, reading)} for scene, reading in readings]
+            corrupt = CORRUPTIONS[self.damage].apply
+            first_seed = self.batch * BATCH
+            for index, scene in enumerate(scenes):
+                images[index] = corrupt(images[index], scene, self.level, first_seed + index)
+        rows = []
+        for scene, reading in zip(scenes, look(images), strict=True):
+            rows.append({"quality": reading.quality, "answers": _answers(scene, reading)})
+        return rows
 
 
 def clean_figures(crew: Crew, count: int, seed: int, tick: Tick) -> tuple[list[Figure], Rows]:
-    """Accuracy on `count` scenes with held-out combinations, and a row for each kind of answer and part.
+    """Measure accuracy on `count` scenes with held-out combinations; returns figures, and a row per kind of answer.
 
-    An image that the judge cannot read counts as wrong here, since it is the judge that is judged.
+    An image that the judge cannot read counts as wrong here, because it is the judge that is judged.
     """
     answers: dict[str, list[bool]] = {name: [] for name in ("object", "colour", "background", *PARTS)}
     for row in _examine(crew, count, seed, tick):
@@ -71,13 +74,14 @@ def clean_figures(crew: Crew, count: int, seed: int, tick: Tick) -> tuple[list[F
 
 
 def damage_figures(crew: Crew, count: int, seed: int, tick: Tick) -> tuple[list[Figure], Rows]:
-    """How part verdicts hold and quality falls over `count` scenes, and a row for each level of each damage.
+    """Measure how part verdicts hold and quality falls over `count` scenes; returns figures, and a row per level.
 
-    A row has the quality of every image, None where it cannot be read, and the share of right part verdicts on those
-    that can be. A part that was erased still counts as there.
+    A row has the quality of every image, None if unreadable, and the share of right part verdicts on the readable ones.
+    A part that was erased still counts as present.
     """
-    figures, rows = [], []
-    for name, damage in DAMAGES.items():
+    figures = []
+    rows = []
+    for name, damage in CORRUPTIONS.items():
         levels = [_level(crew, count, seed, (name, level), tick) for level in (0.0, *damage.levels)]
         rows += levels
         figures.append(Figure(f"judge, mild {name}: part verdicts", levels[1]["parts"], low=_MILD_PARTS))
@@ -91,9 +95,9 @@ def damage_figures(crew: Crew, count: int, seed: int, tick: Tick) -> tuple[list[
 
 
 def fall(before: Sequence[float | None], after: Sequence[float | None]) -> float | None:
-    """The mean fall of quality over the images that can be read at both levels; None when they are too few.
+    """Return the mean fall of quality over the images that are readable at both levels; None if they are too few.
 
-    Paired, because the images that can still be read after a heavy blow are those that were easy to read before.
+    It is paired, because the images that stay readable under heavy corruption are those that were easy to read before.
     """
     falls = [b - a for b, a in zip(before, after, strict=True) if b is not None and a is not None]
     return _mean(falls) if len(falls) >= _ENOUGH else None
@@ -115,7 +119,7 @@ def _examine(crew: Crew, count: int, seed: int, tick: Tick, damage: tuple[str, f
 
 
 def _scene(rng: random.Random, *, body: bool) -> Scene:
-    """A scene with held-out combinations, of a whole thing where `body`, since a loose part cannot be half erased."""
+    """Sample a scene with held-out combinations; `body` asks for a whole thing, as half a loose part means nothing."""
     while True:
         scene = sample_scene(rng, held_out=True)
         if scene.things[0].body or not body:
@@ -123,22 +127,23 @@ def _scene(rng: random.Random, *, body: bool) -> Scene:
 
 
 def _answers(scene: Scene, reading: Reading) -> list[tuple[str, bool]]:
-    """What the judge was asked about a scene, and whether it was right; all wrong when it could not read it.
+    """List what the judge can be right or wrong about in a scene, and whether it was right; never if it was unreadable.
 
-    A loose part has no colour, and belongs to any object that has it.
+    A loose part has no colour, and may belong to any object that has it.
     """
     seen = reading.scene
-    told = [("background", seen is not None and seen.background == scene.background)]
+    answers = [("background", seen is not None and seen.background == scene.background)]
     for index, thing in enumerate(scene.things):
-        other = seen.things[index] if seen is not None and len(seen.things) == len(scene.things) else None
+        read = seen.things[index] if seen is not None and len(seen.things) == len(scene.things) else None
         if not thing.body:
-            told += [(part, other is not None and not other.body and part in other.parts) for part in thing.parts]
+            for part in thing.parts:
+                answers.append((part, read is not None and not read.body and part in read.parts))
             continue
-        told.append(("object", other is not None and other.body and other.object == thing.object))
-        told.append(("colour", other is not None and other.colour == thing.colour))
-        known = OBJECTS[thing.object].parts
-        told += [(part, other is not None and (part in other.parts) == (part in thing.parts)) for part in known]
-    return told
+        answers.append(("object", read is not None and read.body and read.object == thing.object))
+        answers.append(("colour", read is not None and read.colour == thing.colour))
+        for part in OBJECTS[thing.object].parts:
+            answers.append((part, read is not None and (part in read.parts) == (part in thing.parts)))
+    return answers
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from vsf.bench import damage_plot
-from vsf.bench.command import app_of
-from vsf.bench.damage import DAMAGES
+import damage_plot
+from command import app_of
+from corruptions import CORRUPTIONS
 from vsf.errors import RequestError
 
 
@@ -16,7 +16,7 @@ from vsf.errors import RequestError
 def results(tmp_path):
     rows = [
         {"damage": name, "level": level, "parts": 1.0 if level < 1 else None, "of": 2, "quality": [1 - level / 4, None]}
-        for name, damage in DAMAGES.items()
+        for name, damage in CORRUPTIONS.items()
         for level in (0.0, *damage.levels)
     ]
     file = tmp_path / "figures.json"
@@ -35,9 +35,9 @@ def test_the_plot_is_a_picture_with_something_on_it(results, tmp_path):
 
 def test_every_damage_has_its_unit_and_its_levels_in_order(results):
     damages = damage_plot.rows_of(results)
-    assert list(damages) == list(DAMAGES) == list(damage_plot.UNITS)
+    assert list(damages) == list(CORRUPTIONS) == list(damage_plot.UNITS)
     for name, levels in damages.items():
-        assert [row["level"] for row in levels] == [0.0, *DAMAGES[name].levels]
+        assert [row["level"] for row in levels] == [0.0, *CORRUPTIONS[name].levels]
 
 
 def test_what_cannot_be_read_is_a_bar_and_no_point_of_quality(results):

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from vsf.bench.frontier import STEP, Point, furthest
+from frontier import STEP, Point, furthest
 
 
 def points(scales, positive, negative, quality=lambda scale: 0.4):

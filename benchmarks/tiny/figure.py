@@ -1,4 +1,4 @@
-"""A measured figure beside its bound."""
+"""Measured figures and their bounds."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """A value and where it has to lie, anywhere when it is there for comparison.
+    """A measured value with its bounds.
 
-    It is None when it was not measured; the note says why, or how it was. `spread`: between which it would lie whatever
-    the pictures had shown that could not be scored. Its bounds have to hold for all of that: what is left out of a mean
-    must not flatter it.
+    Attributes:
+        name: What was measured.
+        value: None if it was not measured.
+        low: Lower bound; -inf for none.
+        high: Upper bound; inf for none. A figure without bounds is there for comparison.
+        note: How it was measured, or why it was not.
+        spread: Lowest and highest possible value, whatever the unscored pictures show. Bounds have to hold for both,
+            since leaving pictures out of a mean must not flatter it.
     """
 
     name: str
@@ -29,7 +34,7 @@ class Figure:
 
     @property
     def held(self) -> bool | None:
-        """Whether the value lies within its bounds; None when there is no value, or no bound."""
+        """Whether the value lies within its bounds; None if there is no value, or no bound."""
         least, most = self.spread or (self.value, self.value)
         if least is None or most is None or self.bound == "":
             return None
@@ -37,14 +42,14 @@ class Figure:
 
     @property
     def bound(self) -> str:
-        """The bounds in words, none where there are none."""
+        """The bounds as text; empty if there are none."""
         if math.isinf(self.low):
             return "" if math.isinf(self.high) else f"≤ {self.high:g}"
         return f"≥ {self.low:g}" if math.isinf(self.high) else f"{self.low:g}–{self.high:g}"
 
 
 def table(figures: Iterable[Figure]) -> str:
-    """One line per figure: name, value, bound, and whether it held."""
+    """Format one line per figure: name, value, bound, and whether it held."""
     marks = {True: "ok", False: "FALLS SHORT", None: ""}
     lines = []
     for figure in figures:
@@ -59,10 +64,10 @@ def write(path: Path, figures: Iterable[Figure], **rest: Sequence[Mapping[str, A
     """Write the figures and lists of rows as JSON, one row to a line; an older file is replaced as a whole."""
     listed = [{**_finite(asdict(figure)), "held": figure.held} for figure in figures]
     lists: dict[str, Sequence[Mapping[str, Any]]] = {"figures": listed, **rest}
-    blocks = [
-        f"{json.dumps(name)}: [\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]"
-        for name, rows in lists.items()
-    ]
+    blocks = []
+    for name, rows in lists.items():
+        lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        blocks.append(f"{json.dumps(name)}: [\n{lines}\n]")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text("{\n" + ",\n".join(blocks) + "\n}\n", encoding="utf-8")
@@ -70,7 +75,7 @@ def write(path: Path, figures: Iterable[Figure], **rest: Sequence[Mapping[str, A
 
 
 def _finite(fields: dict[str, Any]) -> dict[str, Any]:
-    """Without infinities, which JSON lacks: an open bound is null. A figure of scored rows alone has no spread."""
+    """Replace infinite bounds by null, because JSON has no infinity, and leave out a spread that is None."""
     spread = {} if fields["spread"] is None else {"spread": fields["spread"]}
     plain = {name: value for name, value in fields.items() if name != "spread"} | spread
     return {name: None if isinstance(value, float) and math.isinf(value) else value for name, value in plain.items()}
