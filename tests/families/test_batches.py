@@ -14,17 +14,17 @@ from torch.overrides import TorchFunctionMode
 
 import vsf
 from families.harness import STRONG, difference
-from families.models import tiny_beside_pipelines as beside
 from families.models import (
     tiny_flux2,
+    tiny_flux_like,
     tiny_kandinsky5,
     tiny_ltx2,
     tiny_masked,
-    tiny_placed,
     tiny_skyreels_v2,
     tiny_wan,
     tiny_wan_animate,
 )
+from families.models import tiny_per_block_pipelines as beside
 
 NEGATIVES = ["wheels", "an old tree"]
 
@@ -64,7 +64,7 @@ BATCHES = {
     "ltx2": Batch(tiny_ltx2.pipeline, {**tiny_ltx2.SETTINGS, "guidance_scale": 1.0}),
     "wan animate": Batch(tiny_wan_animate.pipeline, tiny_wan_animate.PIPELINES[0].settings),
     "chronoedit": Batch(tiny_skyreels_v2.edited, tiny_skyreels_v2.FROM_A_FRAME),
-    "fibo": Batch(tiny_placed.fibo_pipeline, tiny_placed.FIBO),
+    "fibo": Batch(tiny_flux_like.fibo_pipeline, tiny_flux_like.FIBO),
     "wan i2v": Batch(tiny_wan.image_pipeline, FROM_A_FRAME),
     "sana-sprint": Batch(tiny_masked.sprint, tiny_masked.SANA),
     "flux2 dev": Batch(tiny_flux2.dev, tiny_flux2.SETTINGS),

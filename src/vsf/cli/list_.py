@@ -15,8 +15,8 @@ from vsf.cli import console
 from vsf.cli.options import JSON, MARKDOWN, allowed, flag, spelled, takes
 from vsf.errors import RequestError
 from vsf.families import FAMILIES
+from vsf.families.base.family import Family
 from vsf.families.catalogue.presets import PRESETS
-from vsf.families.catalogue.tested import SINCE, entrance, pipelines, weights
 from vsf.registry import Registry
 
 EXAMPLE = "vsf list methods"
@@ -35,9 +35,9 @@ def _families() -> list[dict[str, str]]:
             "family": name,
             "what it is": _summary(type(family)),
             "denoisers": ", ".join(family.denoisers),
-            "negatives enter": entrance(family),
-            "pipelines run in the tests": ", ".join(map(_dated, pipelines(name))),
-            "with": weights(name),
+            "negatives enter": family.negatives_enter,
+            "pipelines run in the tests": ", ".join(_dated(family, pipeline) for pipeline in family.pipelines),
+            "with": family.tested_weights,
         }
         for name, family in FAMILIES.items()
     ]
@@ -131,8 +131,8 @@ def _markdown(rows: list[dict[str, str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
-def _dated(pipeline: str) -> str:
-    release = SINCE.get(pipeline)
+def _dated(family: Family, pipeline: str) -> str:
+    release = family.pipelines_since.get(pipeline)
     return f"{pipeline} (from diffusers {release})" if release else pipeline
 
 

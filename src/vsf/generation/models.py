@@ -14,7 +14,7 @@ import torch
 
 from vsf.errors import RequestError, UnsupportedPipelineError
 from vsf.families import FAMILIES
-from vsf.families.catalogue.unsupported import REFUSED, why_not
+from vsf.families.catalogue.unsupported import UNSUPPORTED_DENOISERS, unsupported_reason
 from vsf.generation.metadata.hashes import hash_file, hash_folder
 from vsf.generation.request import Lora, Request
 from vsf.generation.sources import check_complete, check_size, locate, read_index
@@ -175,7 +175,7 @@ def _check_family(index: Mapping[str, Any]) -> None:
     import diffusers
 
     parts = {entry[1] for entry in index.values() if isinstance(entry, list | tuple) and len(entry) == 2}
-    if reason := next((REFUSED[part] for part in parts & set(REFUSED)), None):
+    if reason := next((UNSUPPORTED_DENOISERS[part] for part in parts & set(UNSUPPORTED_DENOISERS)), None):
         raise UnsupportedPipelineError(f"{index.get('_class_name', 'this model')} cannot be guided: {reason}")
     if not any(parts & set(family.denoisers) for family in FAMILIES.values()):
         raise UnsupportedPipelineError(
@@ -187,7 +187,7 @@ def _check_family(index: Mapping[str, Any]) -> None:
         raise UnsupportedPipelineError(
             f"diffusers {diffusers.__version__} has no {name}; install a release that has it."
         )
-    if isinstance(name, str) and (reason := why_not(getattr(diffusers, name))):
+    if isinstance(name, str) and (reason := unsupported_reason(getattr(diffusers, name))):
         raise UnsupportedPipelineError(f"{name} cannot be guided: {reason}")
 
 

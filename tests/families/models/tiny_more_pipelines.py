@@ -8,11 +8,11 @@ from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
 from PIL import Image
 
 from families.harness import Variant, noise, picture, quiet
-from families.models import tiny_beside_pipelines as beside
 from families.models import tiny_ltx2 as ltx2
 from families.models import tiny_masked as masked
+from families.models import tiny_per_block_pipelines as beside
 from families.models import tiny_wan as wan
-from families.models.tiny_beside import built, hunyuan_image
+from families.models.tiny_per_block import built, hunyuan_image
 from families.models.tiny_unet_pipelines import remade
 from support import host
 from support import tiny_pipelines as tiny

@@ -18,7 +18,7 @@ from vsf import tiny
 from vsf.errors import RequestError, UnsupportedAttentionError, UnsupportedPipelineError
 from vsf.families import FAMILIES, find_family
 from vsf.families.base.family import Family
-from vsf.families.catalogue.unsupported import REFUSED
+from vsf.families.catalogue.unsupported import UNSUPPORTED_DENOISERS
 from vsf.generation.sources import HUB_ID
 from vsf.guidance import Unguided
 from vsf.patching.processor_twins import Twins
@@ -141,7 +141,7 @@ def _recognised(pipeline: str, denoiser: str, model: nn.Module | None) -> Recogn
         family = find_family(target)
     except UnsupportedPipelineError:
         layers = {path: part for path, part in model.named_modules() if hasattr(part, "processor")}
-        reason = REFUSED.get(denoiser, f"no family knows {denoiser}; {HOW_TO} says how to add one")
+        reason = UNSUPPORTED_DENOISERS.get(denoiser, f"no family knows {denoiser}; {HOW_TO} says how to add one")
         arguments = tuple(inspect.signature(type(model).forward).parameters)[1:]
         return Recognised(pipeline, denoiser, "", tuple(_grouped(layers)), arguments, reason)
     groups, reason = tuple(_grouped(_layers(family, model))), ""

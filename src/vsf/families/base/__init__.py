@@ -1,1 +1,1 @@
-"""What every model family is made of."""
+"""The base class of every model family, and what it needs of pipelines, prompts and schedulers."""
