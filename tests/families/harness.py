@@ -1,6 +1,6 @@
 """What every family has to show, and how one is described: a `Case` for its denoiser, a `PipelineCase` for a pipeline.
 
-Every file tiny_*.py beside this one has lists CASES and PIPELINES, and VARIANTS for the expensive rest; the tests in
+Every file models/tiny_*.py has lists CASES and PIPELINES, and VARIANTS for the expensive rest; the tests in
 test_every_family.py run over all of them.
 """
 

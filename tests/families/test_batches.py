@@ -24,7 +24,7 @@ from families.models import (
     tiny_wan,
     tiny_wan_animate,
 )
-from families.models import tiny_per_block_pipelines as beside
+from families.models import tiny_per_block_pipelines as per_block
 
 NEGATIVES = ["wheels", "an old tree"]
 
@@ -52,14 +52,14 @@ class Batch:
         return torch.cat([part.flatten(1) for part in (found if isinstance(found, list) else [found])], 1)
 
 
-CLIP_15 = {**beside.CLIP, "height": 64, "width": 96}
-SECTIONS = {**beside.FRAMEPACK, "num_frames": 9, "num_inference_steps": 1}
+CLIP_15 = {**per_block.CLIP, "height": 64, "width": 96}
+SECTIONS = {**per_block.FRAMEPACK, "num_frames": 9, "num_inference_steps": 1}
 FROM_A_FRAME = {**tiny_wan.SETTINGS, "guidance_scale": 1.0, "image": tiny_wan.FRAME}
 BATCHES = {
-    "framepack": Batch(beside.framepack_pipeline, beside.FRAMEPACK, pictures=True),
-    "framepack over sections": Batch(beside.framepack_pipeline, SECTIONS, pictures=True),
-    "hunyuan_video15": Batch(beside.hunyuan_video15_pipeline, CLIP_15),
-    "hunyuan_video15 i2v": Batch(beside.from_a_picture, beside.FROM_A_PICTURE),
+    "framepack": Batch(per_block.framepack_pipeline, per_block.FRAMEPACK, pictures=True),
+    "framepack over sections": Batch(per_block.framepack_pipeline, SECTIONS, pictures=True),
+    "hunyuan_video15": Batch(per_block.hunyuan_video15_pipeline, CLIP_15),
+    "hunyuan_video15 i2v": Batch(per_block.from_a_picture, per_block.FROM_A_PICTURE),
     "kandinsky5": Batch(tiny_kandinsky5.pipeline, tiny_kandinsky5.ALONE, ("a red car", "two birds"), rounds=True),
     "ltx2": Batch(tiny_ltx2.pipeline, {**tiny_ltx2.SETTINGS, "guidance_scale": 1.0}),
     "wan animate": Batch(tiny_wan_animate.pipeline, tiny_wan_animate.PIPELINES[0].settings),

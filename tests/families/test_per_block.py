@@ -1,4 +1,4 @@
-"""What is special to the families whose negatives travel beside the model."""
+"""What is special to the families whose negatives are passed from block to block."""
 
 import pytest
 import torch

@@ -8,6 +8,7 @@ from torch import nn
 
 from vsf.errors import UnsupportedPipelineError
 from vsf.families.base.family import Family, class_names
+from vsf.families.base.host import Denoiser, Pipeline
 from vsf.families.catalogue.unsupported import UNSUPPORTED_DENOISERS
 from vsf.registry import Registry
 
@@ -64,7 +65,7 @@ def _load() -> dict[str, Family]:
 FAMILIES: Registry[Family] = Registry("family", _load())
 
 
-def find_family(target: Any) -> Family:
+def find_family(target: Pipeline | Denoiser) -> Family:
     """Return the family of a diffusers pipeline, or of a denoiser on its own.
 
     Raises:
@@ -86,12 +87,12 @@ def find_family(target: Any) -> Family:
     )
 
 
-def _parts(target: Any) -> dict[str, Any]:
+def _parts(target: Pipeline | Denoiser) -> dict[str, Any]:
     """Return a pipeline's components, or a denoiser under the name "model"."""
     return {"model": target} if isinstance(target, nn.Module) else getattr(target, "components", {})
 
 
-def _wrapper(target: Any) -> str | None:
+def _wrapper(target: Pipeline | Denoiser) -> str | None:
     """Describe the part of a pipeline that wraps a denoiser, as a PeftModel does; None when no part does."""
     for name, part in _parts(target).items():
         inner = next(_denoisers_in(part), None)
@@ -114,7 +115,7 @@ def _denoisers_in(part: Any) -> Iterator[nn.Module]:
             yield module
 
 
-def _described(target: Any) -> str:
+def _described(target: Pipeline | Denoiser) -> str:
     """Return the class names of a pipeline and of its denoisers."""
     denoisers = []
     for name, part in getattr(target, "components", {}).items():

@@ -24,6 +24,7 @@ class Bria(FluxLike):
         require_encoders(pipe, "text_encoder", "tokenizer")
         with torch.no_grad():
             embeddings, *_ = pipe.encode_prompt(text, do_classifier_free_guidance=False)
+        # The zeros are added to the embeddings, so the tokenizer tells how many rows are real.
         padded_length = embeddings.shape[1]
         tokens = pipe.tokenizer(text, truncation=True, max_length=padded_length, return_special_tokens_mask=True)
         special = torch.tensor(tokens.special_tokens_mask, dtype=torch.bool, device=embeddings.device)

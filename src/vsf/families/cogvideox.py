@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vsf.controls.grid import Grid
 from vsf.families.base.family import Encoded, Family, Overrides, Role, Running, halves
-from vsf.families.base.host import CallArguments, Denoiser, Pipeline
+from vsf.families.base.host import CallArguments, Denoiser, Original, Pipeline
 from vsf.families.base.patches import patch_grid
 from vsf.families.encoders.plain import char_offsets, encode_plain
 from vsf.text.token_weights import Characters
@@ -58,12 +58,13 @@ class CogVideoX(Family):
     def overrides(self, denoiser: Denoiser, running: Running) -> Overrides:
         """Embed positive and negatives one by one, each as long as the positive where positions ask for it."""
 
-        def embed(original: Any, module: Any, text: Tensor, video: Tensor) -> Tensor:
+        def embed(original: Original, module: Any, text: Tensor, video: Tensor) -> Tensor:
             injection = running()
             if injection is None:
                 return original(module, text, video)
             *negatives, positive = text.split([span.length for span in injection.text[0]], 1)
             length = positive.shape[1]
+            # Positions are added to image and text at once, and only to a text of the length they were made for.
             has_positions = module.use_positional_embeddings or module.use_learned_positional_embeddings
             parts = []
             for negative in negatives:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vsf.families.base.family import Encoded, Family, Role, require_encoders
-from vsf.families.base.host import Pipeline
+from vsf.families.base.host import Original, Pipeline
 from vsf.patching.swaps import calls_swapped
 from vsf.text.embeddings import Templated
 
@@ -29,7 +29,8 @@ class CogView4(Family):
         require_encoders(pipe, "text_encoder", "tokenizer")
         template = Templated(text)
 
-        def read_unpadded(original: Any, encoder: object, ids: Tensor, **options: Any) -> Any:
+        def read_unpadded(original: Original, encoder: object, ids: Tensor, **options: Any) -> Any:
+            # Cut off here, not in the tokenizer: the pipeline itself adds the padding, in front of the tokens.
             return original(encoder, ids[:, -len(template.special) :], **options)
 
         with torch.no_grad(), calls_swapped([(pipe.tokenizer, template), (pipe.text_encoder, read_unpadded)]):

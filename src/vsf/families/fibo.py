@@ -55,6 +55,6 @@ class Fibo(FluxLike):
             # Older pipelines have a row for every token. The last one is the image's, which sees the whole image, so
             # that its last entry is the value for tokens that are seen.
             mask = mask[..., -1:, :]
-            seen = mask[..., -1:].expand(*mask.shape[:-1], negative.embeddings.shape[1])
-            changed["joint_attention_kwargs"] = {**kwargs, "attention_mask": self.joined(mask, seen, -1)}
+            visible = mask[..., -1:].expand(*mask.shape[:-1], negative.embeddings.shape[1])
+            changed["joint_attention_kwargs"] = {**kwargs, "attention_mask": self.joined(mask, visible, -1)}
         return super().inject(denoiser, changed, replace(negative, embeddings=negative_text), layout)

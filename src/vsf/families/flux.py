@@ -35,6 +35,7 @@ class Flux(FluxLike):
     def encode(self, pipe: Pipeline, text: str) -> Encoded:
         """Return the rows of T5; the pipeline runs CLIP too, for a pooled embedding that is not used."""
         require_encoders(pipe, "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+        # The second argument is prompt_2; None hands the same text to T5.
         return encode_unpadded(pipe.tokenizer_2, lambda: pipe.encode_prompt(text, None)[0][0])
 
     def characters(self, pipe: Pipeline, text: str) -> Characters:

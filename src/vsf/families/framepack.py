@@ -27,6 +27,7 @@ class FramePack(HunyuanVideo):
     def spans(self, denoiser: Denoiser, arguments: CallArguments) -> Iterable[tuple[Span, ...]]:
         """Return earlier sections in patches of three sizes, image, start picture and text."""
         earlier = sum(_count_tokens(arguments.get(name), patch) for name, patch in _PATCHES.items())
+        # The model cuts the padding off, unless a batch needs it.
         mask = arguments["encoder_attention_mask"]
         text = int(mask.sum()) if len(mask) == 1 else mask.shape[1]
         image = self.grid(denoiser, arguments).tokens

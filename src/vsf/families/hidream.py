@@ -61,6 +61,7 @@ class HiDream(HiDreamTokens, PerBlock):
             outputs = [*block(tokens, mask, torch.cat([text, negative], 1), time, angles)]
         text_output = outputs.pop()
         continued = text_output[:, -added:].unflatten(1, (-1, 3))[:, :, :2]
+        # The third is spent: the next block gets the next of the layers behind it.
         stream.tokens = torch.cat([continued, parts[:, :, 3:]], 2).flatten(2)
         text_output = text_output[:, :-added]
         return (*outputs, text_output) if outputs else text_output

@@ -39,5 +39,5 @@ class HunyuanVideo15(HunyuanImage):
         """
         (texts,) = super().spans(denoiser, arguments)
         picture = arguments["image_embeds"]
-        seen = picture.shape[1] if bool((picture != 0).any()) else 0
-        return [(Span("shared", seen), *texts, Span("positive", picture.shape[1] - seen))]
+        visible = picture.shape[1] if bool((picture != 0).any()) else 0
+        return [(Span("shared", visible), *texts, Span("positive", picture.shape[1] - visible))]

@@ -1,13 +1,13 @@
 """Kandinsky 6: a refiner over the text for the picture and one for the sound, then both attend to it."""
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from vsf.controls.grid import Grid
 from vsf.families.base.family import Encoded, Family, Injection, Overrides, Role, Running, require_encoders
-from vsf.families.base.host import CallArguments, Denoiser, Pipeline
+from vsf.families.base.host import CallArguments, Denoiser, Original, Pipeline
 from vsf.families.encoders.chat import encode_chat
 from vsf.families.layouts.positions import restarted
 from vsf.text.embeddings import NegativeRows
@@ -54,7 +54,7 @@ class Kandinsky6(Family):
     def overrides(self, denoiser: Denoiser, running: Running) -> Overrides:
         """Start the positions of each negative where the positive's start."""
 
-        def embed(original: Any, rope: object, positions: Tensor) -> Tensor:
+        def embed(original: Original, rope: object, positions: Tensor) -> Tensor:
             injection = running()
             if injection is not None:
                 positions = restarted(positions, injection.text[0])

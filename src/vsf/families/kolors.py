@@ -1,12 +1,10 @@
 """Kolors: the U-Net of Stable Diffusion XL with the text of a language model."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
 from vsf.families.base.family import Encoded, Family, class_names, require_encoders
-from vsf.families.base.host import Pipeline
+from vsf.families.base.host import Denoiser, Pipeline
 from vsf.families.unet import UNet
 from vsf.patching.swaps import calls_swapped
 from vsf.text.embeddings import Unpadded
@@ -19,7 +17,7 @@ class Kolors(UNet):
     name = "kolors"
     pipelines = ("KolorsPipeline", "KolorsImg2ImgPipeline")
 
-    def denoisers_of(self, target: Any) -> list[nn.Module]:
+    def denoisers_of(self, target: Pipeline | Denoiser) -> list[nn.Module]:
         """Return the U-Net of a Kolors pipeline; a U-Net on its own cannot be told from any other."""
         is_kolors = any(name.startswith("Kolors") for name in class_names(target))
         return super().denoisers_of(target) if is_kolors else []

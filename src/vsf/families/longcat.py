@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from vsf.families.base.family import Encoded, require_encoders
-from vsf.families.base.host import Pipeline
+from vsf.families.base.host import Original, Pipeline
 from vsf.families.layouts.positioned import FluxLike
 from vsf.patching.swaps import swap_class
 
@@ -25,14 +25,16 @@ class LongCat(FluxLike):
     counting = (1, 2)
 
     def encode(self, pipe: Pipeline, text: str) -> Encoded:
-        """Return the prompt's own tokens; what is in quotes is read letter by letter."""
+        """Return the prompt's own tokens; words in quotes are read letter by letter."""
         require_encoders(pipe, "text_encoder", "tokenizer")
         with torch.no_grad(), ExitStack() as stack:
             stack.callback(swap_class(pipe.tokenizer, {"pad": _pad_to_longest}))
             embeddings, _ = pipe.encode_prompt(text)
-        return Encoded(embeddings[0], torch.zeros(embeddings.shape[1], dtype=torch.bool, device=embeddings.device))
+        # The pipeline cuts the template off, so that no token is a mark.
+        special = torch.zeros(embeddings.shape[1], dtype=torch.bool, device=embeddings.device)
+        return Encoded(embeddings[0], special)
 
 
-def _pad_to_longest(original: Any, tokenizer: object, encoded: Any, **options: Any) -> Any:
+def _pad_to_longest(original: Original, tokenizer: object, encoded: Any, **options: Any) -> Any:
     """Override the tokenizer's `pad`: a single text is the longest one, so it gets no padding."""
     return original(tokenizer, encoded, **{**options, "padding": "longest", "max_length": None})

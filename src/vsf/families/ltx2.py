@@ -46,6 +46,7 @@ class Ltx2(MaskedText):
     def encode(self, pipe: Pipeline, text: str) -> Encoded:
         """Return both texts that the connectors make of Gemma's; they put the real ones of its 1024 tokens first."""
         require_encoders(pipe, "text_encoder", "tokenizer", "connectors")
+        # Padded all the same, because the connectors put their registers where the padding is.
         tokens = Unpadded(1024)
         options = accepted_kwargs(pipe, do_classifier_free_guidance=False)
         with torch.no_grad(), calls_swapped([(pipe.tokenizer, tokens)]):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from vsf.controls.grid import Grid
 from vsf.families.base.family import Encoded, Family, Overrides, Role, Running
-from vsf.families.base.host import CallArguments, Denoiser, Pipeline
+from vsf.families.base.host import CallArguments, Denoiser, Original, Pipeline
 from vsf.families.encoders.chat import encode_chat
 from vsf.families.layouts.positions import restarted
 
@@ -59,7 +59,7 @@ class QwenImage(Family):
     def overrides(self, denoiser: Denoiser, running: Running) -> Overrides:
         """Start the positions of each negative where the positive's start."""
 
-        def embed(original: Any, rope: object, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        def embed(original: Original, rope: object, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
             image, text = original(rope, *args, **kwargs)
             injection = running()
             if injection is None:

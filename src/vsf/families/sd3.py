@@ -48,7 +48,7 @@ class StableDiffusion3(Family):
         if pipe.text_encoder_3 is not None:
             swaps.append((pipe.tokenizer_3, t5))
         else:
-            options["max_sequence_length"] = 0
+            options["max_sequence_length"] = 0  # of rows of zeros in place of T5's
         with torch.no_grad(), calls_swapped(swaps):
             embeddings, *_ = pipe.encode_prompt(text, None, None, do_classifier_free_guidance=False, **options)
         special = torch.cat([clips.special, t5.special[0]])

@@ -1,6 +1,6 @@
 """U-Nets of Stable Diffusion 1, 2 and XL: image tokens attend to the text of one CLIP or two."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
@@ -72,7 +72,7 @@ class UNet(Family):
         layers = super().attention_layers(denoiser)
         return {name: (layer, role) for name, (layer, role) in layers.items() if layer.is_cross_attention}
 
-    def check(self, target: Any, method: Guidance) -> None:
+    def check(self, target: Pipeline | Denoiser, method: Guidance) -> None:
         """Check also that the U-Net mixes no text tokens before the attention. Raises as `Family.check` does."""
         super().check(target, method)
         for denoiser in self.denoisers_of(target):

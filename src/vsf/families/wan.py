@@ -43,4 +43,6 @@ class Wan(Family):
     def overrides(self, denoiser: Denoiser, running: Running) -> Overrides:
         """Append the negatives at keys and values in layers that attend to an image too."""
         layers = [layer for layer, _ in self.attention_layers(denoiser).values()]
-        return append_at_kv([layer for layer in layers if getattr(layer, "add_k_proj", None) is not None], running)
+        # Only layers that attend to an image have a projection for its keys.
+        with_image = [layer for layer in layers if getattr(layer, "add_k_proj", None) is not None]
+        return append_at_kv(with_image, running)

@@ -1,4 +1,4 @@
-"""Pipelines of the families whose negatives travel beside the model, from a few thousand random weights."""
+"""Pipelines of the families whose negatives are passed from block to block, from a few thousand random weights."""
 
 from functools import partial
 

@@ -1,1 +1,1 @@
-"""The base class of every model family, and what it needs of pipelines, prompts and schedulers."""
+"""The base class of every model family, and the parts of it that concern pipelines, prompts and schedulers."""

@@ -1,13 +1,13 @@
 """Tell the two denoiser calls of classifier-free guidance apart, where a pipeline makes two calls in a step."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vsf.families.base.host import CallArguments
+from vsf.families.base.host import CallArguments, Original
 
 _TIMES = ("timestep", "timesteps", "t")
 """Names of the denoisers' argument that tells the step."""
@@ -30,7 +30,7 @@ class Branches:
         self._conditional = None
 
     @contextmanager
-    def cache_context(self, original: Callable[..., Any], denoiser: object, name: str, **step: Any) -> Iterator[None]:
+    def cache_context(self, original: Original, denoiser: object, name: str, **step: Any) -> Iterator[None]:
         """Override the denoiser's own `cache_context`, and note the name."""
         outer_name = self._call_name
         self._call_name = name

@@ -2,13 +2,12 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 
 from vsf.errors import PromptError
 from vsf.families.base.family import Encoded, Family, class_names
-from vsf.families.base.host import Pipeline
+from vsf.families.base.host import EncodingOptions, Pipeline
 from vsf.families.base.reading import encoding_options, read_with, tokenized_with
 from vsf.families.base.unread import Unread, UnreadWarning, listening
 from vsf.text.context import GAP, contexts, own_tokens
@@ -24,7 +23,7 @@ def encode_negatives(
     pipe: Pipeline,
     negatives: Negatives | Sequence[Negatives],
     within: str | Sequence[str] | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: EncodingOptions | None = None,
 ) -> Negative:
     """Encode the negatives of one prompt, or of several prompts, with the pipeline's own encoders.
 
@@ -50,25 +49,17 @@ def encode_negatives(
     if options is None:
         options = encoding_options(pipe, {})
 
+    # A text may stand in several prompts; its tokens are the same in all that share a context.
     encoded: dict[tuple[str, str | None], Encoded] = {}
     for weights, context in zip(weights_of_prompts, contexts_of_prompts, strict=True):
         for text in weights:
             if (text, context) not in encoded:
                 encoded[text, context] = _encode(family, pipe, text, context, options)
-    channels = next((entry.embeddings.shape[1] for entry in encoded.values()), 0)
-    empty = Encoded(torch.zeros(0, channels), torch.zeros(0, dtype=torch.bool))
 
-    embeddings = []
-    special = []
-    shares = []
+    entries_of_prompts = []
     for weights, context in zip(weights_of_prompts, contexts_of_prompts, strict=True):
-        entries = [encoded[text, context] for text in weights]
-        counts = [len(entry.special) for entry in entries]
-        embeddings.append(torch.cat([entry.embeddings for entry in entries or [empty]]))
-        special.append(torch.cat([entry.special for entry in entries or [empty]]))
-        shares.append(tuple(map(Share, counts, weights.values())) or (Share(0),))
-    texts = tuple(tuple(weights) for weights in weights_of_prompts)
-    return Negative(tuple(embeddings), tuple(special), tuple(shares), texts, options)
+        entries_of_prompts.append([encoded[text, context] for text in weights])
+    return _concatenated(entries_of_prompts, weights_of_prompts, options)
 
 
 def unread_words(family: Family, pipe: Pipeline, text: str) -> Unread:
@@ -94,7 +85,7 @@ def require_encode_prompt(pipe: Pipeline) -> None:
         )
 
 
-def _encode(family: Family, pipe: Pipeline, text: str, context: str | None, options: Mapping[str, Any]) -> Encoded:
+def _encode(family: Family, pipe: Pipeline, text: str, context: str | None, options: EncodingOptions) -> Encoded:
     """Encode one negative, alone or in its context, and warn of words that are not read.
 
     Raises:
@@ -116,6 +107,27 @@ def _encode(family: Family, pipe: Pipeline, text: str, context: str | None, opti
             characters = family.characters(pipe, prompt)
     keep = own_tokens(text, context, characters, encoded.special)
     return Encoded(encoded.embeddings[keep], encoded.special[keep])
+
+
+def _concatenated(
+    entries_of_prompts: Sequence[Sequence[Encoded]],
+    weights_of_prompts: Sequence[Mapping[str, float]],
+    options: EncodingOptions,
+) -> Negative:
+    """Put the negatives of each prompt one behind the other; a prompt without one has no token."""
+    encoded = next((entries[0] for entries in entries_of_prompts if entries), None)
+    channels = 0 if encoded is None else encoded.embeddings.shape[1]
+    empty = Encoded(torch.zeros(0, channels), torch.zeros(0, dtype=torch.bool))
+    embeddings = []
+    special = []
+    shares = []
+    for entries, weights in zip(entries_of_prompts, weights_of_prompts, strict=True):
+        embeddings.append(torch.cat([entry.embeddings for entry in entries or [empty]]))
+        special.append(torch.cat([entry.special for entry in entries or [empty]]))
+        counts = [len(entry.special) for entry in entries]
+        shares.append(tuple(map(Share, counts, weights.values())) or (Share(0),))
+    texts = tuple(map(tuple, weights_of_prompts))
+    return Negative(tuple(embeddings), tuple(special), tuple(shares), texts, options)
 
 
 def _weights(negatives: object) -> Mapping[str, float]:

@@ -21,7 +21,7 @@ from vsf.families.base.patches import patch_grid, patch_sizes
 from vsf.families.base.steps import Timestep, fraction_done
 from vsf.families.catalogue.unsupported import check_activation_scales, unsupported_reason
 from vsf.guidance import Guidance
-from vsf.hosting import Role as Role
+from vsf.hosting import Role as Role  # part of every family's declarations, so families import it from here
 from vsf.patching.swaps import Override
 from vsf.text.embeddings import NegativeRows
 from vsf.text.token_weights import Characters
@@ -128,7 +128,7 @@ class Family(ABC):
     and a layer takes a view of it instead of a copy.
     """
     channels_last: ClassVar[bool] = False
-    """Whether the denoiser's latents, in and out, have their channels behind height and width."""
+    """Whether the denoiser's latents, in and out, have their channels behind frames, height and width."""
 
     # Prompts --------------------------------------------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class Family(ABC):
 
     # The model ------------------------------------------------------------------------------------------------------
 
-    def denoisers_of(self, target: Any) -> list[nn.Module]:
+    def denoisers_of(self, target: Pipeline | Denoiser) -> list[nn.Module]:
         """Return the models to guide: the target itself, or those among a pipeline's components."""
         components = [target] if isinstance(target, nn.Module) else getattr(target, "components", {}).values()
         return [part for part in components if set(class_names(part)) & set(self.denoisers)]
@@ -169,7 +169,7 @@ class Family(ABC):
             raise UnsupportedAttentionError(f"{type(denoiser).__name__} has no attention layer that can be guided")
         return layers
 
-    def check(self, target: Any, method: Guidance) -> None:
+    def check(self, target: Pipeline | Denoiser, method: Guidance) -> None:
         """Check that a pipeline, or a denoiser on its own, can be guided with a method.
 
         Raises:
@@ -194,15 +194,16 @@ class Family(ABC):
 
         Args:
             denoiser: the model that is called.
-            arguments: what the host calls it with.
+            arguments: of the host's call.
             negative: the negatives of every batch row.
             layout: "paper" or, where `has_reference_layout`, "reference".
         """
         text = arguments[self.text]
         added = negative.embeddings.shape[1]
-        changed = {self.text: self.joined(text, negative.embeddings)}
+        changed: dict[str, Any] = {self.text: self.joined(text, negative.embeddings)}
         mask = arguments.get(self.text_mask)
         if mask is not None:
+            # All tokens, because the mask is the host's. The padding of a row's negatives is hidden by `valid`.
             changed[self.text_mask] = extend_mask(mask, added, in_front=self.negatives_first)
         positive = Span("positive", text.shape[1])
         spans = (*negative.spans, positive) if self.negatives_first else (positive, *negative.spans)
@@ -269,7 +270,7 @@ class Family(ABC):
 
     @property
     def negatives_enter(self) -> str:
-        """How negatives reach the attention layers, in words for the table of families."""
+        """The path of negatives to the attention layers, as the table of families words it."""
         if any(role.kind == "joint" for _, role in self.roles):
             return "in the text, which attends together with the image"
         return "in the text that the image attends to"

@@ -1,13 +1,13 @@
 """Options with which a pipeline's call encodes its prompt, so that negatives are encoded with the same ones."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from typing import Any
 
 from vsf.errors import PromptError
-from vsf.families.base.host import Pipeline
+from vsf.families.base.host import CallArguments, EncodingOptions, Original, Pipeline
 from vsf.patching.swaps import owner_of, swap_class
 from vsf.text.embeddings import Negative
 
@@ -21,7 +21,7 @@ _SCALE = "lora_scale"
 """The weight of LoRAs in the text encoders, which calls take out of `cross_attention_kwargs={"scale": ...}`."""
 
 
-def encoding_options(pipe: Pipeline, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def encoding_options(pipe: Pipeline, arguments: CallArguments) -> dict[str, Any]:
     """Return the options of `encode_prompt` that a call of the pipeline with these arguments encodes its prompt with.
 
     Arguments left out have the call's own defaults. Options without effect are left out: those that are None, and the
@@ -35,7 +35,7 @@ def encoding_options(pipe: Pipeline, arguments: Mapping[str, Any]) -> dict[str, 
     return _with_effect(pipe, options)
 
 
-def chosen_options(pipe: Pipeline, chosen: Mapping[str, Any]) -> dict[str, Any]:
+def chosen_options(pipe: Pipeline, chosen: EncodingOptions) -> dict[str, Any]:
     """Return the options to encode with before a call: those chosen, and the call's defaults for the others.
 
     Raises:
@@ -44,12 +44,12 @@ def chosen_options(pipe: Pipeline, chosen: Mapping[str, Any]) -> dict[str, Any]:
     names = _option_names(pipe)
     for name in chosen:
         if name not in names:
-            known = ", ".join(names) or "no option"
-            raise PromptError(f"{type(pipe).__name__} reads its prompt with {known}, not with {name}=: leave it out")
+            accepted = ", ".join(names) or "no option"
+            raise PromptError(f"{type(pipe).__name__} reads its prompt with {accepted}, not with {name}=: leave it out")
     return _with_effect(pipe, {**encoding_options(pipe, {}), **chosen})
 
 
-def check_read_alike(pipe: Pipeline, negative: Negative, arguments: Mapping[str, Any]) -> None:
+def check_read_alike(pipe: Pipeline, negative: Negative, arguments: CallArguments) -> None:
     """Check that a call encodes its prompt with the options that the negative was encoded with.
 
     Nothing is checked where prompt or negative came as embeddings, which do not say how they were made.
@@ -71,13 +71,13 @@ def check_read_alike(pipe: Pipeline, negative: Negative, arguments: Mapping[str,
 
 
 @contextmanager
-def read_with(pipe: Pipeline, options: Mapping[str, Any]) -> Iterator[None]:
+def read_with(pipe: Pipeline, options: EncodingOptions) -> Iterator[None]:
     """Call the pipeline's `encode_prompt` with these options while a block runs, whoever calls it."""
     if not options:
         yield
         return
 
-    def encode_prompt(original: Any, pipe: Pipeline, *args: Any, **kwargs: Any) -> Any:
+    def encode_prompt(original: Original, pipe: Pipeline, *args: Any, **kwargs: Any) -> Any:
         return original(pipe, *args, **{**kwargs, **options})
 
     undo = swap_class(pipe, {"encode_prompt": encode_prompt}, owner=owner_of(pipe))
@@ -87,7 +87,7 @@ def read_with(pipe: Pipeline, options: Mapping[str, Any]) -> Iterator[None]:
         undo()
 
 
-def tokenized_with(pipe: Pipeline, options: Mapping[str, Any]) -> AbstractContextManager[None]:
+def tokenized_with(pipe: Pipeline, options: EncodingOptions) -> AbstractContextManager[None]:
     """Do the same with only those options that decide which tokens a text becomes.
 
     For calls of `encode_prompt` that are cut short at the tokenizer: it weighs LoRAs before that, and undoes it only at
@@ -114,7 +114,7 @@ def _option_names(pipe: Pipeline) -> list[str]:
     return [name for name in (*_HANDED_ON, _SCALE) if name in accepted and name in keywords]
 
 
-def _lora_scale(arguments: Mapping[str, Any]) -> float | None:
+def _lora_scale(arguments: CallArguments) -> float | None:
     """Return the weight of LoRAs among a call's arguments, None where there is none."""
     for name, value in arguments.items():
         if name.endswith("attention_kwargs") and value is not None:
@@ -122,7 +122,7 @@ def _lora_scale(arguments: Mapping[str, Any]) -> float | None:
     return None
 
 
-def _with_effect(pipe: Pipeline, options: Mapping[str, Any]) -> dict[str, Any]:
+def _with_effect(pipe: Pipeline, options: EncodingOptions) -> dict[str, Any]:
     """Leave out options without effect, and write lists as tuples, so that equal options compare equal."""
     effective = {}
     for name, value in options.items():

@@ -1,6 +1,5 @@
 """The place of a denoiser call in a scheduler's run, and the noise that is gone by then."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,7 +7,7 @@ from torch import Tensor
 
 from vsf.controls.schedule import Axis
 from vsf.errors import KnobError, RequestError
-from vsf.families.base.host import Pipeline
+from vsf.families.base.host import CallArguments, Pipeline
 
 Timestep = float | Tensor
 """A denoiser call's time: a number, or a tensor with one for each row."""
@@ -34,7 +33,8 @@ def fraction_done(pipe: Pipeline, over: Axis, timestep: Timestep | None, first: 
     """
     scheduler = pipe.scheduler
     if hasattr(scheduler, "step_index"):
-        begin = getattr(scheduler, "begin_index", None) or 0
+        begin = getattr(scheduler, "begin_index", None) or 0  # set where a run starts from a picture
+        # The scheduler counts from its own first step on, and has no count before it.
         step = begin if scheduler.step_index is None else scheduler.step_index
     elif hasattr(scheduler, "counter"):
         begin = _begin_index(pipe, first)
@@ -47,7 +47,7 @@ def fraction_done(pipe: Pipeline, over: Axis, timestep: Timestep | None, first: 
     return float((step - begin) / (len(scheduler.timesteps) - begin))
 
 
-def check_step_count(pipe: Pipeline, arguments: Mapping[str, Any]) -> None:
+def check_step_count(pipe: Pipeline, arguments: CallArguments) -> None:
     """Refuse a single step on a scheduler that stretches its noise levels between a first and a last one.
 
     The stretching would divide by zero, and diffusers would end in an IndexError that does not say why.

@@ -1,12 +1,12 @@
 """Words of a prompt that never reach the model: those behind a tokenizer's limit, and those that it does not know."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from vsf.families.base.host import Pipeline
+from vsf.families.base.host import CallArguments, Original, Pipeline, Tokenizer
 from vsf.patching.swaps import calls_swapped
 
 
@@ -51,7 +51,7 @@ class Listener:
         self._cuts: list[str] = []
         self._unknown: list[list[str]] = []
 
-    def __call__(self, original: Any, tokenizer: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, original: Original, tokenizer: Tokenizer, *args: Any, **kwargs: Any) -> Any:
         """Tokenize as asked. Calls without a limit are not recorded: pipelines make them only to count tokens."""
         if kwargs.get("truncation"):
             texts = args[0] if args else kwargs["text"]
@@ -70,13 +70,14 @@ class Listener:
                 unknown.append(word)
         return Unread(self.text, min(self._cuts, key=len), tuple(unknown))
 
-    def _record(self, original: Any, tokenizer: Any, prompt: str, options: Mapping[str, Any]) -> None:
+    def _record(self, original: Original, tokenizer: Tokenizer, prompt: str, options: CallArguments) -> None:
         add_marks = options.get("add_special_tokens", True)
         limit = options.get("max_length") or tokenizer.model_max_length
 
         def count_tokens(characters: int) -> int:
             return len(original(tokenizer, prompt[:characters], add_special_tokens=add_marks)["input_ids"])
 
+        # The more characters, the more tokens, so the limit is found by bisection; slow tokenizers tell no offsets.
         read = len(prompt)
         if count_tokens(read) > limit:
             read = bisect_right(range(read), limit, key=count_tokens) - 1
@@ -90,7 +91,7 @@ class Listener:
 
 @contextmanager
 def listening(pipe: Pipeline, text: str) -> Iterator[Listener]:
-    """Record what all tokenizers of a pipeline leave out of a text that a block lets it read."""
+    """Record the words of a text that a pipeline's tokenizers leave out while a block lets it read the text."""
     listener = Listener(text)
     with calls_swapped((tokenizer, listener) for tokenizer in _tokenizers(pipe)):
         yield listener
@@ -107,7 +108,7 @@ def _tokenizers(pipe: Pipeline) -> list[Any]:
     return list(tokenizers.values())
 
 
-def _is_unknown(original: Any, tokenizer: Any, word: str) -> bool:
+def _is_unknown(original: Original, tokenizer: Tokenizer, word: str) -> bool:
     """Return whether a tokenizer replaces a word, or a part of it, by its token for the unknown."""
     unknown = tokenizer.unk_token_id
     return unknown is not None and unknown in original(tokenizer, word, add_special_tokens=False)["input_ids"]

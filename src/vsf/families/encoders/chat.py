@@ -37,6 +37,7 @@ def encode_chat(
     template = Templated(text, without=without)
     with torch.no_grad(), calls_swapped((tokenizer, template) for tokenizer in _tokenizers(pipe)):
         rows = encode()
+    # The pipeline cuts off the beginning of the template, whose tokens were counted too.
     special = template.special[-len(rows) :] if start is None else template.special[start : start + len(rows)]
     return Encoded(rows, special.to(rows.device), template.characters)
 

@@ -30,7 +30,8 @@ def char_offsets_clip(pipe: Pipeline, text: str) -> Characters:
 
 def _numbers(pipe: Pipeline) -> list[str]:
     """Return the suffixes of the pipeline's CLIPs: "", "_2" or both. A refiner has the second alone."""
-    return [number for number in ("", "_2") if getattr(pipe, f"tokenizer{number}", None) is not None] or [""]
+    numbers = [number for number in ("", "_2") if getattr(pipe, f"tokenizer{number}", None) is not None]
+    return numbers or [""]  # none when they are freed; the first one is then missed with an error
 
 
 def _options(pipe: Pipeline) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """The CLIP text encoders of a pipeline that puts their rows side by side."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vsf.families.base.host import Tokenizer
 from vsf.text.embeddings import Padded
 
 
@@ -19,7 +19,7 @@ class PairedClips:
     `vsf.patching.swaps.calls_swapped`.
     """
 
-    def __init__(self, tokenizers: Sequence[Any]) -> None:
+    def __init__(self, tokenizers: Sequence[Tokenizer]) -> None:
         # By identity, because one tokenizer may serve both encoders.
         by_id = {id(tokenizer): (tokenizer, Padded()) for tokenizer in tokenizers}
         self.swaps = list(by_id.values())
@@ -31,7 +31,7 @@ class PairedClips:
 
     @property
     def special(self) -> Bool[Tensor, " tokens"]:
-        """Which of the real tokens are begin, end or padding in every text; known after the calls."""
+        """The real tokens that are begin, end or padding in every text; known after the calls."""
         return torch.stack([padded.special[0] for _, padded in self.swaps]).all(0)[: self.length]
 
     def without_padding(self, rows: Float[Tensor, "tokens channels"]) -> Float[Tensor, "real_tokens channels"]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vsf.errors import KnobError
 from vsf.families.base.family import Encoded, require_encoders
-from vsf.families.base.host import Pipeline
+from vsf.families.base.host import Pipeline, Tokenizer
 from vsf.patching.swaps import calls_swapped
 from vsf.text.embeddings import Unpadded
 from vsf.text.token_weights import Characters, characters_of
@@ -34,7 +34,7 @@ def accepted_kwargs(pipe: Pipeline, **options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in parameters}
 
 
-def encode_unpadded(tokenizer: Any, encode: Callable[[], Float[Tensor, "tokens channels"]]) -> Encoded:
+def encode_unpadded(tokenizer: Tokenizer, encode: Callable[[], Float[Tensor, "tokens channels"]]) -> Encoded:
     """Encode one prompt without the padding that the pipeline asks its tokenizer for.
 
     Args:
@@ -113,13 +113,13 @@ def char_offsets(pipe: Pipeline, text: str, length: int, number: str = "", **opt
     return _char_offsets(pipe, tokenizer, text, tokenized, length)
 
 
-def char_offsets_verbatim(pipe: Pipeline, text: str, tokenizer: Any, length: int) -> Characters:
+def char_offsets_verbatim(pipe: Pipeline, text: str, tokenizer: Tokenizer, length: int) -> Characters:
     """Do the same for a tokenizer that gets prompts as they are, but for textual inversions of several vectors."""
     tokenized = pipe.maybe_convert_prompt(text, tokenizer) if hasattr(pipe, "maybe_convert_prompt") else text
     return _char_offsets(pipe, tokenizer, text, tokenized, length)
 
 
-def _char_offsets(pipe: Pipeline, tokenizer: Any, text: str, tokenized: str, length: int) -> Characters:
+def _char_offsets(pipe: Pipeline, tokenizer: Tokenizer, text: str, tokenized: str, length: int) -> Characters:
     """Do the same, given the text that the tokenizer got. Raises KnobError."""
     origins = _origins(text, tokenized)
     if origins is None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vsf.attention.layout import TokenLayout
 from vsf.families.base.family import Overrides, Running
+from vsf.families.base.host import Original
 
 
 def append_at_kv(layers: Iterable[nn.Module], running: Running) -> Overrides:
@@ -19,7 +20,9 @@ def append_at_kv(layers: Iterable[nn.Module], running: Running) -> Overrides:
         running: returns the injection of the denoiser call in progress.
     """
 
-    def call(original: Any, layer: nn.Module, rows: Tensor, context: Tensor, *args: Any) -> Any:
+    # The layer splits its context by length into image and text, so it must not see the negatives before it has done
+    # that; keys and values come right after.
+    def call(original: Original, layer: nn.Module, rows: Tensor, context: Tensor, *args: Any) -> Any:
         injection = running()
         if injection is None:
             return original(layer, rows, context, *args)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vsf.attention.layout import Span
 from vsf.families.base.family import Family, Injection, NegativeStream, Overrides, Running, Tokens
-from vsf.families.base.host import CallArguments, Denoiser
+from vsf.families.base.host import CallArguments, Denoiser, Original
 from vsf.families.base.masks import extend_mask
 from vsf.text.embeddings import NegativeRows
 
@@ -47,7 +47,7 @@ class PerBlock(Family):
 
     @abstractmethod
     def call_block(self, block: Callable[..., Any], stream: NegativeStream, *args: Any, **kwargs: Any) -> Any:
-        """Call a block with the negatives behind its tokens, and split them off what it returns."""
+        """Call a block with the negatives behind its tokens, and split them off its output."""
 
     def rope(self, denoiser: Denoiser, tokens: int, device: torch.device) -> Shaped[Tensor, "1 tokens angles"] | None:
         """Return the rotary embedding of a negative of so many tokens, which starts where a prompt of its own would."""
@@ -63,7 +63,7 @@ class PerBlock(Family):
     def overrides(self, denoiser: Denoiser, running: Running) -> Overrides:
         """Pass the negatives of the call in progress through every block."""
 
-        def call(original: Any, block: object, *args: Any, **kwargs: Any) -> Any:
+        def call(original: Original, block: object, *args: Any, **kwargs: Any) -> Any:
             injection = running()
             if injection is None or injection.stream is None:
                 return original(block, *args, **kwargs)
@@ -76,7 +76,7 @@ class PerBlock(Family):
 
     @property
     def negatives_enter(self) -> str:
-        """How negatives reach the attention layers, in words for the table of families."""
+        """The path of negatives to the attention layers, as the table of families words it."""
         return "beside the model, block by block"
 
     def _start(

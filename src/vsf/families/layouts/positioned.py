@@ -34,8 +34,9 @@ class FluxLike(Family):
         ids = arguments["img_ids"]
         if ids.ndim == 3:
             ids = ids[0]
-        picture, place = ids[:, :1], ids[:, 1:3]
-        return Grid.of_positions(torch.cat([picture, place - place[0]], 1))
+        picture = ids[:, :1]
+        row_and_column = ids[:, 1:3]
+        return Grid.of_positions(torch.cat([picture, row_and_column - row_and_column[0]], 1))
 
     def inject(self, denoiser: Denoiser, arguments: CallArguments, negative: NegativeRows, layout: str) -> Injection:
         """Put the negatives in front, with positions that start anew for each."""
