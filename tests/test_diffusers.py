@@ -6,9 +6,9 @@ import torch
 
 import vsf
 from families.harness import STRONG, difference
-from families.models import tiny_beside_pipelines as tiny
+from families.models import tiny_per_block_pipelines as tiny
 from families.models import tiny_wan
-from families.models.tiny_beside import hunyuan_video
+from families.models.tiny_per_block import hunyuan_video
 from support.tiny_pipelines import sd3_transformer
 from vsf.diffusers import VSFGuider
 from vsf.guidance import METHODS

@@ -12,7 +12,6 @@ from diffusers import modular_pipelines
 
 import vsf
 from families.harness import OFF, STRONG, DenoiserRows, difference
-from families.models import tiny_beside_pipelines as beside
 from families.models import (
     tiny_ernie,
     tiny_flux,
@@ -24,6 +23,7 @@ from families.models import (
     tiny_unet,
     tiny_wan,
 )
+from families.models import tiny_per_block_pipelines as beside
 from support import tiny_pipelines as tiny
 from vsf.diffusers import VSFGuider
 

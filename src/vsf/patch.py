@@ -10,7 +10,7 @@ from vsf.controls.region import Region
 from vsf.controls.schedule import Schedule
 from vsf.errors import KnobError, NotGuidedError, PromptError, UnknownNameError
 from vsf.families import find_family
-from vsf.families.base.family import Negatives
+from vsf.families.base.encode_negatives import Negatives, unread_words
 from vsf.families.base.reading import chosen_options
 from vsf.families.base.unread import Unread
 from vsf.guidance import Guidance
@@ -194,7 +194,7 @@ def unread(pipe: Pipeline, texts: str | Prompt | Sequence[str]) -> list[Unread]:
     elif isinstance(texts, str):
         texts = [texts]
     with ENCODING:  # encoders may be shared with pipelines of other threads
-        entries = [family.unread(pipe, text) for text in texts if text.strip()]
+        entries = [unread_words(family, pipe, text) for text in texts if text.strip()]
     return [entry for entry in entries if entry]
 
 

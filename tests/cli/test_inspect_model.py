@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from families.models import tiny_beside_pipelines as tiny
+from families.models import tiny_per_block_pipelines as tiny
 from families.models import tiny_unet
 
 
@@ -82,7 +82,7 @@ def test_families_that_share_a_denoiser_are_told_apart_by_the_pipeline(vsf, tmp_
 @pytest.mark.parametrize(
     ("pipeline", "changes", "reason"),
     [
-        ("StableDiffusionPanoramaPipeline", {}, "diffusers has given it up"),
+        ("StableDiffusionPanoramaPipeline", {}, "it is deprecated in diffusers"),
         ("StableDiffusionPAGPipeline", {}, "without perturbed attention"),
         ("StableDiffusionPipeline", {"cross_attention_norm": "group_norm"}, "normalises all text tokens together"),
     ],

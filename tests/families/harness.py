@@ -1,6 +1,6 @@
 """What every family has to show, and how one is described: a `Case` for its denoiser, a `PipelineCase` for a pipeline.
 
-Every file tiny_*.py beside this one has lists CASES and PIPELINES, and VARIANTS for the expensive rest; the tests in
+Every file models/tiny_*.py has lists CASES and PIPELINES, and VARIANTS for the expensive rest; the tests in
 test_every_family.py run over all of them.
 """
 
@@ -91,6 +91,8 @@ class PipelineCase:
     unconditional: under it, which rows of a step's denoiser calls, one call after the other, stay unguided.
     copies: name of the argument that asks for several images of a prompt, "" where there is none that works.
     prompts: two, of different length where the stock pipeline treats rows of a batch as it treats them alone.
+    knows_characters: whether the family tells which characters a token stands for, as `within=` needs.
+    compiles_once: whether compiled code serves negatives of every length; parts that are overridden are compiled anew.
     """
 
     name: str
@@ -105,6 +107,8 @@ class PipelineCase:
     unconditional: tuple[bool, ...] = (False, True)
     copies: str = "num_images_per_prompt"
     prompts: tuple[str, str] = ("a red car", "two dogs")
+    knows_characters: bool = True
+    compiles_once: bool = True
 
     def __str__(self) -> str:
         return self.name

@@ -14,17 +14,17 @@ from torch.overrides import TorchFunctionMode
 
 import vsf
 from families.harness import STRONG, difference
-from families.models import tiny_beside_pipelines as beside
 from families.models import (
     tiny_flux2,
+    tiny_flux_like,
     tiny_kandinsky5,
     tiny_ltx2,
     tiny_masked,
-    tiny_placed,
     tiny_skyreels_v2,
     tiny_wan,
     tiny_wan_animate,
 )
+from families.models import tiny_per_block_pipelines as per_block
 
 NEGATIVES = ["wheels", "an old tree"]
 
@@ -52,19 +52,19 @@ class Batch:
         return torch.cat([part.flatten(1) for part in (found if isinstance(found, list) else [found])], 1)
 
 
-CLIP_15 = {**beside.CLIP, "height": 64, "width": 96}
-SECTIONS = {**beside.FRAMEPACK, "num_frames": 9, "num_inference_steps": 1}
+CLIP_15 = {**per_block.CLIP, "height": 64, "width": 96}
+SECTIONS = {**per_block.FRAMEPACK, "num_frames": 9, "num_inference_steps": 1}
 FROM_A_FRAME = {**tiny_wan.SETTINGS, "guidance_scale": 1.0, "image": tiny_wan.FRAME}
 BATCHES = {
-    "framepack": Batch(beside.framepack_pipeline, beside.FRAMEPACK, pictures=True),
-    "framepack over sections": Batch(beside.framepack_pipeline, SECTIONS, pictures=True),
-    "hunyuan_video15": Batch(beside.hunyuan_video15_pipeline, CLIP_15),
-    "hunyuan_video15 i2v": Batch(beside.from_a_picture, beside.FROM_A_PICTURE),
+    "framepack": Batch(per_block.framepack_pipeline, per_block.FRAMEPACK, pictures=True),
+    "framepack over sections": Batch(per_block.framepack_pipeline, SECTIONS, pictures=True),
+    "hunyuan_video15": Batch(per_block.hunyuan_video15_pipeline, CLIP_15),
+    "hunyuan_video15 i2v": Batch(per_block.from_a_picture, per_block.FROM_A_PICTURE),
     "kandinsky5": Batch(tiny_kandinsky5.pipeline, tiny_kandinsky5.ALONE, ("a red car", "two birds"), rounds=True),
     "ltx2": Batch(tiny_ltx2.pipeline, {**tiny_ltx2.SETTINGS, "guidance_scale": 1.0}),
     "wan animate": Batch(tiny_wan_animate.pipeline, tiny_wan_animate.PIPELINES[0].settings),
     "chronoedit": Batch(tiny_skyreels_v2.edited, tiny_skyreels_v2.FROM_A_FRAME),
-    "fibo": Batch(tiny_placed.fibo_pipeline, tiny_placed.FIBO),
+    "fibo": Batch(tiny_flux_like.fibo_pipeline, tiny_flux_like.FIBO),
     "wan i2v": Batch(tiny_wan.image_pipeline, FROM_A_FRAME),
     "sana-sprint": Batch(tiny_masked.sprint, tiny_masked.SANA),
     "flux2 dev": Batch(tiny_flux2.dev, tiny_flux2.SETTINGS),

@@ -19,14 +19,13 @@ from families.harness import (
     difference,
     registered,
 )
-from vsf.families import FAMILIES, find_family
+from vsf.families import FAMILIES
 from vsf.guidance import METHODS
 from vsf.text.embeddings import Share
 
 CASES: list[Case] = registered("CASES")
 PIPELINES: list[PipelineCase] = registered("PIPELINES")
 VARIANTS: list[Variant] = registered("VARIANTS")
-WITHOUT_CONTEXT = {"bria", "hidream", "kolors", "krea2", "longcat", "ltx2", "prx", "sana", "sana_video"}
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 every_pipeline = pytest.mark.parametrize("case", PIPELINES, ids=str)
@@ -153,14 +152,10 @@ def test_a_pipeline_is_guided_and_otherwise_unchanged(case):
     assert torch.equal(case.run(pipe), plain)
 
 
-COMPILED_AGAIN = {"z_image", "lumina2", "hunyuan_video", "hunyuan_image", "hunyuan_video15", "krea2", "qwen_image"}
-COMPILED_AGAIN |= {"wan image to video", "wan animate", "framepack", "ernie", "hidream", "chronoedit", "ovis"}
-
-
 @pytest.mark.families
 @every_pipeline
 def test_one_set_of_graphs_serves_other_negatives_and_strengths(case):
-    if case.name in COMPILED_AGAIN:
+    if not case.compiles_once:
         pytest.xfail("parts that are stood in for are compiled once more for another length of the negative")
     torch._dynamo.reset()
     pipe, counter = case.build(), CompileCounter()
@@ -190,7 +185,7 @@ def test_begin_and_end_marks_are_known(case):
 @every_pipeline
 def test_a_negative_is_read_in_a_context_where_it_is_known_which_tokens_it_becomes(case):
     pipe = case.build()
-    if find_family(pipe).name in WITHOUT_CONTEXT:
+    if not case.knows_characters:
         with pytest.raises(vsf.KnobError, match="picked out of within="):
             vsf.encode(pipe, "red", within="a {} car")
         return

@@ -7,10 +7,10 @@ import torch
 
 import vsf
 from families.harness import STRONG, difference, noise
-from families.models import tiny_ernie, tiny_hidream, tiny_kandinsky6, tiny_kolors, tiny_placed, tiny_skyreels_v2
+from families.models import tiny_ernie, tiny_flux_like, tiny_hidream, tiny_kandinsky6, tiny_kolors, tiny_skyreels_v2
 from support import host
 from vsf.families import FAMILIES, find_family
-from vsf.families.catalogue.unsupported import REFUSED
+from vsf.families.catalogue.unsupported import UNSUPPORTED_DENOISERS
 
 
 def test_a_square_picture_of_hidream_has_no_filling():
@@ -52,13 +52,13 @@ def test_prompts_of_ernie_of_different_length_in_a_batch_are_what_each_is_alone(
 
 
 def test_longcat_reads_what_is_in_quotes_letter_by_letter():
-    pipe = tiny_placed.longcat_pipeline()
+    pipe = tiny_flux_like.longcat_pipeline()
     pipe.tokenizer.add_tokens(["bc"])
     assert [len(vsf.encode(pipe, text).embeddings[0]) for text in ("abc", 'a"bc"')] == [2, 5]
 
 
 def test_the_tokenizer_of_longcat_pads_again_after_a_negative_was_read():
-    pipe = tiny_placed.longcat_pipeline()
+    pipe = tiny_flux_like.longcat_pipeline()
     vsf.encode(pipe, "wheels")
     assert pipe.encode_prompt("wheels")[0].shape[1] == pipe.tokenizer_max_length
 
@@ -96,7 +96,7 @@ def test_frames_that_are_not_equally_far_have_no_schedule():
         tiny_skyreels_v2.PIPELINES[1].run(pipe)
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", UNSUPPORTED_DENOISERS)
 def test_denoisers_that_cannot_be_guided_are_refused_with_the_reason(name):
     assert hasattr(host, name)
     with pytest.raises(vsf.UnsupportedPipelineError, match=f"{name} cannot be guided: "):
@@ -104,7 +104,7 @@ def test_denoisers_that_cannot_be_guided_are_refused_with_the_reason(name):
 
 
 def test_the_editing_pipeline_of_longcat_is_refused_with_the_reason():
-    pipe = type("LongCatImageEditPipeline", (), {"components": {"transformer": tiny_placed.longcat()}})()
+    pipe = type("LongCatImageEditPipeline", (), {"components": {"transformer": tiny_flux_like.longcat()}})()
     assert hasattr(host, "LongCatImageEditPipeline")
     with pytest.raises(vsf.UnsupportedPipelineError, match="together with a picture"):
         vsf.attach(pipe)

@@ -1,12 +1,12 @@
-"""What is special to the families whose negatives travel beside the model."""
+"""What is special to the families whose negatives are passed from block to block."""
 
 import pytest
 import torch
 
 import vsf
 from families.harness import OFF, STRONG, DenoiserRows, difference
-from families.models import tiny_beside as tiny
-from families.models import tiny_beside_pipelines as pipelines
+from families.models import tiny_per_block as tiny
+from families.models import tiny_per_block_pipelines as pipelines
 from vsf.families.base.branches import Branches
 
 

@@ -14,17 +14,18 @@ from support import host
 from vsf.cli import list_ as catalogue
 from vsf.cli import main
 from vsf.families import FAMILIES, find_family
-from vsf.families.catalogue.tested import SINCE, SUPPORT, entrance, pipelines
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 
-def test_every_family_is_in_the_table():
-    assert list(SUPPORT) == list(FAMILIES)
+def test_every_family_declares_pipelines_of_its_own():
+    declared = [pipeline for family in FAMILIES.values() for pipeline in family.pipelines]
+    assert len(declared) == len(set(declared))
+    assert all(family.pipelines for family in FAMILIES.values())
 
 
-@pytest.mark.parametrize(("name", "pipeline"), [(name, each) for name in SUPPORT for each in pipelines(name)])
+@pytest.mark.parametrize(("name", "pipeline"), [(name, each) for name in FAMILIES for each in FAMILIES[name].pipelines])
 def test_every_pipeline_of_the_table_takes_a_denoiser_of_its_family(name, pipeline):
     hints = str(inspect.signature(getattr(host, pipeline).__init__))
     assert any(denoiser in hints for denoiser in FAMILIES[name].denoisers)
@@ -35,7 +36,7 @@ def test_what_newer_releases_brought_is_in_the_newest_and_not_in_the_oldest():
     oldest = re.search(r'"diffusers>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())[1]
     newest = re.search(r"^diffusers==([\d.]+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
     assert all(Version(oldest) < Version(release) <= Version(newest) for release in host.CAME.values())
-    assert set(SINCE) <= {pipeline for name in SUPPORT for pipeline in pipelines(name)}
+    assert all(set(family.pipelines_since) <= set(family.pipelines) for family in FAMILIES.values())
     installed = Version(diffusers.__version__)
     assert {name for name in host.CAME if hasattr(diffusers, name)} == {
         name for name, release in host.CAME.items() if Version(release) <= installed
@@ -48,7 +49,7 @@ def test_the_file_of_a_family_has_at_most_a_hundred_lines(name):
 
 
 def test_how_negatives_enter_follows_from_the_family():
-    told = {name: entrance(FAMILIES[name]) for name in ("sd3", "wan", "z_image")}
+    told = {name: FAMILIES[name].negatives_enter for name in ("sd3", "wan", "z_image")}
     assert told == {
         "sd3": "in the text, which attends together with the image",
         "wan": "in the text that the image attends to",
@@ -74,4 +75,4 @@ def test_the_tests_run_what_the_table_says():
             run[find_family(pipe).name].add(type(pipe).__name__)
     run["sd3"] |= {f"StableDiffusion3{kind}Pipeline" for kind in ("Img2Img", "Inpaint", "ControlNet")}  # test_sd3.py
     run["qwen_image"] |= {f"QwenImage{kind}Pipeline" for kind in ("Edit", "EditPlus", "EditInpaint", "Layered")}
-    assert run == {name: {each for each in pipelines(name) if hasattr(diffusers, each)} for name in FAMILIES}
+    assert run == {name: {each for each in FAMILIES[name].pipelines if hasattr(diffusers, each)} for name in FAMILIES}

@@ -13,11 +13,10 @@ from families.models import tiny_masked as masked
 from families.models import tiny_unet as unets
 from families.models.tiny_unet_pipelines import controlled, controlnet_xl, remade
 from vsf.families import FAMILIES
-from vsf.families.catalogue.tested import SUPPORT, pipelines
-from vsf.families.catalogue.unsupported import PIPELINES, why_not
+from vsf.families.catalogue.unsupported import UNSUPPORTED_PIPELINES, unsupported_reason
 
 DENOISERS = {denoiser for family in FAMILIES.values() for denoiser in family.denoisers}
-RUN = {pipeline for family in SUPPORT for pipeline in pipelines(family)}
+RUN = {pipeline for family in FAMILIES.values() for pipeline in family.pipelines}
 
 
 def hosted():
@@ -37,25 +36,25 @@ def runs(cls):
 
 
 def test_every_pipeline_with_a_denoiser_of_a_family_is_run_in_the_tests_or_refused_by_name():
-    assert [cls.__name__ for cls in HOSTED if not runs(cls) and not why_not(cls)] == []
+    assert [cls.__name__ for cls in HOSTED if not runs(cls) and not unsupported_reason(cls)] == []
 
 
 def test_no_pipeline_is_both_run_in_the_tests_and_refused():
-    assert [cls.__name__ for cls in HOSTED if runs(cls) and why_not(cls)] == []
-    assert not RUN & set(PIPELINES)
+    assert [cls.__name__ for cls in HOSTED if runs(cls) and unsupported_reason(cls)] == []
+    assert not RUN & set(UNSUPPORTED_PIPELINES)
 
 
 def test_pipelines_that_are_refused_by_name_exist():
-    assert set(PIPELINES) <= {cls.__name__ for cls in HOSTED}
+    assert set(UNSUPPORTED_PIPELINES) <= {cls.__name__ for cls in HOSTED}
 
 
-@pytest.mark.parametrize("cls", [cls for cls in HOSTED if why_not(cls)], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", [cls for cls in HOSTED if unsupported_reason(cls)], ids=lambda cls: cls.__name__)
 def test_pipelines_that_cannot_be_guided_are_refused_with_the_reason(cls):
     denoiser = type(HOSTED[cls], (nn.Module,), {})()
     pipe = object.__new__(type(cls.__name__, (cls,), {"components": {"denoiser": denoiser}}))
     with pytest.raises(vsf.UnsupportedPipelineError) as caught:
         vsf.attach(pipe)
-    assert str(caught.value) == f"{cls.__name__} cannot be guided: {why_not(cls)}"
+    assert str(caught.value) == f"{cls.__name__} cannot be guided: {unsupported_reason(cls)}"
 
 
 PERTURBED = {

@@ -10,8 +10,8 @@ from torch.overrides import TorchFunctionMode
 
 import vsf
 from families.harness import call
-from families.models import tiny_beside_pipelines as beside
 from families.models import tiny_flux, tiny_unet
+from families.models import tiny_per_block_pipelines as beside
 from support import tiny_pipelines as tiny
 
 OFF, STRONG = vsf.ValueSignFlip(offset=float("inf")), vsf.ValueSignFlip(scale=2.0, offset=0.1)

@@ -10,10 +10,10 @@ import diffusers
 import pytest
 from packaging.version import Version
 
-from vsf.families.catalogue.tested import SINCE
+from vsf.families import FAMILIES
 
 CAME = {
-    **SINCE,
+    **{name: release for family in FAMILIES.values() for name, release in family.pipelines_since.items()},
     "QwenImage21Transformer2DModel": "0.41",
     "BriaFibo2Transformer2DModel": "0.42",
     "Kandinsky6Transformer3DModel": "0.42",

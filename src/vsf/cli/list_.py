@@ -15,8 +15,8 @@ from vsf.cli.knob_flags import allowed_values, format_value
 from vsf.cli.options import JSON_HELP, argument, option, takes_options
 from vsf.errors import RequestError
 from vsf.families import FAMILIES
+from vsf.families.base.family import Family
 from vsf.families.catalogue.presets import PRESETS
-from vsf.families.catalogue.tested import SINCE, entrance, pipelines, weights
 from vsf.registry import Registry
 
 EXAMPLE = "vsf list methods"
@@ -36,14 +36,17 @@ def _methods() -> Rows:
 def _families() -> Rows:
     rows = []
     for name, family in FAMILIES.items():
+        pipelines = [_with_release(family, pipeline) for pipeline in family.pipelines]
         rows.append(
             {
                 "family": name,
                 "what it is": _summary(type(family)),
                 "denoisers": ", ".join(family.denoisers),
-                "negatives enter": entrance(family),
-                "pipelines run in the tests": ", ".join(map(_with_release, pipelines(name))),
-                "with": weights(name),
+                "negatives enter": family.negatives_enter,
+                "pipelines run in the tests": ", ".join(
+                    _with_release(family, pipeline) for pipeline in family.pipelines
+                ),
+                "with": family.tested_weights,
             }
         )
     return rows
@@ -155,8 +158,8 @@ def _markdown_line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
 
-def _with_release(pipeline: str) -> str:
-    release = SINCE.get(pipeline)
+def _with_release(family: Family, pipeline: str) -> str:
+    release = family.pipelines_since.get(pipeline)
     return f"{pipeline} (from diffusers {release})" if release else pipeline
 
 

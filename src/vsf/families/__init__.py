@@ -1,129 +1,125 @@
-"""Model families by name, and which of them a pipeline belongs to."""
+"""Model families by name, and the family of a pipeline."""
 
+from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 from torch import nn
 
 from vsf.errors import UnsupportedPipelineError
-from vsf.families.auraflow import AuraFlow
 from vsf.families.base.family import Family, class_names
-from vsf.families.bria import Bria
-from vsf.families.catalogue.unsupported import REFUSED
-from vsf.families.chroma import Chroma
-from vsf.families.chronoedit import ChronoEdit
-from vsf.families.cogvideox import CogVideoX
-from vsf.families.cogview4 import CogView4
-from vsf.families.ernie import Ernie
-from vsf.families.fibo import Fibo
-from vsf.families.flux import Flux
-from vsf.families.flux2 import Flux2
-from vsf.families.framepack import FramePack
-from vsf.families.hidream import HiDream
-from vsf.families.hunyuan_image import HunyuanImage
-from vsf.families.hunyuan_video import HunyuanVideo
-from vsf.families.hunyuan_video15 import HunyuanVideo15
-from vsf.families.kandinsky5 import Kandinsky5
-from vsf.families.kandinsky6 import Kandinsky6
-from vsf.families.kolors import Kolors
-from vsf.families.krea2 import Krea2
-from vsf.families.longcat import LongCat
-from vsf.families.ltx import LtxVideo
-from vsf.families.ltx2 import Ltx2
-from vsf.families.lumina2 import Lumina2
-from vsf.families.ovis import Ovis
-from vsf.families.pixart import PixArt
-from vsf.families.prx import Prx
-from vsf.families.qwen_image import QwenImage
-from vsf.families.sana import Sana
-from vsf.families.sana_video import SanaVideo
-from vsf.families.sd3 import StableDiffusion3
-from vsf.families.skyreels_v2 import SkyReelsV2
-from vsf.families.unet import UNet
-from vsf.families.wan import Wan
-from vsf.families.zimage import ZImage
+from vsf.families.base.host import Denoiser, Pipeline
+from vsf.families.catalogue.unsupported import UNSUPPORTED_DENOISERS
 from vsf.registry import Registry
 
-FAMILIES: Registry[Family] = Registry(
-    "family",
-    {
-        "sd3": StableDiffusion3(),
-        "flux": Flux(),
-        "flux2": Flux2(),
-        "qwen_image": QwenImage(),
-        "chroma": Chroma(),
-        "auraflow": AuraFlow(),
-        "cogvideox": CogVideoX(),
-        "cogview4": CogView4(),
-        "krea2": Krea2(),
-        "wan": Wan(),
-        "kolors": Kolors(),
-        "unet": UNet(),
-        "ltx": LtxVideo(),
-        "pixart": PixArt(),
-        "sana": Sana(),
-        "kandinsky5": Kandinsky5(),
-        "ltx2": Ltx2(),
-        "z_image": ZImage(),
-        "lumina2": Lumina2(),
-        "hunyuan_video": HunyuanVideo(),
-        "framepack": FramePack(),
-        "hunyuan_video15": HunyuanVideo15(),
-        "hunyuan_image": HunyuanImage(),
-        "ovis": Ovis(),
-        "longcat": LongCat(),
-        "bria": Bria(),
-        "fibo": Fibo(),
-        "skyreels_v2": SkyReelsV2(),
-        "chronoedit": ChronoEdit(),
-        "ernie": Ernie(),
-        "hidream": HiDream(),
-        "sana_video": SanaVideo(),
-        "kandinsky6": Kandinsky6(),
-        "prx": Prx(),
-    },
+# By module and class, so that a new family costs one line here. The first family that recognises a pipeline gets it:
+# Kolors, whose denoiser is a U-Net, comes before U-Nets.
+_CLASSES = (
+    "sd3.StableDiffusion3",
+    "flux.Flux",
+    "flux2.Flux2",
+    "qwen_image.QwenImage",
+    "chroma.Chroma",
+    "auraflow.AuraFlow",
+    "cogvideox.CogVideoX",
+    "cogview4.CogView4",
+    "krea2.Krea2",
+    "wan.Wan",
+    "kolors.Kolors",
+    "unet.UNet",
+    "ltx.LtxVideo",
+    "pixart.PixArt",
+    "sana.Sana",
+    "kandinsky5.Kandinsky5",
+    "ltx2.Ltx2",
+    "zimage.ZImage",
+    "lumina2.Lumina2",
+    "hunyuan_video.HunyuanVideo",
+    "framepack.FramePack",
+    "hunyuan_video15.HunyuanVideo15",
+    "hunyuan_image.HunyuanImage",
+    "ovis.Ovis",
+    "longcat.LongCat",
+    "bria.Bria",
+    "fibo.Fibo",
+    "skyreels_v2.SkyReelsV2",
+    "chronoedit.ChronoEdit",
+    "ernie.Ernie",
+    "hidream.HiDream",
+    "sana_video.SanaVideo",
+    "kandinsky6.Kandinsky6",
+    "prx.Prx",
 )
 
 
-def find_family(target: Any) -> Family:
-    """Return the family of a diffusers pipeline, or of a denoiser on its own. Raises UnsupportedPipelineError."""
+def _load() -> dict[str, Family]:
+    """Make one instance of every family, by the name that it declares."""
+    families = {}
+    for path in _CLASSES:
+        module, _, class_name = path.partition(".")
+        family: Family = getattr(import_module(f"{__name__}.{module}"), class_name)()
+        families[family.name] = family
+    return families
+
+
+FAMILIES: Registry[Family] = Registry("family", _load())
+
+
+def find_family(target: Pipeline | Denoiser) -> Family:
+    """Return the family of a diffusers pipeline, or of a denoiser on its own.
+
+    Raises:
+        UnsupportedPipelineError: no family recognises it; the message gives the reason where one is known.
+    """
     for family in FAMILIES.values():
         if family.denoisers_of(target):
             return family
-    for name in _denoisers(target):
-        if name in REFUSED:
-            raise UnsupportedPipelineError(f"{class_names(target)[0]} cannot be guided: {REFUSED[name]}")
-    if around := _wrapper(target):
-        raise UnsupportedPipelineError(around)
+    for part in _parts(target).values():
+        for name in class_names(part):
+            if name in UNSUPPORTED_DENOISERS:
+                raise UnsupportedPipelineError(
+                    f"{class_names(target)[0]} cannot be guided: {UNSUPPORTED_DENOISERS[name]}"
+                )
+    if reason := _wrapper(target):
+        raise UnsupportedPipelineError(reason)
     raise UnsupportedPipelineError(
         f'no family recognises {_described(target)}. Supported: {", ".join(FAMILIES)}. Run "vsf doctor" for details.'
     )
 
 
-def _wrapper(target: Any) -> str | None:
-    """Say which part of a pipeline is not a denoiser but has one inside, as a PeftModel has."""
-    parts = {"model": target} if isinstance(target, nn.Module) else getattr(target, "components", {})
-    known = {name for family in FAMILIES.values() for name in family.denoisers}
-    for name, part in parts.items():
-        modules = part.modules() if isinstance(part, nn.Module) else ()
-        for inner in modules:
-            if known & set(class_names(inner)):
-                return (
-                    f"{name} is a {class_names(part)[0]} around a {class_names(inner)[0]}, which has to be there "
-                    f"itself: unwrap it first (of a PeftModel, {name}.get_base_model() keeps the adapter's layers)"
-                )
+def _parts(target: Pipeline | Denoiser) -> dict[str, Any]:
+    """Return a pipeline's components, or a denoiser under the name "model"."""
+    return {"model": target} if isinstance(target, nn.Module) else getattr(target, "components", {})
+
+
+def _wrapper(target: Pipeline | Denoiser) -> str | None:
+    """Describe the part of a pipeline that wraps a denoiser, as a PeftModel does; None when no part does."""
+    for name, part in _parts(target).items():
+        inner = next(_denoisers_in(part), None)
+        if inner is not None:
+            return (
+                f"{name} is a {class_names(part)[0]} around a {class_names(inner)[0]}, which has to be there "
+                f"itself: unwrap it first (of a PeftModel, {name}.get_base_model() keeps the adapter's layers)"
+            )
     return None
 
 
-def _denoisers(target: Any) -> list[str]:
-    """Name the classes of a pipeline's parts, or of the denoiser itself."""
-    parts = [target] if isinstance(target, nn.Module) else getattr(target, "components", {}).values()
-    return [name for part in parts for name in class_names(part)]
+def _denoisers_in(part: Any) -> Iterator[nn.Module]:
+    """Yield the modules inside a part of a pipeline that a family guides."""
+    supported: set[str] = set()
+    for family in FAMILIES.values():
+        supported.update(family.denoisers)
+    modules = part.modules() if isinstance(part, nn.Module) else ()
+    for module in modules:
+        if supported & set(class_names(module)):
+            yield module
 
 
-def _described(target: Any) -> str:
-    """Name a pipeline by its class and those of its denoisers."""
-    components = getattr(target, "components", {})
-    models = [f"{name} {class_names(part)[0]}" for name, part in components.items() if isinstance(part, nn.Module)]
-    denoisers = [model for model in models if model.startswith(("transformer", "unet", "prior"))]
+def _described(target: Pipeline | Denoiser) -> str:
+    """Return the class names of a pipeline and of its denoisers."""
+    denoisers = []
+    for name, part in getattr(target, "components", {}).items():
+        if isinstance(part, nn.Module) and name.startswith(("transformer", "unet", "prior")):
+            denoisers.append(f"{name} {class_names(part)[0]}")
     title = class_names(target)[0]
     return f"{title} ({', '.join(denoisers)})" if denoisers else title

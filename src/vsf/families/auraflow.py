@@ -1,12 +1,11 @@
 """AuraFlow: joint attention with registers in front of the text."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from vsf.attention.layout import Span
 from vsf.families.base.family import Encoded, Family, Injection, Role
-from vsf.families.encoders.plain import characters_read, encode_plain
+from vsf.families.base.host import CallArguments, Denoiser, Pipeline
+from vsf.families.encoders.plain import char_offsets, encode_plain
 from vsf.text.embeddings import NegativeRows
 from vsf.text.token_weights import Characters
 
@@ -21,18 +20,19 @@ class AuraFlow(Family):
 
     name = "auraflow"
     denoisers = ("AuraFlowTransformer2DModel",)
+    pipelines = ("AuraFlowPipeline",)
     roles = ((r"(joint|single)_transformer_blocks\.\d+\.attn", Role("joint", image="last")),)
     guidance = "batch"
 
-    def encode(self, pipe: Any, text: str) -> Encoded:
-        """Rows of the encoder, its end mark included."""
+    def encode(self, pipe: Pipeline, text: str) -> Encoded:
+        """Return the rows of the encoder, its end mark included."""
         return encode_plain(pipe, text)
 
-    def characters(self, pipe: Any, text: str) -> Characters:
-        """The encoder's tokens, as many as there may be."""
-        return characters_read(pipe, text, 256)
+    def characters(self, pipe: Pipeline, text: str) -> Characters:
+        """Return the characters of the encoder's tokens, at the full length of 256."""
+        return char_offsets(pipe, text, 256)
 
-    def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
+    def inject(self, denoiser: Denoiser, arguments: CallArguments, negative: NegativeRows, layout: str) -> Injection:
         """Append the negatives; the model puts its registers in front."""
         injection = super().inject(denoiser, arguments, negative, layout)
         registers = Span("shared", denoiser.register_tokens.shape[1])

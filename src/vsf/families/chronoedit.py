@@ -8,3 +8,4 @@ class ChronoEdit(Wan):
 
     name = "chronoedit"
     denoisers = ("ChronoEditTransformer3DModel",)
+    pipelines = ("ChronoEditPipeline",)

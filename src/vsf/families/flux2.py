@@ -1,16 +1,12 @@
 """FLUX.2: text tokens first, in double and in fused single blocks, with positions of their own."""
 
-from typing import Any
-
-import torch
-
-from vsf.families.base.family import Encoded, require_encoders
-from vsf.families.layouts.positioned import Placed
-from vsf.patching.swaps import calls_swapped
-from vsf.text.embeddings import TokenizeTemplate
+from vsf.families.base.family import Encoded
+from vsf.families.base.host import Pipeline
+from vsf.families.encoders.chat import encode_chat
+from vsf.families.layouts.positioned import FluxLike
 
 
-class Flux2(Placed):
+class Flux2(FluxLike):
     """FLUX.2 dev and klein.
 
     The i-th text token has position i on an axis of its own, and so has that of each negative. Pipelines pad the text
@@ -19,12 +15,9 @@ class Flux2(Placed):
 
     name = "flux2"
     denoisers = ("Flux2Transformer2DModel",)
+    pipelines = ("Flux2Pipeline", "Flux2KleinPipeline", "Flux2KleinInpaintPipeline")
     counting = (3,)
 
-    def encode(self, pipe: Any, text: str) -> Encoded:
-        """The chat as the pipeline writes it; a processor in the tokenizer's place has the tokenizer inside."""
-        require_encoders(pipe, "text_encoder", "tokenizer")
-        words = TokenizeTemplate(text)
-        with torch.no_grad(), calls_swapped([(getattr(pipe.tokenizer, "tokenizer", pipe.tokenizer), words)]):
-            embeddings, _ = pipe.encode_prompt(text)
-        return Encoded(embeddings[0], words.special.to(embeddings.device), words.characters)
+    def encode(self, pipe: Pipeline, text: str) -> Encoded:
+        """Return the tokens of the chat as the pipeline writes it."""
+        return encode_chat(pipe, text, lambda: pipe.encode_prompt(text)[0][0])

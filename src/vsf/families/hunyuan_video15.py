@@ -1,17 +1,15 @@
 """HunyuanVideo-1.5: joint attention, image tokens first, and a text that is put together from three encoders."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from vsf.attention.layout import Span
-from vsf.controls.grid import Grid
-from vsf.families.base.family import Role
+from vsf.families.base.family import Role, Tokens
+from vsf.families.base.host import CallArguments, Denoiser
 from vsf.families.hunyuan_image import HunyuanImage
-from vsf.families.layouts.per_block import Tokens
 
 
 class HunyuanVideo15(HunyuanImage):
@@ -23,23 +21,23 @@ class HunyuanVideo15(HunyuanImage):
 
     name = "hunyuan_video15"
     denoisers = ("HunyuanVideo15Transformer3DModel",)
+    pipelines = ("HunyuanVideo15Pipeline", "HunyuanVideo15ImageToVideoPipeline")
     roles = ((r"transformer_blocks\.\d+\.attn", Role("joint", image="first")),)
     blocks = ("transformer_blocks",)
 
     def embed(
-        self, denoiser: Any, arguments: Mapping[str, Any], tokens: Tokens, real: Bool[Tensor, "batch tokens"]
+        self, denoiser: Denoiser, arguments: CallArguments, tokens: Tokens, real: Bool[Tensor, "batch tokens"]
     ) -> Tokens:
-        """The text's refiner, and the mark of Qwen's tokens."""
+        """Run the text's refiner, and add the mark of Qwen's tokens."""
         refined = super().embed(denoiser, arguments, tokens, real)
         return refined + denoiser.cond_type_embed(torch.zeros_like(real, dtype=torch.long))
 
-    def spans(self, denoiser: Any, arguments: Mapping[str, Any]) -> Iterable[tuple[Span, ...]]:
-        """All three with their padding, which the mask hides; without a start picture it is padding."""
-        (texts,), picture = super().spans(denoiser, arguments), arguments["image_embeds"]
-        seen = picture.shape[1] if bool((picture != 0).any()) else 0
-        return [(Span("shared", seen), *texts, Span("positive", picture.shape[1] - seen))]
+    def spans(self, denoiser: Denoiser, arguments: CallArguments) -> Iterable[tuple[Span, ...]]:
+        """Return all three with their padding, which the mask hides.
 
-    def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
-        """The latents cut into patches."""
-        patch, (frames, height, width) = denoiser.config.patch_size, arguments["hidden_states"].shape[-3:]
-        return Grid(height // patch, width // patch, frames // denoiser.config.patch_size_t)
+        Without a start picture the model gets zeros for one, and moves them behind the texts as padding.
+        """
+        (texts,) = super().spans(denoiser, arguments)
+        picture = arguments["image_embeds"]
+        visible = picture.shape[1] if bool((picture != 0).any()) else 0
+        return [(Span("shared", visible), *texts, Span("positive", picture.shape[1] - visible))]

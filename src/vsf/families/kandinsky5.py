@@ -1,14 +1,12 @@
 """Kandinsky 5: a refiner over the text tokens, then image tokens that attend to them."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 
-from vsf.controls.grid import Grid
 from vsf.families.base.family import Encoded, Family, Injection, Role, require_encoders
-from vsf.patching.swaps import calls_swapped
-from vsf.text.embeddings import NegativeRows, TokenizeTemplate
+from vsf.families.base.host import CallArguments, Denoiser, Pipeline
+from vsf.families.encoders.chat import encode_chat
+from vsf.families.layouts.positions import token_ranks
+from vsf.text.embeddings import NegativeRows
 
 
 class Kandinsky5(Family):
@@ -20,6 +18,7 @@ class Kandinsky5(Family):
 
     name = "kandinsky5"
     denoisers = ("Kandinsky5Transformer3DModel",)
+    pipelines = ("Kandinsky5T2VPipeline", "Kandinsky5I2VPipeline", "Kandinsky5T2IPipeline")
     roles = (
         (r"text_transformer_blocks\.\d+\.self_attention", Role("text")),
         (r"visual_transformer_blocks\.\d+\.cross_attention", Role("cross")),
@@ -27,25 +26,18 @@ class Kandinsky5(Family):
     conditions = ("encoder_hidden_states", "pooled_projections", "text_rope_pos")
     channels_last = True
 
-    def encode(self, pipe: Any, text: str) -> Encoded:
-        """Rows of Qwen from the pipeline's template on; the end of the template comes along."""
+    def encode(self, pipe: Pipeline, text: str) -> Encoded:
+        """Return the rows of Qwen behind the beginning of its template; the end of the template comes along.
+
+        The pipeline tokenizes a text without a limit before it cuts it off, so tokens are counted from the beginning.
+        """
         require_encoders(pipe, "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
-        words, processor = TokenizeTemplate(text), pipe.tokenizer
-        with torch.no_grad(), calls_swapped([(getattr(processor, "tokenizer", processor), words)]):
-            embeddings, *_ = pipe.encode_prompt(text)
-        begin = pipe.prompt_template_encode_start_idx
-        special = words.special[begin : begin + embeddings.shape[1]]
-        return Encoded(embeddings[0], special.to(embeddings.device), words.characters)
+        start = pipe.prompt_template_encode_start_idx
+        return encode_chat(pipe, text, lambda: pipe.encode_prompt(text)[0][0], start=start)
 
-    def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
-        """The latents (batch, frames, height, width, channels) cut into patches."""
-        sides = zip(arguments["hidden_states"].shape[1:4], denoiser.config.patch_size, strict=True)
-        frames, height, width = (side // patch for side, patch in sides)
-        return Grid(height, width, frames)
-
-    def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
+    def inject(self, denoiser: Denoiser, arguments: CallArguments, negative: NegativeRows, layout: str) -> Injection:
         """Append the negatives and their positions."""
         positions = arguments["text_rope_pos"]
-        own = [torch.arange(span.length).to(positions) for span in negative.spans]
-        changed = {**arguments, "text_rope_pos": torch.cat([positions, *own])}
+        negative_positions = token_ranks(negative.spans, positions.device).to(positions.dtype)
+        changed = {**arguments, "text_rope_pos": torch.cat([positions, negative_positions])}
         return super().inject(denoiser, changed, negative, layout)

@@ -1,24 +1,28 @@
 """Kandinsky 6: a refiner over the text for the picture and one for the sound, then both attend to it."""
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from vsf.controls.grid import Grid
 from vsf.families.base.family import Encoded, Family, Injection, Overrides, Role, Running, require_encoders
-from vsf.patching.swaps import calls_swapped
-from vsf.text.embeddings import NegativeRows, TokenizeTemplate
+from vsf.families.base.host import CallArguments, Denoiser, Original, Pipeline
+from vsf.families.encoders.chat import encode_chat
+from vsf.families.layouts.positions import restarted
+from vsf.text.embeddings import NegativeRows
 
 
 class Kandinsky6(Family):
     """Kandinsky 6, video with sound or without.
 
-    The text is [positive | negative] in both refiners, with positions from 0 on for each; its filling is masked.
+    The text is [positive | negative] in both refiners, with positions from 0 on for each; its padding is masked.
     """
 
-    name, denoisers, channels_last = "kandinsky6", ("Kandinsky6Transformer3DModel",), True
+    name = "kandinsky6"
+    denoisers = ("Kandinsky6Transformer3DModel",)
+    pipelines = ("Kandinsky6TI2VAPipeline",)
+    pipelines_since: ClassVar[dict[str, str]] = {"Kandinsky6TI2VAPipeline": "0.42"}
     roles = (
         (r"(video|audio)_text_transformer_blocks\.\d+\.attn", Role("text")),
         (r".*\.video_dec_block\.cross_attention", Role("cross")),
@@ -26,35 +30,35 @@ class Kandinsky6(Family):
     )
     text_mask = "encoder_attention_mask"
     conditions = ("encoder_hidden_states", "pooled_projections", "encoder_attention_mask")
+    channels_last = True
 
-    def encode(self, pipe: Any, text: str) -> Encoded:
-        """Rows of Qwen behind its template, whose end comes along; the pooled embedding stays the positive's."""
+    def encode(self, pipe: Pipeline, text: str) -> Encoded:
+        """Return the rows of Qwen behind its template, whose end comes along; the pooled embedding is not used."""
         require_encoders(pipe, "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
-        words, tokenizer = TokenizeTemplate(text), getattr(pipe.tokenizer, "tokenizer", pipe.tokenizer)
-        with torch.no_grad(), calls_swapped([(tokenizer, words)]):
-            embeddings, *_ = pipe.encode_prompt(text, do_classifier_free_guidance=False)
-        return Encoded(embeddings[0], words.special[-embeddings.shape[1] :].to(embeddings.device), words.characters)
+        return encode_chat(pipe, text, lambda: pipe.encode_prompt(text, do_classifier_free_guidance=False)[0][0])
 
-    def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
-        """The latents (batch, frames, height, width, channels) cut into patches; a first picture is the last frame."""
-        patches = zip(arguments["hidden_states"].shape[1:4], denoiser.config.patch_size, strict=True)
-        frames, height, width = (size // patch for size, patch in patches)
-        return Grid(height, width, frames - (arguments.get("visual_token_type_ids") is not None))
+    def grid(self, denoiser: Denoiser, arguments: CallArguments) -> Grid:
+        """Leave out a start picture, which stands behind the clip as its last frame."""
+        grid = super().grid(denoiser, arguments)
+        has_start_picture = arguments.get("visual_token_type_ids") is not None
+        return replace(grid, frames=grid.frames - has_start_picture)
 
-    def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
-        """Append the negatives; the mask gets the axes of the attention, as it would there."""
-        made = super().inject(denoiser, arguments, negative, layout)
-        if (mask := made.arguments.get(self.text_mask)) is not None:
-            made.arguments[self.text_mask] = mask[:, None, None]
-        return made
+    def inject(self, denoiser: Denoiser, arguments: CallArguments, negative: NegativeRows, layout: str) -> Injection:
+        """Append the negatives; the mask gets the axes of the attention, as the model would give it."""
+        injection = super().inject(denoiser, arguments, negative, layout)
+        mask = injection.arguments.get(self.text_mask)
+        if mask is None:
+            return injection
+        return replace(injection, arguments={**injection.arguments, self.text_mask: mask[:, None, None]})
 
-    def overrides(self, denoiser: Any, running: Running) -> Overrides:
-        """Let the positions of each negative start where the positive's do."""
+    def overrides(self, denoiser: Denoiser, running: Running) -> Overrides:
+        """Start the positions of each negative where the positive's start."""
 
-        def positions(original: Any, rope: object, places: Tensor) -> Tensor:
-            if (injection := running()) is not None:
-                places = torch.cat([places[: span.length] for span in injection.text[0]])
-            return original(rope, places)
+        def embed(original: Original, rope: object, positions: Tensor) -> Tensor:
+            injection = running()
+            if injection is not None:
+                positions = restarted(positions, injection.text[0])
+            return original(rope, positions)
 
-        ropes = denoiser.video_text_rope_embeddings, denoiser.audio_text_rope_embeddings
-        return [(rope, {"__call__": positions}) for rope in ropes]
+        ropes = (denoiser.video_text_rope_embeddings, denoiser.audio_text_rope_embeddings)
+        return [(rope, {"__call__": embed}) for rope in ropes]

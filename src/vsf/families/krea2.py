@@ -1,15 +1,12 @@
 """Krea 2: one stream of text and image tokens, text first, with a refiner for the text in front."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from vsf.controls.grid import Grid
-from vsf.families.base.family import Encoded, Family, Injection, Role, require_encoders
+from vsf.families.base.family import Encoded, Family, Injection, Role, Tokens, require_encoders
+from vsf.families.base.host import CallArguments, Denoiser, Pipeline
 from vsf.text.embeddings import NegativeRows
 
 
@@ -23,6 +20,7 @@ class Krea2(Family):
 
     name = "krea2"
     denoisers = ("Krea2Transformer2DModel",)
+    pipelines = ("Krea2Pipeline",)
     negatives_first = True
     roles = (
         (r"transformer_blocks\.\d+\.attn", Role("joint", image="last")),
@@ -31,8 +29,8 @@ class Krea2(Family):
     text_mask = "encoder_attention_mask"
     conditions = ("encoder_hidden_states", "encoder_attention_mask")
 
-    def encode(self, pipe: Any, text: str) -> Encoded:
-        """The tokens that the pipeline does not mask; the last are its template's."""
+    def encode(self, pipe: Pipeline, text: str) -> Encoded:
+        """Return the tokens that the pipeline does not mask; the last of them are the template's."""
         require_encoders(pipe, "text_encoder", "tokenizer")
         with torch.no_grad():
             stacks, mask = pipe.encode_prompt(text)
@@ -40,18 +38,18 @@ class Krea2(Family):
         ranks = torch.arange(len(embeddings), device=embeddings.device)
         return Encoded(embeddings, ranks >= len(embeddings) - pipe.prompt_template_encode_num_suffix_tokens)
 
-    def text_of(self, arguments: Mapping[str, Any]) -> Float[Tensor, "batch tokens channels"]:
+    def text_of(self, arguments: CallArguments) -> Tokens:
         """Return the text with each token's layers side by side."""
         return arguments[self.text].flatten(2)
 
-    def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
-        """The image tokens' positions, which stand behind those of the text."""
+    def grid(self, denoiser: Denoiser, arguments: CallArguments) -> Grid:
+        """Return the grid of the image tokens' positions, which stand behind those of the text."""
         return Grid.of_positions(arguments["position_ids"][arguments[self.text].shape[1] :])
 
-    def inject(self, denoiser: Any, arguments: Mapping[str, Any], negative: NegativeRows, layout: str) -> Injection:
+    def inject(self, denoiser: Denoiser, arguments: CallArguments, negative: NegativeRows, layout: str) -> Injection:
         """Put the negatives in front, stacked again, with as many positions."""
-        text, ids = arguments[self.text], arguments["position_ids"]
-        added = ids.new_zeros(negative.embeddings.shape[1], ids.shape[1])
-        ids = self.joined(ids, added, 0)
-        stacked = replace(negative, embeddings=negative.embeddings.unflatten(2, text.shape[2:]))
-        return super().inject(denoiser, {**arguments, "position_ids": ids}, stacked, layout)
+        ids = arguments["position_ids"]
+        negative_ids = ids.new_zeros(negative.embeddings.shape[1], ids.shape[1])
+        changed = {**arguments, "position_ids": self.joined(ids, negative_ids, 0)}
+        stacks = negative.embeddings.unflatten(2, arguments[self.text].shape[2:])
+        return super().inject(denoiser, changed, replace(negative, embeddings=stacks), layout)

@@ -1,13 +1,10 @@
 """LTX-Video: image tokens attend to T5's text, whose padding is masked."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from vsf.controls.grid import Grid
 from vsf.families.base.family import Encoded
-from vsf.families.encoders.plain import characters_read
-from vsf.families.layouts.masked import MaskedText, encode_masked
-from vsf.text.embeddings import TokenizeUnpadded
+from vsf.families.base.host import CallArguments, Denoiser, Pipeline
+from vsf.families.encoders.plain import char_offsets, encode_masked
+from vsf.families.layouts.masked_text import MaskedText
 from vsf.text.token_weights import Characters
 
 
@@ -16,22 +13,27 @@ class LtxVideo(MaskedText):
 
     name = "ltx"
     denoisers = ("LTXVideoTransformer3DModel",)
+    pipelines = (
+        "LTXPipeline",
+        "LTXImageToVideoPipeline",
+        "LTXConditionPipeline",
+        "LTXI2VLongMultiPromptPipeline",
+    )
     encoder_sees_padding = True
 
-    def encode(self, pipe: Any, text: str) -> Encoded:
-        """Rows of T5."""
-        return encode_masked(pipe, text, TokenizeUnpadded(), do_classifier_free_guidance=False)
+    def encode(self, pipe: Pipeline, text: str) -> Encoded:
+        """Return the rows of T5."""
+        return encode_masked(pipe, text, do_classifier_free_guidance=False)
 
-    def characters(self, pipe: Any, text: str) -> Characters:
-        """T5's tokens, as many as there may be."""
-        return characters_read(pipe, text, 512)
+    def characters(self, pipe: Pipeline, text: str) -> Characters:
+        """Return the characters of T5's tokens, at the full length of 512."""
+        return char_offsets(pipe, text, 512)
 
-    def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
-        """Told by the pipeline as a size, or as (batch, axes, tokens): time, row and column of each token.
+    def grid(self, denoiser: Denoiser, arguments: CallArguments) -> Grid:
+        """Return the grid of the sizes that the pipeline names, or of its coordinates (batch, axes, tokens).
 
-        Frames given as conditions have tokens of their own and count as frames.
+        The axes are time, row and column. Frames given as conditions have tokens of their own and count as frames.
         """
-        del denoiser
         coordinates = arguments.get("video_coords")
         if coordinates is None:
             return Grid(arguments["height"], arguments["width"], arguments["num_frames"])

@@ -1,9 +1,9 @@
 """SkyReels-V2: Wan 2.1, with a time for every frame where a video goes on without end."""
 
-from typing import Any
-
 from vsf.controls.schedule import Axis
 from vsf.errors import KnobError
+from vsf.families.base.host import Pipeline
+from vsf.families.base.steps import Timestep
 from vsf.families.wan import Wan
 
 
@@ -12,8 +12,17 @@ class SkyReelsV2(Wan):
 
     name = "skyreels_v2"
     denoisers = ("SkyReelsV2Transformer3DModel",)
+    pipelines = (
+        "SkyReelsV2Pipeline",
+        "SkyReelsV2ImageToVideoPipeline",
+        "SkyReelsV2DiffusionForcingPipeline",
+        "SkyReelsV2DiffusionForcingImageToVideoPipeline",
+        "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
+    )
 
-    def fraction_done(self, pipe: Any, over: Axis, timestep: Any = None, first: Any = None) -> float:
+    def fraction_done(
+        self, pipe: Pipeline, over: Axis, timestep: Timestep | None = None, first: Timestep | None = None
+    ) -> float:
         """Raise KnobError under diffusion forcing, where frames are not equally far."""
         if "DiffusionForcing" in type(pipe).__name__:
             raise KnobError(

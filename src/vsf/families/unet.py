@@ -1,14 +1,14 @@
 """U-Nets of Stable Diffusion 1, 2 and XL: image tokens attend to the text of one CLIP or two."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import ClassVar
 
 from torch import nn
 
 from vsf.controls.grid import Grid
 from vsf.families.base.family import Encoded, Family, Role
+from vsf.families.base.host import CallArguments, Denoiser, Pipeline
 from vsf.families.catalogue.unet_limits import check_unet
-from vsf.families.encoders.clip import characters_of_clip, encode_clip
+from vsf.families.encoders.clip import char_offsets_clip, encode_clip
 from vsf.guidance import Guidance
 from vsf.text.token_weights import Characters
 
@@ -22,31 +22,62 @@ class UNet(Family):
 
     name = "unet"
     denoisers = ("UNet2DConditionModel", "UNetMotionModel")
+    pipelines: ClassVar[tuple[str, ...]] = (
+        "StableDiffusionPipeline",
+        "StableDiffusionImg2ImgPipeline",
+        "StableDiffusionInpaintPipeline",
+        "StableDiffusionControlNetPipeline",
+        "StableDiffusionControlNetImg2ImgPipeline",
+        "StableDiffusionControlNetInpaintPipeline",
+        "StableDiffusionAdapterPipeline",
+        "StableDiffusionUpscalePipeline",
+        "StableDiffusionLatentUpscalePipeline",
+        "StableDiffusionDepth2ImgPipeline",
+        "StableUnCLIPPipeline",
+        "StableUnCLIPImg2ImgPipeline",
+        "StableDiffusionXLPipeline",
+        "StableDiffusionXLImg2ImgPipeline",
+        "StableDiffusionXLInpaintPipeline",
+        "StableDiffusionXLControlNetPipeline",
+        "StableDiffusionXLControlNetImg2ImgPipeline",
+        "StableDiffusionXLControlNetInpaintPipeline",
+        "StableDiffusionXLControlNetUnionPipeline",
+        "StableDiffusionXLControlNetUnionImg2ImgPipeline",
+        "StableDiffusionXLControlNetUnionInpaintPipeline",
+        "StableDiffusionXLAdapterPipeline",
+        "LatentConsistencyModelPipeline",
+        "LatentConsistencyModelImg2ImgPipeline",
+        "AnimateDiffPipeline",
+        "AnimateDiffSDXLPipeline",
+        "AnimateDiffVideoToVideoPipeline",
+        "AnimateDiffControlNetPipeline",
+        "AnimateDiffVideoToVideoControlNetPipeline",
+        "AnimateDiffSparseControlNetPipeline",
+    )
     roles = ((r".*\.attn[12]", Role("cross")),)
     text_mask = "encoder_attention_mask"
     conditions = ("encoder_hidden_states", "added_cond_kwargs")
     guidance = "batch"
 
-    def encode(self, pipe: Any, text: str) -> Encoded:
-        """Rows of CLIP, or of both side by side."""
+    def encode(self, pipe: Pipeline, text: str) -> Encoded:
+        """Return the rows of CLIP, or of both side by side."""
         return encode_clip(pipe, text)
 
-    def characters(self, pipe: Any, text: str) -> Characters:
-        """CLIP's tokens."""
-        return characters_of_clip(pipe, text)
+    def characters(self, pipe: Pipeline, text: str) -> Characters:
+        """Return the characters of CLIP's tokens, at the full length of 77."""
+        return char_offsets_clip(pipe, text)
 
     def attention_layers(self, denoiser: nn.Module) -> dict[str, tuple[nn.Module, Role]]:
-        """Layers that attend to the text: `attn1` is one in some, and a motion module's `attn2` is none."""
+        """Return layers that attend to the text: some of the `attn1` do, and a motion module's `attn2` does not."""
         layers = super().attention_layers(denoiser)
         return {name: (layer, role) for name, (layer, role) in layers.items() if layer.is_cross_attention}
 
-    def check(self, target: Any, method: Guidance) -> None:
-        """Refuse what `unet_limits` names."""
+    def check(self, target: Pipeline | Denoiser, method: Guidance) -> None:
+        """Check also that the U-Net mixes no text tokens before the attention. Raises as `Family.check` does."""
         super().check(target, method)
         for denoiser in self.denoisers_of(target):
             check_unet(denoiser)
 
-    def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
-        """The latents; deeper layers halve them."""
-        del denoiser
+    def grid(self, denoiser: Denoiser, arguments: CallArguments) -> Grid:
+        """Return the sizes of the latents, which have one token for each pixel; deeper layers halve them."""
         return Grid(*arguments["sample"].shape[-2:])

@@ -15,7 +15,7 @@ from torch import nn
 
 from vsf.errors import RequestError, UnsupportedPipelineError
 from vsf.families import FAMILIES
-from vsf.families.catalogue.unsupported import REFUSED, why_not
+from vsf.families.catalogue.unsupported import UNSUPPORTED_DENOISERS, unsupported_reason
 from vsf.generation.metadata.hashes import hash_file, hash_folder
 from vsf.generation.request import Lora, Request
 from vsf.generation.sources import check_complete, check_size, locate, read_index
@@ -201,8 +201,8 @@ def _check_family(index: Mapping[str, Any]) -> None:
     name = index.get("_class_name")
     shown_name = index.get("_class_name", "this model")
     part_classes = {entry[1] for entry in index.values() if isinstance(entry, list | tuple) and len(entry) == 2}
-    for part_class in part_classes & set(REFUSED):
-        raise UnsupportedPipelineError(f"{shown_name} cannot be guided: {REFUSED[part_class]}")
+    for part_class in part_classes & set(UNSUPPORTED_DENOISERS):
+        raise UnsupportedPipelineError(f"{shown_name} cannot be guided: {UNSUPPORTED_DENOISERS[part_class]}")
     if not any(part_classes & set(family.denoisers) for family in FAMILIES.values()):
         raise UnsupportedPipelineError(
             f'no family recognises {shown_name}. Supported: {", ".join(FAMILIES)}. Run "vsf list families" for details.'
@@ -213,7 +213,7 @@ def _check_family(index: Mapping[str, Any]) -> None:
         raise UnsupportedPipelineError(
             f"diffusers {diffusers.__version__} has no {name}; install a release that has it."
         )
-    if reason := why_not(getattr(diffusers, name)):
+    if reason := unsupported_reason(getattr(diffusers, name)):
         raise UnsupportedPipelineError(f"{name} cannot be guided: {reason}")
 
 

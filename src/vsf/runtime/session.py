@@ -13,7 +13,8 @@ from vsf.controls.region import Region
 from vsf.controls.schedule import Schedule
 from vsf.errors import AlreadyGuidedError, KnobError, NotGuidedError, PromptError
 from vsf.families import find_family
-from vsf.families.base.family import Family, Negatives, class_names
+from vsf.families.base.encode_negatives import Negatives, encode_negatives
+from vsf.families.base.family import Family, class_names
 from vsf.families.base.reading import check_read_alike, encoding_options, tokenized_with
 from vsf.families.base.steps import check_step_count
 from vsf.guidance import Guidance
@@ -322,7 +323,7 @@ def encode_locked(
 ) -> Negative:
     """Encode negatives while no other thread encodes: encoders are shared, and overridden meanwhile."""
     with ENCODING:
-        return family.encode_all(pipe, negatives, within, options)
+        return encode_negatives(family, pipe, negatives, within, options)
 
 
 def _one_at_a_time(original: Original, pipe: Pipeline, *args: Any, **kwargs: Any) -> Any:

@@ -73,6 +73,7 @@ PIPELINES = [
         },
         text=unpadded,
         special=[False, False],
+        compiles_once=False,
         latents=(4, 4, 6),
         cfg={"guidance_scale": 3.0, "negative_prompt": "ugly"},
         unconditional=(True, False),

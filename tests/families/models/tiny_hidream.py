@@ -91,6 +91,8 @@ PIPELINES = [
         },
         text=unpadded,
         special=[False, False, False, True],  # "▁", a, b, end; Llama's are a, b, and twice padding
+        compiles_once=False,
+        knows_characters=False,
         encoders=("text_encoder_3", "text_encoder_4"),
         latents=(4, 6, 8),
         cfg={"guidance_scale": 3.0, "negative_prompt": "ugly"},

@@ -90,6 +90,7 @@ PIPELINES = [
         SETTINGS,
         text=unpadded,
         special=[True, True, False, False, False],  # the two marks of a text, "▁", a, b
+        knows_characters=False,
         denoiser="unet",
         latents=(4, 8, 16),
         cfg={"guidance_scale": 3.0, "negative_prompt": "ugly"},

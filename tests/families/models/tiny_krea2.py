@@ -76,6 +76,8 @@ PIPELINES = [
         settings={**SETTINGS, "max_sequence_length": 64},
         text=unpadded,
         special=[False, False] + [True] * FRAME,
+        compiles_once=False,
+        knows_characters=False,
         latents=(6, 16),
         cfg={"guidance_scale": 3.0, "negative_prompt": "ugly"},
     )

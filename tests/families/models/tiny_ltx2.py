@@ -117,6 +117,7 @@ PIPELINES = [
         {**SETTINGS, "guidance_scale": 1.0},
         text=padded,
         special=[False, False],
+        knows_characters=False,
         encoders=("text_encoder",),
         cfg={"guidance_scale": 3.0, "negative_prompt": "ugly"},
         unconditional=(True, False),

@@ -229,12 +229,13 @@ PIPELINES = [
         SANA,
         text=gemma,
         special=[False, False],
+        knows_characters=False,
         cfg=CFG,
         unconditional=(True, False),
         latents=(4, 4, 8),
         prompts=("a red car", "two birds"),
     ),
-    PipelineCase("sana-sprint", sprint, SANA, text=gemma, special=[False, False]),
+    PipelineCase("sana-sprint", sprint, SANA, text=gemma, special=[False, False], knows_characters=False),
 ]
 
 FIRST = Image.new("RGB", (64, 32), (200, 30, 30))

@@ -8,11 +8,11 @@ from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
 from PIL import Image
 
 from families.harness import Variant, noise, picture, quiet
-from families.models import tiny_beside_pipelines as beside
 from families.models import tiny_ltx2 as ltx2
 from families.models import tiny_masked as masked
+from families.models import tiny_per_block_pipelines as per_block
 from families.models import tiny_wan as wan
-from families.models.tiny_beside import built, hunyuan_image
+from families.models.tiny_per_block import built, hunyuan_image
 from families.models.tiny_unet_pipelines import remade
 from support import host
 from support import tiny_pipelines as tiny
@@ -23,12 +23,12 @@ def z_image_control(name):
     places = {"control_layers_places": [0], "control_refiner_layers_places": [0]}
     cls = host.ZImageControlNetModel
     control = built(cls, **sizes, **places, add_control_noise_refiner="control_layers")
-    return remade(beside.zimage_pipeline, name, controlnet=control)
+    return remade(per_block.zimage_pipeline, name, controlnet=control)
 
 
 def refiner(name):
     """HunyuanImage's second pipeline, which has Qwen alone and a picture beside the latents."""
-    whole = beside.hunyuan_image_pipeline
+    whole = per_block.hunyuan_image_pipeline
     sizes = {"patch_size": (1, 1, 1), "in_channels": 8, "out_channels": 4, "rope_axes_dim": (2, 2, 4)}
     model = hunyuan_image(**sizes, text_embed_2_dim=None, guidance_embeds=True)
     pipe = remade(whole, name, transformer=model, vae=None, guider=None)
@@ -93,11 +93,11 @@ MADE = {
     "LTX2DFRTemporalRefinePipeline": (ltx2_with_frames_between, {**UNGUIDED, **BEFORE, "sigmas": [1.0, 0.5]}),
     "ZImageControlNetInpaintPipeline": (
         z_image_control,
-        {**beside.Z_IMAGE, "control_image": picture(32, 48), "image": picture(32, 48), **MASK},
+        {**per_block.Z_IMAGE, "control_image": picture(32, 48), "image": picture(32, 48), **MASK},
     ),
     "HunyuanImageRefinerPipeline": (
         refiner,
-        {**beside.LATENT, "height": 64, "width": 96, "image": noise(1, 4, 1, 4, 6)},
+        {**per_block.LATENT, "height": 64, "width": 96, "image": noise(1, 4, 1, 4, 6)},
     ),
 }
 VARIANTS = [Variant(name, partial(build, name), settings) for name, (build, settings) in MADE.items()]

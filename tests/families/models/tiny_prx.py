@@ -70,6 +70,7 @@ PIPELINES = [
         {**SETTINGS, "use_resolution_binning": False, "tokenizer_max_length": 24},
         text=unpadded,
         special=[False, False],
+        knows_characters=False,
         latents=(4, 16, 32),
         cfg=CFG,
         unconditional=(True, False),

@@ -87,6 +87,7 @@ PIPELINES = [
         settings=SETTINGS,
         text=unpadded,
         special=[False, False] + [True] * FRAME,
+        compiles_once=False,
         latents=(6, 16),
         cfg={"true_cfg_scale": 3.0, "negative_prompt": "ugly"},
         prompts=("a red car", "two  dogs"),  # of one length: the pipeline treats others otherwise in a batch than alone

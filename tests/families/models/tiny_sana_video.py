@@ -55,6 +55,7 @@ PIPELINES = [
         {**SIZE, **tiny_masked.ALONE},
         text=tiny_masked.gemma,
         special=[False, False],
+        knows_characters=False,
         cfg=tiny_masked.CFG,
         unconditional=(True, False),
         copies="num_videos_per_prompt",

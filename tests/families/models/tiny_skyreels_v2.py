@@ -91,6 +91,7 @@ PIPELINES = [
         FROM_A_FRAME,
         text=tiny_wan.unpadded,
         special=tiny_wan.MARKS,
+        compiles_once=False,
         cfg={"guidance_scale": 3.0, "negative_prompt": "ugly"},
     ),
 ]

@@ -146,6 +146,7 @@ PIPELINES = [
         {**SETTINGS, "guidance_scale": 1.0, "image": FRAME},
         text=unpadded,
         special=MARKS,
+        compiles_once=False,
         cfg={"guidance_scale": 3.0, "negative_prompt": "ugly"},
     ),
 ]

@@ -62,6 +62,7 @@ PIPELINES = [
         {**SETTINGS, "segment_frame_length": 5},
         text=tiny_wan.unpadded,
         special=tiny_wan.MARKS,
+        compiles_once=False,
         cfg={"guidance_scale": 3.0, "negative_prompt": "ugly"},
     )
 ]

@@ -1,14 +1,16 @@
-"""Classifier-free guidance in two denoiser calls: which of them stands for the positive prompt."""
+"""Tell the two denoiser calls of classifier-free guidance apart, where a pipeline makes two calls in a step."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vsf.families.base.host import CallArguments, Original
+
 _TIMES = ("timestep", "timesteps", "t")
-"""What denoisers call the argument that tells the step."""
+"""Names of the denoisers' argument that tells the step."""
 
 
 class Branches:
@@ -20,7 +22,7 @@ class Branches:
     """
 
     def __init__(self) -> None:
-        self._named: str | None = None
+        self._call_name: str | None = None
         self._conditional: tuple[Tensor, Tensor] | None = None
 
     def begin(self) -> None:
@@ -28,29 +30,30 @@ class Branches:
         self._conditional = None
 
     @contextmanager
-    def cache_context(self, original: Callable[..., Any], denoiser: object, name: str, **step: Any) -> Iterator[None]:
-        """Stand in for the denoiser's own `cache_context`, listening to the name."""
-        before, self._named = self._named, name
+    def cache_context(self, original: Original, denoiser: object, name: str, **step: Any) -> Iterator[None]:
+        """Override the denoiser's own `cache_context`, and note the name."""
+        outer_name = self._call_name
+        self._call_name = name
         try:
             with original(denoiser, name, **step):
                 yield
         finally:
-            self._named = before
+            self._call_name = outer_name
 
-    def is_unconditional(self, arguments: Mapping[str, Any], text: Tensor) -> bool:
+    def is_unconditional(self, arguments: CallArguments, text: Tensor) -> bool:
         """Tell whether a call with these arguments and this text is the one without the positive prompt."""
-        if self._named is not None:
-            return "uncond" in self._named
-        now = next(arguments[name] for name in _TIMES if name in arguments)
-        now = now if isinstance(now, Tensor) else torch.as_tensor(now)
+        if self._call_name is not None:
+            return "uncond" in self._call_name
+        time = next(arguments[name] for name in _TIMES if name in arguments)
+        time = torch.as_tensor(time)
         if self._conditional is not None:
-            then, positive = self._conditional
-            if torch.equal(then, now) and not _same(positive, text):
+            conditional_time, positive = self._conditional
+            if torch.equal(conditional_time, time) and not _is_same_view(positive, text):
                 return True
-        self._conditional = (now, text)
+        self._conditional = (time, text)
         return False
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether the two are one tensor, or views that begin at one place."""
-    return one.shape == other.shape and one.data_ptr() == other.data_ptr()
+def _is_same_view(text: Tensor, other: Tensor) -> bool:
+    """Return whether two texts are one tensor, or views that begin at the same element."""
+    return text.shape == other.shape and text.data_ptr() == other.data_ptr()

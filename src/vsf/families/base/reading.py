@@ -1,16 +1,18 @@
-"""How a pipeline's call reads its prompt, so that its negatives are read alike."""
+"""Options with which a pipeline's call encodes its prompt, so that negatives are encoded with the same ones."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from typing import Any
 
 from vsf.errors import PromptError
+from vsf.families.base.host import CallArguments, EncodingOptions, Original, Pipeline
 from vsf.patching.swaps import owner_of, swap_class
 from vsf.text.embeddings import Negative
 
-_AS_GIVEN = ("clip_skip", "text_encoder_out_layers", "clean_caption", "skip_text_cleaning")
-"""Arguments that calls hand on to `encode_prompt` under the same name, and that change how the same words are read."""
+_HANDED_ON = ("clip_skip", "text_encoder_out_layers", "clean_caption", "skip_text_cleaning")
+"""Arguments that calls hand on to `encode_prompt` under the same name, and that change how a prompt is encoded."""
 
 _CLEANING = ("clean_caption", "skip_text_cleaning")
 """Those of them that change the text before a tokenizer reads it; the others concern the encoders alone."""
@@ -19,60 +21,63 @@ _SCALE = "lora_scale"
 """The weight of LoRAs in the text encoders, which calls take out of `cross_attention_kwargs={"scale": ...}`."""
 
 
-def encoding_options(pipe: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how a call of the pipeline with these arguments reads its prompt, as options of its `encode_prompt`.
+def encoding_options(pipe: Pipeline, arguments: CallArguments) -> dict[str, Any]:
+    """Return the options of `encode_prompt` that a call of the pipeline with these arguments encodes its prompt with.
 
-    Arguments left out have the call's own defaults. What changes nothing is left out: None, and the weight of LoRAs
-    where the text encoders hold none.
+    Arguments left out have the call's own defaults. Options without effect are left out: those that are None, and the
+    weight of LoRAs where the text encoders hold none.
     """
     names = _option_names(pipe)
     defaults = inspect.signature(type(pipe).__call__).parameters
-    options = {name: arguments.get(name, defaults[name].default) for name in _AS_GIVEN if name in names}
+    options = {name: arguments.get(name, defaults[name].default) for name in _HANDED_ON if name in names}
     if _SCALE in names:
         options[_SCALE] = _lora_scale(arguments)
-    return _effective(pipe, options)
+    return _with_effect(pipe, options)
 
 
-def chosen_options(pipe: Any, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options to encode with before a call: the ones chosen, and the call's defaults for the others.
+def chosen_options(pipe: Pipeline, chosen: EncodingOptions) -> dict[str, Any]:
+    """Return the options to encode with before a call: those chosen, and the call's defaults for the others.
 
     Raises:
-        PromptError: calls of this pipeline read their prompts without such an option.
+        PromptError: calls of this pipeline encode their prompts without such an option.
     """
     names = _option_names(pipe)
     for name in chosen:
         if name not in names:
-            known = ", ".join(names) or "no option"
-            raise PromptError(f"{type(pipe).__name__} reads its prompt with {known}, not with {name}=: leave it out")
-    return _effective(pipe, {**encoding_options(pipe, {}), **chosen})
+            accepted = ", ".join(names) or "no option"
+            raise PromptError(f"{type(pipe).__name__} reads its prompt with {accepted}, not with {name}=: leave it out")
+    return _with_effect(pipe, {**encoding_options(pipe, {}), **chosen})
 
 
-def check_read_alike(pipe: Any, negative: Negative, arguments: Mapping[str, Any]) -> None:
-    """Raise PromptError when a call reads its prompt with other options than the negative was encoded with.
+def check_read_alike(pipe: Pipeline, negative: Negative, arguments: CallArguments) -> None:
+    """Check that a call encodes its prompt with the options that the negative was encoded with.
 
-    Embeddings of either side say nothing about how they were made, so nothing is checked then.
+    Nothing is checked where prompt or negative came as embeddings, which do not say how they were made.
+
+    Raises:
+        PromptError: the options differ.
     """
     if negative.options is None or arguments.get("prompt") is None or not any(negative.lengths):
         return
-    called = encoding_options(pipe, arguments)
-    differing = [name for name in _option_names(pipe) if negative.options.get(name) != called.get(name)]
+    of_call = encoding_options(pipe, arguments)
+    differing = [name for name in _option_names(pipe) if negative.options.get(name) != of_call.get(name)]
     if differing:
-        wanted = ", ".join(f"{name}={called.get(name)!r}" for name in differing)
-        present = ", ".join(f"{name}={negative.options.get(name)!r}" for name in differing)
+        prompt_options = ", ".join(f"{name}={of_call.get(name)!r}" for name in differing)
+        negative_options = ", ".join(f"{name}={negative.options.get(name)!r}" for name in differing)
         raise PromptError(
-            f"this call reads its prompt with {wanted}, but the negative prompt was read with {present}: "
-            f"give vsf.guide, or vsf.encode, {wanted}"
+            f"this call reads its prompt with {prompt_options}, but the negative prompt was read with "
+            f"{negative_options}: give vsf.guide, or vsf.encode, {prompt_options}"
         )
 
 
 @contextmanager
-def read_with(pipe: Any, options: Mapping[str, Any]) -> Iterator[None]:
-    """Let the pipeline's `encode_prompt` have these options while a block runs, whatever else it is called with."""
+def read_with(pipe: Pipeline, options: EncodingOptions) -> Iterator[None]:
+    """Call the pipeline's `encode_prompt` with these options while a block runs, whoever calls it."""
     if not options:
         yield
         return
 
-    def encode_prompt(original: Any, pipe: Any, *args: Any, **kwargs: Any) -> Any:
+    def encode_prompt(original: Original, pipe: Pipeline, *args: Any, **kwargs: Any) -> Any:
         return original(pipe, *args, **{**kwargs, **options})
 
     undo = swap_class(pipe, {"encode_prompt": encode_prompt}, owner=owner_of(pipe))
@@ -82,30 +87,34 @@ def read_with(pipe: Any, options: Mapping[str, Any]) -> Iterator[None]:
         undo()
 
 
-def tokenized_with(pipe: Any, options: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """Do the same with the options that decide which tokens a text becomes.
+def tokenized_with(pipe: Pipeline, options: EncodingOptions) -> AbstractContextManager[None]:
+    """Do the same with only those options that decide which tokens a text becomes.
 
-    For calls of `encode_prompt` that are cut short there: it weighs LoRAs first, and takes that back only at its end.
+    For calls of `encode_prompt` that are cut short at the tokenizer: it weighs LoRAs before that, and undoes it only at
+    its end, so that their weight would stay.
     """
     return read_with(pipe, {name: value for name, value in options.items() if name in _CLEANING})
 
 
-def _option_names(pipe: Any) -> list[str]:
-    """Return the options that both the pipeline's `encode_prompt` takes and its call hands on.
+def _option_names(pipe: Pipeline) -> list[str]:
+    """Return the options that the pipeline's `encode_prompt` accepts and its call hands on.
 
-    Not every pipeline with such an argument does: some use `cross_attention_kwargs` for the denoiser alone. Which
-    names a function calls others with is written in the constants of its code.
+    Not every pipeline with such an argument hands it on: some use `cross_attention_kwargs` for the denoiser alone. The
+    keywords that a function calls others with are found among the constants of its code.
     """
     encode = getattr(type(pipe), "encode_prompt", None)
     if encode is None:
         return []
-    taken = inspect.signature(encode).parameters
+    accepted = inspect.signature(encode).parameters
     code = inspect.unwrap(type(pipe).__call__).__code__
-    keywords = {name for names in code.co_consts if isinstance(names, tuple) for name in names}
-    return [name for name in (*_AS_GIVEN, _SCALE) if name in taken and name in keywords]
+    keywords: set[str] = set()
+    for constant in code.co_consts:
+        if isinstance(constant, tuple):
+            keywords.update(constant)
+    return [name for name in (*_HANDED_ON, _SCALE) if name in accepted and name in keywords]
 
 
-def _lora_scale(arguments: Mapping[str, Any]) -> Any:
+def _lora_scale(arguments: CallArguments) -> float | None:
     """Return the weight of LoRAs among a call's arguments, None where there is none."""
     for name, value in arguments.items():
         if name.endswith("attention_kwargs") and value is not None:
@@ -113,15 +122,19 @@ def _lora_scale(arguments: Mapping[str, Any]) -> Any:
     return None
 
 
-def _effective(pipe: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what changes nothing, and bring equal options to one form."""
-    kept = {name: value for name, value in options.items() if value is not None}
-    if _SCALE in kept and (kept[_SCALE] == 1 or not _has_text_lora(pipe)):
-        del kept[_SCALE]
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
+def _with_effect(pipe: Pipeline, options: EncodingOptions) -> dict[str, Any]:
+    """Leave out options without effect, and write lists as tuples, so that equal options compare equal."""
+    effective = {}
+    for name, value in options.items():
+        if value is not None:
+            effective[name] = tuple(value) if isinstance(value, list) else value
+    if _SCALE in effective and (effective[_SCALE] == 1 or not _has_text_lora(pipe)):
+        del effective[_SCALE]
+    return effective
 
 
-def _has_text_lora(pipe: Any) -> bool:
-    """Whether a text encoder holds layers that `lora_scale` weighs: those that can be scaled, as diffusers asks."""
+def _has_text_lora(pipe: Pipeline) -> bool:
+    """Return whether a text encoder holds layers that `lora_scale` weighs, by the same test as in diffusers."""
     encoders = [part for name, part in pipe.components.items() if name.startswith("text_encoder") and part is not None]
-    return any(hasattr(module, "scale_layer") for encoder in encoders for module in encoder.modules())
+    modules = chain.from_iterable(encoder.modules() for encoder in encoders)
+    return any(hasattr(module, "scale_layer") for module in modules)

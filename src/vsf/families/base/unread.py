@@ -1,11 +1,12 @@
-"""Words of a text that never reach the model: those behind a tokenizer's limit, and those that it does not know."""
+"""Words of a prompt that never reach the model: those behind a tokenizer's limit, and those that it does not know."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from vsf.families.base.host import CallArguments, Original, Pipeline, Tokenizer
 from vsf.patching.swaps import calls_swapped
 
 
@@ -15,10 +16,12 @@ class UnreadWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """Words of `text` that a pipeline does not read.
+    """Words of a text that a pipeline does not read.
 
-    cut: its end, which lies behind the limit of every tokenizer; "" where all is read.
-    unknown: the words of which no tokenizer knows every character.
+    Attributes:
+        text: the whole text.
+        cut: its end, which lies behind the limit of every tokenizer; "" where all is read.
+        unknown: words with a character that no tokenizer knows.
     """
 
     text: str
@@ -26,11 +29,11 @@ class Unread:
     unknown: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Return whether there are any."""
         return bool(self.cut or self.unknown)
 
     def __str__(self) -> str:
-        """Say so in a sentence or two."""
+        """Describe them in a sentence or two."""
         sentences = []
         if self.cut:
             sentences.append(f'"{_shortened(self.text)}" is too long: the model does not read "{_shortened(self.cut)}"')
@@ -41,62 +44,72 @@ class Unread:
 
 
 class Listener:
-    """A stand-in for tokenizers' calls that changes nothing, and notes what of a text they leave out."""
+    """An override of tokenizers' calls that changes nothing, and records the words of a text that they leave out."""
 
     def __init__(self, text: str) -> None:
         self.text = text.strip()
         self._cuts: list[str] = []
         self._unknown: list[list[str]] = []
 
-    def __call__(self, original: Any, tokenizer: Any, *args: Any, **kwargs: Any) -> Any:
-        """Tokenize as asked; calls without a limit are made to count tokens, and are not noted."""
+    def __call__(self, original: Original, tokenizer: Tokenizer, *args: Any, **kwargs: Any) -> Any:
+        """Tokenize as asked. Calls without a limit are not recorded: pipelines make them only to count tokens."""
         if kwargs.get("truncation"):
-            given = args[0] if args else kwargs["text"]
-            (whole,) = [given] if isinstance(given, str) else given
-            self._note(original, tokenizer, whole, kwargs)
+            texts = args[0] if args else kwargs["text"]
+            (prompt,) = [texts] if isinstance(texts, str) else texts
+            self._record(original, tokenizer, prompt, kwargs)
         return original(tokenizer, *args, **kwargs)
 
     @property
     def unread(self) -> Unread:
-        """What all tokenizers left out: where several read a text, it is enough that one of them does."""
-        cut = min(self._cuts, key=len, default="")
-        unknown = [word for word in dict.fromkeys(self.text.split()) if all(word in each for each in self._unknown)]
-        return Unread(self.text, cut, tuple(unknown) if self._unknown else ())
+        """The words that all tokenizers leave out; a word that one of several reads is read."""
+        if not self._cuts:
+            return Unread(self.text)
+        unknown = []
+        for word in dict.fromkeys(self.text.split()):
+            if all(word in words for words in self._unknown):
+                unknown.append(word)
+        return Unread(self.text, min(self._cuts, key=len), tuple(unknown))
 
-    def _note(self, original: Any, tokenizer: Any, whole: str, options: Mapping[str, Any]) -> None:
-        marks = {"add_special_tokens": options.get("add_special_tokens", True)}
+    def _record(self, original: Original, tokenizer: Tokenizer, prompt: str, options: CallArguments) -> None:
+        add_marks = options.get("add_special_tokens", True)
         limit = options.get("max_length") or tokenizer.model_max_length
 
-        def tokens(characters: int) -> int:
-            return len(original(tokenizer, whole[:characters], **marks)["input_ids"])
+        def count_tokens(characters: int) -> int:
+            return len(original(tokenizer, prompt[:characters], add_special_tokens=add_marks)["input_ids"])
 
-        read = len(whole)
-        if tokens(read) > limit:
-            read = bisect_right(range(read), limit, key=tokens) - 1
-        # A template may stand around the text; a pipeline that changes the text itself is taken at its word.
-        begin = whole.rfind(self.text)
-        end = len(whole) if begin < 0 else begin + len(self.text)
-        self._cuts.append(whole[read:end].strip())
+        # The more characters, the more tokens, so the limit is found by bisection; slow tokenizers tell no offsets.
+        read = len(prompt)
+        if count_tokens(read) > limit:
+            read = bisect_right(range(read), limit, key=count_tokens) - 1
+        # A template may stand around the text. A pipeline that changes the text is taken at its word: all of the
+        # changed text counts as the prompt's.
+        begin = prompt.rfind(self.text)
+        end = len(prompt) if begin < 0 else begin + len(self.text)
+        self._cuts.append(prompt[read:end].strip())
         self._unknown.append([word for word in self.text.split() if _is_unknown(original, tokenizer, word)])
 
 
 @contextmanager
-def listening(pipe: Any, text: str) -> Iterator[Listener]:
-    """Listen to all tokenizers of a pipeline while it reads a text in a block."""
+def listening(pipe: Pipeline, text: str) -> Iterator[Listener]:
+    """Record the words of a text that a pipeline's tokenizers leave out while a block lets it read the text."""
     listener = Listener(text)
     with calls_swapped((tokenizer, listener) for tokenizer in _tokenizers(pipe)):
         yield listener
 
 
-def _tokenizers(pipe: Any) -> list[Any]:
-    """Return a pipeline's tokenizers, each once, those inside of processors among them."""
-    parts = [part for name, part in pipe.components.items() if name.startswith(("tokenizer", "processor"))]
-    readers = [part if hasattr(part, "unk_token_id") else getattr(part, "tokenizer", None) for part in parts]
-    return list({id(reader): reader for reader in readers if reader is not None}.values())
+def _tokenizers(pipe: Pipeline) -> list[Any]:
+    """Return a pipeline's tokenizers, each once, with those inside processors."""
+    tokenizers = {}
+    for name, part in pipe.components.items():
+        if name.startswith(("tokenizer", "processor")):
+            tokenizer = part if hasattr(part, "unk_token_id") else getattr(part, "tokenizer", None)
+            if tokenizer is not None:
+                tokenizers[id(tokenizer)] = tokenizer
+    return list(tokenizers.values())
 
 
-def _is_unknown(original: Any, tokenizer: Any, word: str) -> bool:
-    """Whether a tokenizer has its mark for the unknown in the place of a word, or of a part of it."""
+def _is_unknown(original: Original, tokenizer: Tokenizer, word: str) -> bool:
+    """Return whether a tokenizer replaces a word, or a part of it, by its token for the unknown."""
     unknown = tokenizer.unk_token_id
     return unknown is not None and unknown in original(tokenizer, word, add_special_tokens=False)["input_ids"]
 

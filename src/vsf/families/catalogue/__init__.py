@@ -1,1 +1,1 @@
-"""What is known about models: presets, pipelines that were run, and models that cannot be guided."""
+"""Facts about models: presets to start from, and models that cannot be guided."""

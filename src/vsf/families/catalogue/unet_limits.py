@@ -1,19 +1,18 @@
-"""U-Nets in which one text token changes what becomes of another, so that a negative would change the positive."""
-
-from typing import Any
+"""U-Nets that mix text tokens before the attention, so that a negative would change the positive prompt."""
 
 from vsf.errors import UnsupportedPipelineError
+from vsf.families.base.host import Denoiser
 
 _ALLOWED = {
     "addition_embed_type": ((None, "text_time"), "its time embedding is made from text or image tokens"),
     "encoder_hid_dim_type": ((None, "text_proj", "ip_image_proj"), "image tokens stand among its text tokens"),
     "cross_attention_norm": ((None, "layer_norm"), "it normalises all text tokens together"),
 }
-"""Settings of a U-Net: which of them leave every text token to itself, and what the others do."""
+"""Settings of a U-Net: the values that keep text tokens apart, and what any other value does."""
 
 
-def check_unet(unet: Any) -> None:
-    """Raise UnsupportedPipelineError for a U-Net that cannot be guided, and say why."""
+def check_unet(unet: Denoiser) -> None:
+    """Raise UnsupportedPipelineError, with the reason, for a U-Net that cannot be guided."""
     for name, (allowed, reason) in _ALLOWED.items():
         value = unet.config.get(name)
         if value not in allowed:

@@ -1,4 +1,4 @@
-"""Denoisers, pipelines and weights that cannot be guided, and why."""
+"""Denoisers, pipelines and quantised weights that cannot be guided, with the reasons."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -7,18 +7,18 @@ from torch import nn
 
 from vsf.errors import UnsupportedPipelineError
 
-REFUSED: Mapping[str, str] = MappingProxyType(
+UNSUPPORTED_DENOISERS: Mapping[str, str] = MappingProxyType(
     {
         "QwenImage21Transformer2DModel": "Qwen-Image-2.1 reads its text once, in the first step, token after token and "
         "with pictures between, and keeps its keys for the steps that follow",
         "BriaFibo2Transformer2DModel": "Bria FIBO 2 presses its text into a fixed number of tokens before the image "
         "sees it, among which a negative has none",
         "Kandinsky6SRTransformer3DModel": "the upscaler of Kandinsky 6 takes no prompt",
-        "UNetControlNetXSModel": "ControlNet-XS reads the text in the U-Net and in the control at once, and diffusers "
-        "has given it up; use ControlNet",
+        "UNetControlNetXSModel": "ControlNet-XS reads the text in the U-Net and in the control at once, and is "
+        "deprecated in diffusers; use ControlNet",
     }
 )
-"""By the denoiser's class name."""
+"""Reasons, by the denoiser's class name."""
 
 _THREE_ROWS = "it calls its U-Net on three rows for each picture, and two of them have no prompt"
 _WITH_A_PICTURE = "it reads a prompt only together with a picture, so that a negative has no text of its own"
@@ -29,10 +29,10 @@ _ONE_LAYER = (
     "its image tokens attend to the text and to each other in one layer, in which the text has no rows of its own"
 )
 _NO_WORDS = "its U-Net gets the prompt as the embedding of a picture, in which no words are left"
-_GIVEN_UP = "diffusers has given it up, and it was never run guided"
+_DEPRECATED = "it is deprecated in diffusers, and was never run guided"
 _PERTURBED = "it swaps its attention processors during a run; use the pipeline without perturbed attention"
 
-_OF_A_KIND: Mapping[str, str] = {
+_SHARED_REASONS: Mapping[str, str] = {
     _ONE_LAYER: "IF IFImg2Img IFInpainting IFSuperResolution IFImg2ImgSuperResolution IFInpaintingSuperResolution "
     "Kandinsky KandinskyImg2Img KandinskyInpaint KandinskyCombined KandinskyImg2ImgCombined KandinskyInpaintCombined",
     _NO_WORDS: "KandinskyV22 KandinskyV22Img2Img KandinskyV22Inpaint KandinskyV22Controlnet "
@@ -41,10 +41,11 @@ _OF_A_KIND: Mapping[str, str] = {
     _THREE_ROWS: "StableDiffusionInstructPix2Pix StableDiffusionXLInstructPix2Pix",
     _IN_PARTS: "VisualCloze VisualClozeGeneration",
 }
+"""Pipelines by the reason they share, without the "Pipeline" at the end of their names."""
 
-PIPELINES: Mapping[str, str] = MappingProxyType(
-    {
-        **{f"{name}Pipeline": reason for reason, names in _OF_A_KIND.items() for name in names.split()},
+
+def _reasons_by_pipeline() -> dict[str, str]:
+    reasons = {
         "BlipDiffusionControlNetPipeline": _WITH_A_PICTURE,
         "LEditsPPPipelineStableDiffusion": _OWN_PROCESSORS,
         "LEditsPPPipelineStableDiffusionXL": _OWN_PROCESSORS,
@@ -57,25 +58,31 @@ PIPELINES: Mapping[str, str] = MappingProxyType(
         "LongCatImageEditPipeline": f"{_WITH_A_PICTURE}; LongCatImagePipeline reads it alone",
         "ZImageOmniPipeline": "its sequence has several texts with pictures between; use the other Z-Image pipelines",
     }
-)
-"""By the pipeline's class name, of those whose denoiser is guided in other pipelines."""
+    for reason, names in _SHARED_REASONS.items():
+        for name in names.split():
+            reasons[f"{name}Pipeline"] = reason
+    return reasons
 
 
-def why_not(pipeline: type) -> str | None:
-    """Return why pipelines of a class cannot be guided although their denoiser can, None when they can."""
-    named = (PIPELINES[cls.__name__] for cls in pipeline.__mro__ if cls.__name__ in PIPELINES)
-    if reason := next(named, None):
-        return reason
+UNSUPPORTED_PIPELINES: Mapping[str, str] = MappingProxyType(_reasons_by_pipeline())
+"""Reasons, by class name, for pipelines whose denoiser can be guided in other pipelines."""
+
+
+def unsupported_reason(pipeline: type) -> str | None:
+    """Return why pipelines of a class cannot be guided although their denoiser can; None when they can."""
+    for cls in pipeline.__mro__:
+        if cls.__name__ in UNSUPPORTED_PIPELINES:
+            return UNSUPPORTED_PIPELINES[cls.__name__]
     if any(".pipelines.deprecated." in cls.__module__ for cls in pipeline.__mro__):
-        return _GIVEN_UP
+        return _DEPRECATED
     return _PERTURBED if hasattr(pipeline, "do_perturbed_attention_guidance") else None
 
 
-def refuse_shared_scales(denoiser: nn.Module) -> None:
+def check_activation_scales(denoiser: nn.Module) -> None:
     """Raise UnsupportedPipelineError where activations are quantised with one scale for all tokens.
 
-    The scale would follow the largest number among image and negative alike, so that a negative changes the picture
-    even where no attention sees it.
+    The scale would follow the largest number among image and negative alike, so that a negative would change the
+    picture even where no attention sees it.
     """
     for name, part in denoiser.named_modules():
         activations = getattr(getattr(part, "weight", None), "act_quant_kwargs", None)

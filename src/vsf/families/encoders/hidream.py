@@ -1,7 +1,7 @@
-"""The tokens of HiDream: a picture that may be filled up, T5, and every layer of Llama."""
+"""The tokens of HiDream: a picture that may be padded, T5, and every layer of Llama."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor
 from vsf.attention.layout import Span
 from vsf.controls.grid import Grid
 from vsf.families.base.family import Encoded, Family, require_encoders
+from vsf.families.base.host import CallArguments, Denoiser, Pipeline
 from vsf.patching.swaps import calls_swapped
 from vsf.text.embeddings import TokenizeUnpadded
 
@@ -21,37 +22,48 @@ class HiDreamTokens(Family):
     layers: ClassVar[str] = "encoder_hidden_states_llama3"
     conditions: ClassVar[tuple[str, ...]] = (text, layers, "pooled_embeds")
 
-    def encode(self, pipe: Any, text: str) -> Encoded:
-        """Rows of T5, and of all layers of Llama; that the CLIPs have done their part is pretended.
+    def encode(self, pipe: Pipeline, text: str) -> Encoded:
+        """Return each token's row of T5 and its rows of all layers of Llama, side by side.
 
-        Both read the longer of their two lengths, because a token has a row of each; the row of the shorter one is
-        then its own padding, exactly what the pipeline itself puts there.
+        Both encoders read the longer of their two lengths, because a token has a row of each; the row of the shorter
+        one is then its own padding, exactly what the pipeline itself puts there.
         """
         require_encoders(pipe, "text_encoder_3", "text_encoder_4", "tokenizer_3", "tokenizer_4")
-        both = pipe.tokenizer_3, pipe.tokenizer_4
-        length = max(len(each(text, truncation=True, max_length=128).input_ids) for each in both)
-        t5, llama = TokenizeUnpadded(length), TokenizeUnpadded(length)
-        with torch.no_grad(), calls_swapped(zip(both, (t5, llama), strict=True)):
+        tokenizers = (pipe.tokenizer_3, pipe.tokenizer_4)
+        length = max(len(tokenizer(text, truncation=True, max_length=128).input_ids) for tokenizer in tokenizers)
+        t5 = TokenizeUnpadded(length)
+        llama = TokenizeUnpadded(length)
+        pooled = torch.zeros(1, 1)  # given, so that the CLIPs are not run for it
+        with torch.no_grad(), calls_swapped(zip(tokenizers, (t5, llama), strict=True)):
             rows, _, layers, *_ = pipe.encode_prompt(
-                text, do_classifier_free_guidance=False, pooled_prompt_embeds=torch.zeros(1, 1)
+                text, do_classifier_free_guidance=False, pooled_prompt_embeds=pooled
             )
         special = (t5.special & llama.special)[0].to(rows.device)
-        return Encoded(torch.cat([rows[0], layers[:, 0].transpose(0, 1).flatten(1)], -1), special)
+        layers_of_tokens = layers[:, 0].transpose(0, 1).flatten(1)
+        return Encoded(torch.cat([rows[0], layers_of_tokens], -1), special)
 
-    def text_of(self, arguments: Mapping[str, Any]) -> Float[Tensor, "batch 0 channels"]:
-        """Return no token, for T5 and Llama may have different numbers of them, but the channels of both."""
+    def text_of(self, arguments: CallArguments) -> Float[Tensor, "batch 0 channels"]:
+        """Return no token, because T5 and Llama may have different numbers of them, but the channels of both."""
         layers = arguments[self.layers][:, :, :0].permute(1, 2, 0, 3).flatten(2)
         return torch.cat([arguments[self.text][:, :0], layers], -1)
 
-    def spans(self, denoiser: Any, arguments: Mapping[str, Any]) -> Iterable[tuple[Span, ...]]:
-        """The picture, its filling where it is not square, T5's tokens, and twice those of Llama."""
-        picture, given = self.grid(denoiser, arguments).tokens, arguments["hidden_states"]
-        full = given.shape[1] if given.ndim == 3 else picture if given.shape[2] == given.shape[3] else denoiser.max_seq
+    def spans(self, denoiser: Denoiser, arguments: CallArguments) -> Iterable[tuple[Span, ...]]:
+        """Return the picture, its padding where it is not square, T5's tokens, and twice those of Llama."""
+        picture = self.grid(denoiser, arguments).tokens
+        latents = arguments["hidden_states"]
+        if latents.ndim == 3:  # patches already, (batch, tokens, channels)
+            padded = latents.shape[1]
+        elif latents.shape[2] == latents.shape[3]:
+            padded = picture
+        else:
+            padded = denoiser.max_seq
         text = arguments[self.text].shape[1] + 2 * arguments[self.layers].shape[2]
-        return [(Span("image", picture), Span("shared", full - picture), Span("positive", text))]
+        return [(Span("image", picture), Span("shared", padded - picture), Span("positive", text))]
 
-    def grid(self, denoiser: Any, arguments: Mapping[str, Any]) -> Grid:
-        """The latents cut into patches, or as many patches as are told to be there."""
-        patch, sizes = denoiser.config.patch_size, arguments.get("img_sizes")
-        sides = (side // patch for side in arguments["hidden_states"].shape[-2:]) if sizes is None else sizes[0]
-        return Grid(*map(int, sides))
+    def grid(self, denoiser: Denoiser, arguments: CallArguments) -> Grid:
+        """Return the latents cut into patches, or the numbers of patches that the call names."""
+        sizes = arguments.get("img_sizes")
+        if sizes is None:
+            return super().grid(denoiser, arguments)
+        height, width = sizes[0]
+        return Grid(int(height), int(width))

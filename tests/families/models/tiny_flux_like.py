@@ -145,6 +145,7 @@ PIPELINES = [
         settings={**STEPS, "max_sequence_length": 64},
         text=read_by_ovis,
         special=[False, False] + [True] * len("|\n|assistant\n"),
+        compiles_once=False,
         latents=(24, 4),
         cfg=CFG,
     ),
@@ -154,6 +155,7 @@ PIPELINES = [
         settings={**STEPS, "enable_prompt_rewrite": False},
         text=read_by_longcat,
         special=[False, False],
+        knows_characters=False,
         latents=(24, 64),
         cfg=CFG,
     ),
@@ -163,6 +165,7 @@ PIPELINES = [
         settings={**STEPS, "max_sequence_length": 24},
         text=read_by_t5,
         special=[False, False, False, True],  # "▁", a, b, end
+        knows_characters=False,
         latents=(24, 4),
         cfg=CFG,
         unconditional=(True, False),

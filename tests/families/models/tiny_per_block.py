@@ -1,4 +1,4 @@
-"""The families whose negatives travel beside the model, from a few thousand random weights."""
+"""The families whose negatives are passed from block to block, from a few thousand random weights."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Pipelines of the families whose negatives travel beside the model, from a few thousand random weights."""
+"""Pipelines of the families whose negatives are passed from block to block, from a few thousand random weights."""
 
 from functools import partial
 
@@ -10,7 +10,15 @@ from transformers import ByT5Tokenizer, CLIPTextModel, SiglipImageProcessorPil, 
 
 from families.harness import PipelineCase, Variant, picture, quiet
 from families.models import chat_models as chat
-from families.models.tiny_beside import built, framepack, hunyuan_image, hunyuan_video, hunyuan_video15, lumina2, zimage
+from families.models.tiny_per_block import (
+    built,
+    framepack,
+    hunyuan_image,
+    hunyuan_video,
+    hunyuan_video15,
+    lumina2,
+    zimage,
+)
 from support import tiny_pipelines as tiny
 
 
@@ -122,6 +130,7 @@ PIPELINES = [
         settings={**LATENT, "height": 16, "width": 24, "guidance_scale": 0.0, "max_sequence_length": 64},
         text=lambda pipe, text: read(pipe, framed(text)),
         special=[*[True] * 6, False, False, *AFTER],  # begin, "user", line feed; a, b
+        compiles_once=False,
         latents=(4, 16, 24),
         cfg={"guidance_scale": 3.0},
     ),
@@ -131,6 +140,7 @@ PIPELINES = [
         settings={**LATENT, "height": 32, "width": 48, "guidance_scale": 1.0},
         text=read,
         special=[False, False],
+        compiles_once=False,
         latents=(4, 4, 6),
         cfg={"guidance_scale": 3.0},
         prompts=("a red car", "two dogs."),
@@ -141,6 +151,7 @@ PIPELINES = [
         settings=CLIP,
         text=read_behind_template,
         special=[False, False, True],
+        compiles_once=False,
         latents=(4, 2, 4, 6),
         cfg={"true_cfg_scale": 3.0, "negative_prompt": "ugly"},
         copies="num_videos_per_prompt",
@@ -151,6 +162,7 @@ PIPELINES = [
         settings={**LATENT, "height": 128, "width": 192},
         text=read_behind_frame,
         special=[False, False, True],
+        compiles_once=False,
         latents=(4, 4, 6),
         cfg={"negative_prompt": "ugly"},
         prompts=("a red car", "two dogs."),
@@ -161,6 +173,7 @@ PIPELINES = [
         settings={**CLIP, "height": 64, "width": 96},
         text=read_in_chat,
         special=[False, False, *AFTER],
+        compiles_once=False,
         cfg={"negative_prompt": "ugly"},
     ),
 ]
@@ -217,6 +230,7 @@ PIPELINES.append(
         settings=FRAMEPACK,
         text=read_behind_template,
         special=[False, False, True],
+        compiles_once=False,
         cfg={"true_cfg_scale": 3.0, "negative_prompt": "ugly"},
     )
 )
