@@ -1,4 +1,4 @@
-"""What an engine is: something that runs independent jobs, and the options that the command line has for it."""
+"""The interface of engines, which run independent jobs, and the options that they can be given."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
-    """How much of a machine or a cluster an engine may use.
+    """Limits on the machine or cluster that an engine uses.
 
     Attributes:
         workers: Number of processes or actors; None is the engine's own default.

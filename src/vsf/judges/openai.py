@@ -30,7 +30,7 @@ _CACHED = ("positive", "negative", "quality", "reason", "tokens", "cost", "final
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointOptions:
-    """Where a language model answers, and the key it wants."""
+    """The endpoint of a language model, and the key for it."""
 
     endpoint: str | None = option(None, "Where the language model answers, such as http://localhost:8000/v1.")
     key_env: str | None = option(None, "The environment variable that holds the API key.", shown=KEY_ENV)

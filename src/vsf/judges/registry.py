@@ -9,4 +9,4 @@ from vsf.registry import Registry
 JUDGES: Registry[type[JudgeOptions]] = Registry(
     "judge", {"scenes": ScenesOptions, "openai": OpenAIOptions, "local": LocalOptions}
 )
-"""What each judge can be told; `JUDGES[name](...).judge()` makes it."""
+"""The options of each judge; `JUDGES[name](...).judge()` makes the judge."""

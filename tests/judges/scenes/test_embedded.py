@@ -1,4 +1,4 @@
-"""The judge of the little world behind the interface of all judges."""
+"""The judge of synthetic scenes behind the interface of all judges."""
 
 import pytest
 

@@ -17,7 +17,7 @@ from vsf.errors import RequestError
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What a report should show.
+    """The choices behind a report.
 
     Attributes:
         kept: The positive score at which methods are compared.

@@ -65,11 +65,11 @@ def _sheet(label: str, table: Table, chance: Sequence[Key], pairs: Mapping[str, 
     ranked = sorted((score for score in table.values() if score.is_complete), key=merit)
 
     def examples(scores: Sequence[Score]) -> list[Example]:
-        made = []
+        entries = []
         for score in scores:
             pair = pairs[score.row.pair]
-            made.append(Example(score, pair.prompt, pair.negative, _data_url(folder / score.row.image)))
-        return made
+            entries.append(Example(score, pair.prompt, pair.negative, _data_url(folder / score.row.image)))
+        return entries
 
     best = ranked[::-1][:COUNT]
     worst = ranked[:COUNT]

@@ -29,7 +29,7 @@ _AGAINST = (
 
 @dataclass(frozen=True)
 class Costs:
-    """What drawing and judging took.
+    """The costs of drawing and judging.
 
     Attributes:
         models: With the revision of their weights.

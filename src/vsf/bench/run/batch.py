@@ -35,7 +35,7 @@ FRAMES_KEPT = 4  # of a clip; these are judged
 
 
 class Conditions(BaseModel):
-    """What all rows of a folder share because it changes pixels: a run cannot continue under other conditions.
+    """Settings that all rows of a folder share, because they change pixels: a run cannot continue under others.
 
     Attributes:
         model: Default model of the settings.

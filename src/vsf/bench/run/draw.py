@@ -27,7 +27,7 @@ ProgressCallback = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Task:
-    """What to draw: every pair, from every seed, with every setting."""
+    """The images to draw: every pair, from every seed, with every setting."""
 
     settings: Sequence[Setting]
     pairs: Sequence[Pair]

@@ -64,11 +64,12 @@ def compare(first: Column, second: Column) -> Comparison:
     keys = {**first, **second}
     scored = {}
     for key in keys:
-        one = first.get(key)
-        other = second.get(key)
-        if one is not None and other is not None:
-            scored[key] = one, other
-    differences = tuple(per_pair({key: one - other for key, (one, other) in scored.items()}).values())
+        first_value = first.get(key)
+        second_value = second.get(key)
+        if first_value is not None and second_value is not None:
+            scored[key] = first_value, second_value
+    image_differences = {key: first_value - second_value for key, (first_value, second_value) in scored.items()}
+    differences = tuple(per_pair(image_differences).values())
     is_binary = all(value in (0, 1) for images in scored.values() for value in images)
     return Comparison(
         difference=fmean(differences) if differences else None,
@@ -127,8 +128,8 @@ def mcnemar(images: Sequence[tuple[float, float]]) -> float:
     """
     from scipy.stats import binomtest
 
-    won = sum(one > other for one, other in images)
-    lost = sum(one < other for one, other in images)
+    won = sum(first > second for first, second in images)
+    lost = sum(first < second for first, second in images)
     return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
 
 

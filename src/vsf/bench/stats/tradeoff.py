@@ -68,13 +68,13 @@ class Band:
 
 def points(tables: Mapping[str, Table], labels: Sequence[str], kept: Metric = "positive") -> list[Point]:
     """Return the point of each setting that has scores of both kinds."""
-    known = []
+    scored = []
     for label in labels:
         kept_mean = exact_mean(column(tables[label], kept))
         negative_mean = exact_mean(column(tables[label], "negative"))
         if kept_mean is not None and negative_mean is not None:
-            known.append(Point(label, kept_mean, negative_mean))
-    return known
+            scored.append(Point(label, kept_mean, negative_mean))
+    return scored
 
 
 def frontier(candidates: Sequence[Point]) -> list[Point]:

@@ -17,7 +17,7 @@ _LONGER = 4  # letters; shorter words say little about what a prompt shows
 
 @dataclass(frozen=True)
 class _Fingerprint:
-    """What pairs are compared by."""
+    """The features by which pairs are compared."""
 
     pair: Pair
     words: frozenset[str]

@@ -41,7 +41,7 @@ class BenchOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DrawingOptions(BenchOptions):
-    """What to draw, and where."""
+    """Options of the commands that draw."""
 
     suite: str | None = option(None, "A shipped suite, or a JSON or JSONL file of pairs.")
     model: str = option("tiny", "An embedded model, a folder, a checkpoint or a hub id (id@revision).")
@@ -68,7 +68,7 @@ class DrawingOptions(BenchOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class JudgingOptions(BenchOptions):
-    """Whom to ask. What a judge itself can be told, it declares in its own options; see `judge_flags`."""
+    """Options of the commands that judge; each judge declares further ones itself, see `judge_flags`."""
 
     judge: str = option("scenes", f"One of {', '.join(JUDGES)}; see vsf list judges.")
     concurrency: int = count_option(8, "Calls at a time to a judge behind a network.", high=256)
@@ -191,8 +191,8 @@ def judge_flags() -> list[Parameter]:
 def read(options: type[Options], flags: Mapping[str, Any]) -> Options:
     """Make options from the flags of one call, which may hold those of other options, too. Raises RequestError."""
     names = {field.name for field in fields(options)}  # type: ignore[arg-type]
-    given = {name: value for name, value in flags.items() if name in names and value is not None}
-    return options(**given)
+    values = {name: value for name, value in flags.items() if name in names and value is not None}
+    return options(**values)
 
 
 def read_judge_options(name: str, flags: Mapping[str, Any]) -> JudgeOptions:

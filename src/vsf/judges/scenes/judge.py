@@ -144,10 +144,10 @@ def _reading(predicted: Predictions, picture: Picture) -> Reading:
     scene, drawing = fit(predicted.scene(), picture)
     for alternatives in ALTERNATIVES:  # one property at a time, since all combinations would be too many to draw
         best = scene
-        for other in alternatives(predicted, scene):
-            if other == scene:
+        for alternative in alternatives(predicted, scene):
+            if alternative == scene:
                 continue
-            moved, attempt = fit(other, picture)
+            moved, attempt = fit(alternative, picture)
             if difference(attempt, picture) < difference(drawing, picture):
                 best = moved
                 drawing = attempt

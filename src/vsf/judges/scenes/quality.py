@@ -1,4 +1,4 @@
-"""How well a picture of a known scene is drawn, whichever of its parts are there.
+"""Score how well a picture of a known scene is drawn, independent of which parts are present.
 
 A picture is compared with the drawing of its scene only at pixels that no removable part can change. A part that is
 gone leaves less that can be drawn wrong; were its pixels compared, taking parts away would raise the score.
@@ -21,7 +21,7 @@ Picture = Float[np.ndarray, "height width 3"]
 Mask = Bool[np.ndarray, "height width"]
 
 MARGIN = 0.012
-"""How far damage carries a part's pixels beyond its edge, as a fraction of the picture: these are left out as well."""
+"""Fraction of the picture around a part's edge that is left out as well, because damage may carry the part there."""
 HALVING = 0.08
 """Each root-mean-square difference of this size, on a scale of 0 to 1, halves the quality."""
 _CRISP_REACH = 1  # an edge this many pixels off its place is misplaced, which the difference sees, but not soft
@@ -75,8 +75,8 @@ def fixed_pixels(scene: Scene, size: int = SIZE) -> Mask:
                 bare.with_thing(index, replace(thing, parts=frozenset({part}))) for part in OBJECTS[thing.object].parts
             ]
     touched = np.zeros(nothing.shape[:2], dtype=bool)
-    for one in single:
-        touched |= (draw(one, size) != nothing).any(-1)
+    for scene_with_part in single:
+        touched |= (draw(scene_with_part, size) != nothing).any(-1)
     return ~ndimage.binary_dilation(touched, iterations=round(MARGIN * size))
 
 

@@ -55,7 +55,8 @@ def wipe(images: Images, side: int, rng: random.Random) -> Images:
     soft = blur(images, 4.0)
     result = images.clone()
     for index in range(len(images)):
-        top, left = (rng.randrange(images.shape[-1] - side) for _ in range(2))
+        top = rng.randrange(images.shape[-1] - side)
+        left = rng.randrange(images.shape[-1] - side)
         area = (index, slice(None), slice(top, top + side), slice(left, left + side))
         result[area] = torch.lerp(images[area], soft[area], rng.uniform(0.4, 1.0))
     return result

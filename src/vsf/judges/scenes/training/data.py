@@ -45,7 +45,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Targets:
-    """What the network should say of a batch: class numbers and values, and which of them are trained on."""
+    """The right outputs of the network for a batch: class numbers and values, and which of them are trained on."""
 
     counts: Int[Tensor, " batch"]
     objects: Int[Tensor, "batch slots"]
