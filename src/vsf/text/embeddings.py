@@ -162,11 +162,12 @@ class Negative:
         Raises:
             PromptError: they are for different numbers of prompts, or have different channels.
         """
-        prompts = max((len(negative) for negative, _ in weighted), default=0)
-        if not weighted or any(len(negative) not in (1, prompts) for negative, _ in weighted):
+        prompt_counts = [len(negative) for negative, _ in weighted]
+        prompts = max(prompt_counts, default=0)
+        if not weighted or not {1, prompts}.issuperset(prompt_counts):
             raise PromptError(
                 "several negatives are joined prompt by prompt: give at least one, each of one prompt or of the same "
-                f"number; got {[len(negative) for negative, _ in weighted]}"
+                f"number; got {prompt_counts}"
             )
         present = [(negative, weight) for negative, weight in weighted if weight]
         if not present:

@@ -93,7 +93,8 @@ class Prompt:
                 text, a single word or nothing stands where a weight belongs (`(hat:big)`, `(hat:1,3)`, `(hat:)`), a
                 weight is beyond 10, or a negative holds brackets. The message says where.
         """
-        chars: list[tuple[str, float]] = []
+        chars: list[str] = []
+        weights: list[float] = []  # of each character
         gaps: set[int] = set()  # where a negative was taken out
         inline_negatives: list[tuple[str, float]] = []
         for text, weight in _pieces(written):
@@ -101,14 +102,15 @@ class Prompt:
                 inline_negatives.append((text, -weight))
                 gaps.add(len(chars))
             else:
-                chars += [(char, weight) for char in text]
+                chars += text
+                weights += [weight] * len(text)
         for gap in sorted(gaps, reverse=True):  # from the last, so that the positions of those before still hold
-            before, after = _superfluous("".join(char for char, _ in chars), gap)
+            before, after = _superfluous("".join(chars), gap)
             del chars[gap - before : gap + after]
+            del weights[gap - before : gap + after]
         further_negatives = cls("", negatives or {}).negatives.items()
-        weights = [weight for _, weight in chars]
         return cls(
-            positive="".join(char for char, _ in chars),
+            positive="".join(chars),
             negatives=_added_up([*inline_negatives, *further_negatives]),
             emphasis=_emphases(weights),
         )
