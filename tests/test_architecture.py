@@ -106,7 +106,8 @@ from test_architecture import FirstCalls
 from vsf.cli import main
 
 def act():
-    drawn = ["--suite", "tiny-dev", "--limit", "1", "--seeds", "1", "--steps", "2", "--methods", "vsf", "--workers", "1"]
+    drawn = ["--suite", "tiny-dev", "--limit", "1", "--seeds", "1", "--steps", "2", "--workers", "1"]
+    drawn += ["--methods", "vsf"]
     for words in (["run", *drawn, "--out", {out!r}], ["judge", "--out", {out!r}], ["report", {out!r}]):
         try:
             main(["bench", *words])

@@ -43,9 +43,7 @@ def _families() -> Rows:
                 "what it is": _summary(type(family)),
                 "denoisers": ", ".join(family.denoisers),
                 "negatives enter": family.negatives_enter,
-                "pipelines run in the tests": ", ".join(
-                    _with_release(family, pipeline) for pipeline in family.pipelines
-                ),
+                "pipelines run in the tests": ", ".join(pipelines),
                 "with": family.tested_weights,
             }
         )
