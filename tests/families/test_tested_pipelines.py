@@ -11,7 +11,6 @@ from packaging.version import Version
 
 from families.harness import registered
 from support import host
-from vsf.cli import list_ as catalogue
 from vsf.cli import main
 from vsf.families import FAMILIES, find_family
 
@@ -63,7 +62,7 @@ def test_the_documentation_has_the_table(capsys):
     table = capsys.readouterr().out
     assert table in (DOCS / "families.md").read_text(), "run vsf list families --markdown, and put it into the page"
     assert len(table.splitlines()) == len(FAMILIES) + 2
-    assert catalogue.KINDS["families"]()[0]["family"] in table
+    assert all(f"| {name} |" in table for name in FAMILIES)
 
 
 @pytest.mark.families
