@@ -60,7 +60,7 @@ def request_arguments(options: DrawingOptions) -> dict[str, Any]:
         arguments["image"] = Path(str(arguments["image"]))
     if "lora" in arguments:
         specs = arguments.pop("lora")
-        # A config file may hold a single one as text.
+        # A config file may hold a single LoRA as text.
         arguments["loras"] = tuple(map(parse_lora, specs if isinstance(specs, list) else [specs]))
     return arguments
 

@@ -25,7 +25,7 @@ def split(written: object) -> list[str]:
     specs: list[str] = []
     for piece in pieces:
         text = str(piece).strip()
-        # In "vsf:scale=2" the first "=" stands behind a colon, in the knob "offset=.5" before any.
+        # The "=" of "vsf:scale=2" stands behind a colon, that of the knob "offset=.5" does not.
         is_knob = "=" in text.partition(":")[0]
         if specs and is_knob:
             specs[-1] += f",{text}"
