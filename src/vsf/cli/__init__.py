@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         extra = next((name for name, packages in EXTRAS.items() if package in packages), None)
+        # Not one of ours: the traceback tells more than a hint that is wrong.
         if extra is None:
             raise
         _fail(f"{package} is not installed. This command needs: pip install 'vsf-guidance[{extra}]'")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from vsf.cli import console, effect, index, inputs, method_grammar, outputs
+from vsf.cli import console, feedback, index, inputs, method_grammar, outputs
 from vsf.cli.drawing_options import OUT_HELP, OUT_SPELLINGS, DrawingOptions, PromptOptions
 from vsf.cli.options import option, takes_options
 from vsf.errors import RequestError
@@ -87,7 +87,6 @@ def draw_sheet(
     Returns:
         The sheet, and the metadata of its pictures, column by column.
     """
-    from vsf.cli import unread
     from vsf.generation import draw
     from vsf.generation.sheet import contact_sheet
 
@@ -97,15 +96,16 @@ def draw_sheet(
     prompt = _base(columns).wanted
     messages: list[str] = []
     for column in columns:
-        messages += unread.messages(column.request, model)
+        messages += feedback.unread_messages(column.request, model)
+    # Most columns read the same prompts: each message is printed once.
     for message in dict.fromkeys(messages):
         console.note(message)
-    with unread.library_warnings_off(), console.steps(len(columns) * len(seeds), quiet=quiet) as progress:
+    with feedback.library_warnings_off(), console.steps(len(columns) * len(seeds), quiet=quiet) as progress:
         for column in columns:
             for seed in seeds:
                 request = replace(column.request, seed=seed, count=1)
                 for result in draw(request, model, console.after(progress, len(images))):
-                    verdict = effect.verdict(request.model, result, " ".join(prompt.negatives))
+                    verdict = feedback.verdict(request.model, result, " ".join(prompt.negatives))
                     images.append(result.image)
                     captions.append(verdict)
                     cells.append({**result.metadata, **({"seen": verdict} if verdict else {})})
@@ -152,7 +152,7 @@ def _request(arguments: Arguments, setting: Arguments) -> Request:
 
 
 def _print_warnings(base: Request, columns: Sequence[Column]) -> None:
-    """Print what is odd about the columns, though allowed; `base` has the negatives as the user wrote them."""
+    """Print oddities of the columns that are allowed; `base` has the negatives as the user wrote them."""
     is_guided = any(column.request.method != "none" for column in columns)
     for message in inputs.warnings(base, is_guided=is_guided):
         console.note(message)
@@ -164,5 +164,7 @@ def _print_warnings(base: Request, columns: Sequence[Column]) -> None:
 
 def _base(columns: Sequence[Column]) -> Request:
     """Return the request of a column that has the negatives as the user wrote them, if there is one."""
-    requests = [column.request for column in columns]
-    return next((request for request in requests if request.within), requests[0])
+    for column in columns:
+        if column.request.within:
+            return column.request
+    return columns[0].request

@@ -22,27 +22,29 @@ def with_config(flags: Mapping[str, object]) -> dict[str, object]:
         flags: every flag of the command by name; None, or an empty list for a repeatable one, if it was left out.
 
     Returns:
-        What was given. Entries of the file are of any type that TOML has.
+        The value of each flag from the command line or the file. Entries of the file are of any type that TOML has.
 
     Raises:
         RequestError: the file cannot be read, or a path is empty.
         UnknownNameError: the file holds an entry that is not a flag of the command.
     """
-    given = {name: value for name, value in flags.items() if value not in (None, [], ())}
-    _check_paths(given)
-    if "config" not in given:
-        return given
-    entries = _read(Path(str(given["config"])), [name for name in flags if name not in FLAGS_ONLY])
+    given_flags = {name: value for name, value in flags.items() if value not in (None, [], ())}
+    _check_paths(given_flags)
+    if "config" not in given_flags:
+        return given_flags
+    entries = _read(Path(str(given_flags["config"])), [name for name in flags if name not in FLAGS_ONLY])
     _check_paths(entries)
     # A size has two spellings: any of its flags replaces the file's size as a whole.
-    if SIDES & given.keys():
-        entries = {name: value for name, value in entries.items() if name not in SIDES}
-    return {**entries, **given}
+    if SIDES & given_flags.keys():
+        for name in SIDES:
+            entries.pop(name, None)
+    return {**entries, **given_flags}
 
 
-def _check_paths(given: Mapping[str, object]) -> None:
+def _check_paths(values: Mapping[str, object]) -> None:
     for name in PATHS:
-        if given.get(name) == "":
+        # Path("") would be the current folder.
+        if values.get(name) == "":
             raise RequestError(f"--{name} is empty; name a file, or leave it out.")
 
 
@@ -53,6 +55,7 @@ def _read(file: Path, allowed: Collection[str]) -> dict[str, object]:
         raise RequestError(f'cannot read the config file "{file}": {getattr(error, "strerror", error)}.') from error
     except tomllib.TOMLDecodeError as error:
         raise RequestError(f'the config file "{file}" is not valid TOML: {error}.') from error
+    # Flags are written with dashes, TOML keys often with underscores: both are read.
     config = {name.replace("-", "_"): value for name, value in entries.items()}
     known_names = Registry("config entry", dict.fromkeys(allowed))
     for name in config:

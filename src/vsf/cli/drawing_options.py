@@ -1,4 +1,4 @@
-"""The flags that `vsf generate` and `vsf compare` share: what to draw, with which model, when and where to guide."""
+"""The flags that `vsf generate` and `vsf compare` share: the prompts, the model, the run, the limits of guidance."""
 
 from __future__ import annotations
 

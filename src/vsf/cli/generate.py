@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsf.cli import console, effect, index, inputs, outputs
+from vsf.cli import console, feedback, index, inputs, outputs
 from vsf.cli.drawing_options import OUT_HELP, OUT_SPELLINGS, DrawingOptions, PromptOptions
 from vsf.cli.knob_flags import knob_flags
 from vsf.cli.options import option, takes_options
@@ -66,19 +66,19 @@ class GenerateOptions(DrawingOptions, OwnOptions):
 def command(options: GenerateOptions) -> None:
     """Draw images, guided away from a negative prompt."""
     prompts = _prompts(options)
-    given = inputs.request_arguments(options)
+    overrides = inputs.request_arguments(options)
     past = like.read(Path(options.like).expanduser()) if options.like else None
-    arguments = past.repeat(given) if past else given
+    arguments = past.repeat(overrides) if past else overrides
     inputs.check_model(arguments)
     requests = []
     for prompt in prompts or [arguments.get("prompt", "")]:
         requests.append(Request(**{**arguments, "prompt": prompt}))
     # The files are reserved, and tried out, before the model is loaded: that may take minutes.
     with _planned(requests, str(options.out), with_reports=options.report) as files:
-        _print_warnings(requests, given, past.reproduction_warnings(given) if past else [])
+        _print_warnings(requests, overrides, past.reproduction_warnings(overrides) if past else [])
         model = console.load_quietly(requests[0], quiet=options.json)
         if past:
-            past.check_weights(given, model)
+            past.check_weights(overrides, model)
         _draw_and_save(requests, model, files, with_reports=options.report, quiet=options.json)
 
 
@@ -95,7 +95,7 @@ def _prompts(options: GenerateOptions) -> list[Prompt]:
 
 @contextmanager
 def _planned(requests: Sequence[Request], out: str, *, with_reports: bool) -> Iterator[list[Path]]:
-    """Reserve the files of all pictures or clips, in the order of drawing, and of what is written beside them."""
+    """Reserve the files of all pictures or clips, in the order of drawing, and the files written beside them."""
     stems: list[str] = []
     for request in requests:
         stems += [outputs.stem_of(request.wanted.positive)] * request.count
@@ -104,6 +104,7 @@ def _planned(requests: Sequence[Request], out: str, *, with_reports: bool) -> It
         from vsf.generation import video
 
         video.check_encoder()
+    # The names of the reports' heat maps are numbered: those of the longest list of negatives cover all.
     most_negatives = max(len(request.wanted.negatives) for request in requests)
     companions = partial(_companions, draws_clips, most_negatives if with_reports else None)
     with outputs.planned(out, stems, ".mp4" if draws_clips else ".png", companions) as files:
@@ -137,15 +138,14 @@ def _draw_and_save(
     requests: Sequence[Request], model: Model, files: Sequence[Path], *, with_reports: bool, quiet: bool
 ) -> None:
     """Save each image as soon as it is finished; after Ctrl-C the finished ones stay, and are printed."""
-    from vsf.cli import unread
     from vsf.generation import draw, report
 
     entries: list[dict[str, Any]] = []
     free_files = iter(files)
     try:
-        with unread.library_warnings_off(), console.steps(len(files), quiet=quiet) as progress:
+        with feedback.library_warnings_off(), console.steps(len(files), quiet=quiet) as progress:
             for request in requests:
-                for message in unread.messages(request, model):
+                for message in feedback.unread_messages(request, model):
                     console.note(message)
                 for result in draw(request, model, console.after(progress, len(entries)), observe=with_reports):
                     file = next(free_files)
@@ -153,7 +153,7 @@ def _draw_and_save(
                     entry = {"file": str(file), **_seen(request, result), **provenance.portable(result.metadata)}
                     if with_reports:
                         entry["report"] = report.write(file, result)
-                    effect.note_unseen(result, str(file))
+                    feedback.note_unseen(result, str(file))
                     entries.append(entry)
     finally:
         if quiet:
@@ -173,7 +173,7 @@ def _save(file: Path, result: Result) -> None:
 
 
 def _seen(request: Request, result: Result) -> dict[str, str]:
-    verdict = effect.verdict(request.model, result, " ".join(result.negatives))
+    verdict = feedback.verdict(request.model, result, " ".join(result.negatives))
     return {"seen": verdict} if verdict else {}
 
 
@@ -181,5 +181,6 @@ def _print(entry: Mapping[str, Any]) -> None:
     verdict = f": the judge saw {entry['seen']}" if "seen" in entry else ""
     lines = [f"{entry['file']}  (seed {entry['seed']}){verdict}"]
     if "report" in entry:
-        lines += [f"  {line}" for line in effect.sentences(Path(entry["file"]), entry["report"])]
+        for sentence in feedback.sentences(Path(entry["file"]), entry["report"]):
+            lines.append(f"  {sentence}")
     console.stdout.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)

@@ -62,7 +62,9 @@ def collect() -> dict[str, Any]:
     methods: dict[str, list[dict[str, Any]]] = {}
     published: dict[str, list[Any]] = {}
     for method, cls in guidance.METHODS.items():
-        methods[method] = [{**asdict(knob), "takes_auto": knob.takes_auto} for knob in guidance.knobs(cls)]
+        methods[method] = []
+        for knob in guidance.knobs(cls):
+            methods[method].append({**asdict(knob), "takes_auto": knob.takes_auto})
         for setting, knobs in cls.PRESETS.items():
             # Otherwise the setting goes by the method's own name.
             if setting not in guidance.METHODS:

@@ -27,41 +27,42 @@ def request_arguments(options: DrawingOptions) -> dict[str, Any]:
         UnknownNameError, KnobError: there is no such method, or one of the knobs written after it is misspelt.
         PromptError: a weight of a negative is misspelt.
     """
-    given: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for declared in fields(options):
         value = getattr(options, declared.name)
         if declared.name in REQUEST_OPTIONS and value is not None:
-            given[declared.name] = value
-    if "strength" in given and "image" not in given:
+            arguments[declared.name] = value
+    if "strength" in arguments and "image" not in arguments:
         raise RequestError("strength says how much of a picture to redraw; give the picture with --image.")
-    knobs = given.pop("knobs", {})
-    if isinstance(given.get("method"), str):
-        spec = method_grammar.parse(given["method"])
+    knobs = arguments.pop("knobs", {})
+    if isinstance(arguments.get("method"), str):
+        spec = method_grammar.parse(arguments["method"])
         knobs = {**spec.pop("knobs"), **knobs}
         # --preset wins over one in the method's spec.
-        given = {**spec, **given, "method": spec["method"]}
+        arguments = {**spec, **arguments, "method": spec["method"]}
     if knobs:
-        given["knobs"] = knobs
-    if "negative" in given:
-        given["negative"] = parse_negatives(given["negative"])
+        arguments["knobs"] = knobs
+    if "negative" in arguments:
+        arguments["negative"] = parse_negatives(arguments["negative"])
     schedule = {}
     for name in SCHEDULE:
-        if name in given:
-            schedule[name] = given.pop(name)
+        if name in arguments:
+            schedule[name] = arguments.pop(name)
     if schedule:
-        given["schedule"] = schedule
-    if "mask" in given:
-        given["mask"] = parse_mask(given["mask"])
-    if "width" in given or "height" in given:
-        given["size"] = _size_of_sides(given)
-    elif "size" in given:
-        given["size"] = parse_size(given["size"])
-    if "image" in given:
-        given["image"] = Path(str(given["image"]))
-    if "lora" in given:
-        specs = given.pop("lora")
-        given["loras"] = tuple(parse_lora(spec) for spec in (specs if isinstance(specs, list) else [specs]))
-    return given
+        arguments["schedule"] = schedule
+    if "mask" in arguments:
+        arguments["mask"] = parse_mask(arguments["mask"])
+    if "width" in arguments or "height" in arguments:
+        arguments["size"] = _size_of_sides(arguments)
+    elif "size" in arguments:
+        arguments["size"] = parse_size(arguments["size"])
+    if "image" in arguments:
+        arguments["image"] = Path(str(arguments["image"]))
+    if "lora" in arguments:
+        specs = arguments.pop("lora")
+        # A config file may hold a single LoRA as text.
+        arguments["loras"] = tuple(map(parse_lora, specs if isinstance(specs, list) else [specs]))
+    return arguments
 
 
 def parse_size(written: object) -> tuple[int, int]:
@@ -84,7 +85,7 @@ def parse_numbers(name: str, written: object) -> list[float]:
         RequestError: one is not a number.
     """
     try:
-        return [float(piece) for piece in _pieces(written)]
+        return list(map(float, _pieces(written)))
     except ValueError:
         raise RequestError(f'--{name} has to be numbers with commas between them, got "{written}".') from None
 
@@ -96,7 +97,7 @@ def parse_whole_numbers(name: str, written: object) -> list[int]:
         RequestError: one is not a whole number.
     """
     try:
-        return [int(piece) for piece in _pieces(written)]
+        return list(map(int, _pieces(written)))
     except ValueError:
         raise RequestError(f'--{name} has to be whole numbers with commas between them, got "{written}".') from None
 
@@ -104,7 +105,7 @@ def parse_whole_numbers(name: str, written: object) -> list[int]:
 def _pieces(written: object) -> list[str]:
     if written is None:
         return []
-    return [str(piece) for piece in written] if isinstance(written, list) else str(written).split(",")
+    return list(map(str, written)) if isinstance(written, list) else str(written).split(",")
 
 
 def parse_mask(written: object) -> Path | tuple[float, ...]:
@@ -113,7 +114,7 @@ def parse_mask(written: object) -> Path | tuple[float, ...]:
         return tuple(written)
     edges = str(written).split(",")
     try:
-        return Path(str(written)) if len(edges) == 1 else tuple(float(edge) for edge in edges)
+        return Path(str(written)) if len(edges) == 1 else tuple(map(float, edges))
     except ValueError:  # a file may have a comma in its name
         return Path(str(written))
 
@@ -137,7 +138,7 @@ def parse_lora(written: object) -> Lora:
 
 
 def check_model(given: Arguments) -> None:
-    """Check what can be checked before torch is imported: the start image, the model's files and the size.
+    """Make the checks that need no torch: of the start image, the model's files and the size.
 
     Raises:
         RequestError: the image is not a picture, the model is missing or incomplete, or it cannot draw the size.
@@ -158,7 +159,7 @@ def check_model(given: Arguments) -> None:
 
 
 def warnings(request: Request, *, is_guided: bool) -> list[str]:
-    """Return what is odd about a request, though allowed.
+    """Return oddities of a request that are allowed, as sentences.
 
     Args:
         request: the request.
@@ -167,6 +168,7 @@ def warnings(request: Request, *, is_guided: bool) -> list[str]:
     messages = []
     negatives = request.wanted.negatives
     for text in negatives:
+        # A colon in plain text is legal, but people used to other tools mean a weight by it.
         if weighted := re.fullmatch(r"(.*\S)\s*:\s*(\d*\.?\d+)", text):
             messages.append(f'"{text}" is taken as text; for a weight write "({weighted[1]}:{weighted[2]})".')
     if is_guided and not negatives:
@@ -176,12 +178,12 @@ def warnings(request: Request, *, is_guided: bool) -> list[str]:
     return messages
 
 
-def _size_of_sides(given: dict[str, Any]) -> tuple[int, int]:
-    """Remove the width and the height from what is given, and return them as a size."""
-    if "size" in given:
+def _size_of_sides(arguments: dict[str, Any]) -> tuple[int, int]:
+    """Remove the width and the height from the arguments, and return them as a size."""
+    if "size" in arguments:
         raise RequestError("give the size with --size, or with --width and --height, not with both.")
-    width = given.pop("width", None)
-    height = given.pop("height", None)
+    width = arguments.pop("width", None)
+    height = arguments.pop("height", None)
     if width is None or height is None:
         raise RequestError("--width and --height go together; for a square picture, --size is enough.")
     return width, height

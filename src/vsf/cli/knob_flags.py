@@ -20,7 +20,7 @@ def knob_flags() -> list[Parameter]:
     for method, knobs in index.methods().items():
         for knob in knobs.values():
             owners.setdefault(knob.name, []).append((method, knob))
-    return [_knob_flag(name, methods_and_knobs) for name, methods_and_knobs in owners.items()]
+    return [_knob_flag(*owner) for owner in owners.items()]
 
 
 def _knob_flag(name: str, owners: list[tuple[str, index.Knob]]) -> Parameter:

@@ -126,6 +126,7 @@ def command(options: ListOptions) -> None:
     else:
         names = BRIEF.get(options.what, tuple(rows[0]))
         table = Table(*names)
+        # Names stay in one piece, so that they can be copied.
         table.columns[0].no_wrap = True
         for row in rows:
             table.add_row(*(Text(row[name]) for name in names))

@@ -25,6 +25,7 @@ def split(written: object) -> list[str]:
     specs: list[str] = []
     for piece in pieces:
         text = str(piece).strip()
+        # The "=" of "vsf:scale=2" stands behind a colon, that of the knob "offset=.5" does not.
         is_knob = "=" in text.partition(":")[0]
         if specs and is_knob:
             specs[-1] += f",{text}"
@@ -48,7 +49,7 @@ def parse(spec: str) -> dict[str, Any]:
     arguments: dict[str, Any] = {"method": method, "knobs": dict(knobs)}
     known_knobs = index.methods()[method]
     for setting in settings:
-        knob, equals, value = (part.strip() for part in setting.partition("="))
+        knob, equals, value = map(str.strip, setting.partition("="))
         if not equals:
             raise KnobError(f'a knob has to be written name=value, got "{setting}" in "{spec}".')
         if knob == "preset":

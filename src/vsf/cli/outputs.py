@@ -39,8 +39,8 @@ def planned(
         try:
             is_folder = out.endswith(("/", os.sep)) or target.is_dir() or not target.suffix
             if not is_folder and target.suffix.lower() != suffix:
-                what = f"{'clips' if suffix == '.mp4' else 'pictures'} are written as {suffix[1:].upper()}"
-                raise RequestError(f'{what}; "{target}" should end in {suffix}, or name a folder.')
+                rule = f"{'clips' if suffix == '.mp4' else 'pictures'} are written as {suffix[1:].upper()}"
+                raise RequestError(f'{rule}; "{target}" should end in {suffix}, or name a folder.')
             folder = target if is_folder else target.parent
             folder.mkdir(parents=True, exist_ok=True)
             # Raises if the folder cannot be written to.

@@ -44,9 +44,9 @@ class Result:
 
     Args:
         image: the picture; of a clip, its first frame.
-        metadata: how it was made, ready for `provenance.write`.
-        prompt: what was drawn, and the weight of each negative in the order in which `report` numbers them.
-        report: what the guidance did.
+        metadata: everything needed to draw it again, ready for `provenance.write`.
+        prompt: the prompt, and the weight of each negative in the order in which `report` numbers them.
+        report: the effect of the guidance.
         mask: where in the picture the negatives acted, a picture or a box; None for everywhere.
         frames: the frames of a clip.
     """
@@ -70,11 +70,12 @@ def generate(
     """Draw `request.count` images, guided by the request's method away from its negative prompt.
 
     Args:
-        request: what to draw.
+        request: the prompts and all settings.
         pipe: a pipeline to use as it is. The model, LoRAs, dtype, device and offload of the request then have no
             effect, and the metadata does not name the weights.
         progress: called after every step.
-        observe: record in the reports how much the image looked at each negative and what that changed; takes time.
+        observe: record in the reports how much the image looked at each negative and how far that changed it; takes
+            time.
 
     Raises:
         RequestError: the model cannot be loaded, or refuses the size or another field.
@@ -134,7 +135,7 @@ def _adapted(pipe: DiffusionPipeline, request: Request) -> DiffusionPipeline:
 
 
 def _check_pipe(pipe: DiffusionPipeline, request: Request) -> None:
-    """Raise RequestError for what diffusers would stumble over: a missing part or start image, or too few steps."""
+    """Raise RequestError where diffusers would fail: for a missing part or start image, or too few steps."""
     name = type(pipe).__name__
     missing = [part for part in NEEDED if part in pipe.components and pipe.components[part] is None]
     if missing:

@@ -43,7 +43,7 @@ class Model:
 
     Args:
         pipe: the pipeline.
-        origin: what metadata record of it: a hub id or hashes of weights, dtype, device and LoRAs, never a path.
+        origin: its entries in metadata: a hub id or hashes of weights, dtype, device and LoRAs, never a path.
     """
 
     pipe: DiffusionPipeline
@@ -200,7 +200,10 @@ def _check_family(index: Mapping[str, Any]) -> None:
 
     name = index.get("_class_name")
     shown_name = index.get("_class_name", "this model")
-    part_classes = {entry[1] for entry in index.values() if isinstance(entry, list | tuple) and len(entry) == 2}
+    part_classes: set[str] = set()
+    for entry in index.values():
+        if isinstance(entry, list | tuple) and len(entry) == 2:  # library and class
+            part_classes.add(entry[1])
     for part_class in part_classes & set(UNSUPPORTED_DENOISERS):
         raise UnsupportedPipelineError(f"{shown_name} cannot be guided: {UNSUPPORTED_DENOISERS[part_class]}")
     if not any(part_classes & set(family.denoisers) for family in FAMILIES.values()):

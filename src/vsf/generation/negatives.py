@@ -70,8 +70,7 @@ def _parse(written: str) -> Weights:
         weights[item] = weights.get(item, 0.0) + part.weight
         position = part.stop
     unweighted += prompt.positive[position:]
-    items = [item.strip() for item in unweighted.split(",")]
-    plain = ", ".join(filter(None, items))
+    plain = ", ".join(filter(None, map(str.strip, unweighted.split(","))))
     if plain:
         weights[plain] = weights.get(plain, 0.0) + 1.0
     return weights

@@ -21,7 +21,7 @@ RAMP = ((0.05, 0.03, 0.25), (0.42, 0.07, 0.45), (0.83, 0.25, 0.32), (0.98, 0.60,
 
 
 def overlay(picture: Image, heat: Float[Tensor, "height width"], text: str) -> Image:
-    """Lay a map of attention over a picture, with a legend of what the brightest colour stands for.
+    """Lay a map of attention over a picture, with a legend that gives the share of the brightest colour.
 
     Args:
         picture: the picture, of any size.

@@ -31,7 +31,7 @@ def write(picture: Path, result: Result) -> dict[str, Any]:
 
     Raises:
         RequestError: a file cannot be written.
-        NotGuidedError: the picture was drawn without observing what the guidance does.
+        NotGuidedError: the picture was drawn without observing the guidance.
     """
     report_file, *heat_map_files = report_files(picture, len(result.negatives))
     document = describe(result)
@@ -49,7 +49,7 @@ def describe(result: Result) -> dict[str, Any]:
     """Return the report as JSON values; figures that were not observed are None.
 
     Raises:
-        NotGuidedError: the picture was drawn without observing what the guidance does.
+        NotGuidedError: the picture was drawn without observing the guidance.
     """
     report = result.report
     document: dict[str, Any] = {"summary": str(report)}

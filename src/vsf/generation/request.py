@@ -71,7 +71,7 @@ class Request:
     Args:
         prompt: a `vsf.Prompt`, or text in its inline spelling: `(red:1.3)` weighs a word, `(wheels:-1)` is a negative.
         negative: plain text, or several texts with their weights; added to the negatives of the prompt.
-        within: the context of the negatives, as `vsf.guide` takes it, or "subject" for what the prompt is about.
+        within: the context of the negatives, as `vsf.guide` takes it, or "subject" for the subject of the prompt.
         method: name of the guidance method.
         knobs: settings of the method by name.
         preset: a preset of the model's family, which sets the knobs of the method that `knobs` does not.

@@ -1,4 +1,4 @@
-"""Resolve a model's name, and check what its settings alone can tell, without importing or loading anything heavy."""
+"""Resolve a model's name and check a request against its settings, without importing or loading anything heavy."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def check_complete(folder: Path, index: Mapping[str, Any]) -> None:
 
 
 def check_size(source: Source, size: tuple[int, int] | None, image: Path | None = None) -> None:
-    """Check a size against what is known of a local model.
+    """Check a size against the sides that a local model can draw.
 
     An embedded model draws only the size that it was trained on. A Stable Diffusion 3 has a table of positions, which
     limits the size. Nothing is known here of other models, whose pipelines check the size themselves.

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vsf.attention.layout import Span
+from vsf.attention.layout import Span, TokenLayout
 from vsf.attention.partial import HostAttention
 from vsf.controls.grid import Grid
 from vsf.controls.region import Region
@@ -76,7 +76,7 @@ class GuidedCall:
         self._emphasis = emphasis
         self._region = region
         self._grid = grid
-        self._tokens = sum(span.length for span in self.text[0])
+        self._tokens = TokenLayout(self.text[0]).tokens
         self._is_off = not isinstance(strength, Tensor) and strength == 0
         self._holds_image = any(span.kind == "image" for span in self.text[0])
         self._plans: dict[object, AttentionPlan] = {}

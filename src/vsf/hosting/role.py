@@ -30,5 +30,5 @@ class Role:
         """
         if self.kind != "joint" or any(span.kind == "image" for span in text):
             return TokenLayout(text)
-        image = Span("image", keys - sum(span.length for span in text))
+        image = Span("image", keys - TokenLayout(text).tokens)
         return TokenLayout((image, *text) if self.image == "first" else (*text, image))

@@ -53,13 +53,16 @@ def contexts(within: str | Sequence[str] | None, prompts: int) -> list[str | Non
     if within is None:
         return [None] * prompts
     of_prompts: list[Any] = [*within] if isinstance(within, list | tuple) else [within] * prompts
-    are_valid = all(isinstance(context, str) and context.count(GAP) == 1 for context in of_prompts)
-    if len(of_prompts) != prompts or not are_valid:
+    if len(of_prompts) != prompts or not all(map(_is_context, of_prompts)):
         raise PromptError(
             f"within= is a text with one {GAP} where the negative prompt belongs, such as "
             f'"a red car with {GAP}", for all prompts or for each of the {prompts}; got {within!r}'
         )
     return [context.strip() for context in of_prompts]
+
+
+def _is_context(value: object) -> bool:
+    return isinstance(value, str) and value.count(GAP) == 1
 
 
 def own_tokens(
@@ -80,7 +83,10 @@ def own_tokens(
     """
     start = within.index(GAP)
     stop = start + len(text)
-    are_own = [start < last <= stop for first, last in characters if last > first]
+    are_own = []
+    for first, last in characters:
+        if last > first:  # marks and padding stand for no characters
+            are_own.append(start < last <= stop)
     if len(are_own) != int((~special).sum()) or not any(are_own):
         raise PromptError(f'"{text}" is cut off: "{within}" is too long for this pipeline, shorten within=')
     keep = special.clone()

@@ -40,7 +40,11 @@ class NegativeRows:
     @property
     def slots(self) -> tuple[int, ...]:
         """Length of each slot."""
-        return tuple(-(-max(lengths) // self.multiple) * self.multiple for lengths in self._lengths_by_slot())
+        slots = []
+        for lengths in self._lengths_by_slot():
+            multiples = -(-max(lengths) // self.multiple)  # rounded up
+            slots.append(multiples * self.multiple)
+        return tuple(slots)
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -112,25 +116,25 @@ class Negative:
         if not self.embeddings:
             raise PromptError("no negative prompt: give at least one entry, an empty one for no guidance")
         shapes = [tuple(entry.shape) for entry in self.embeddings]
-        channels = {shape[1] if len(shape) == 2 else None for shape in shapes}
-        if None in channels or len(channels) != 1:
-            raise PromptError(
-                f"each negative is one (tokens, channels) tensor, with the same channels in all; got {shapes}. "
-                "Embeddings with padding need their mask: vsf.Negative.from_padded(embeddings, mask)."
-            )
+        for shape in shapes:
+            if len(shape) != 2 or shape[1] != shapes[0][1]:
+                raise PromptError(
+                    f"each negative is one (tokens, channels) tensor, with the same channels in all; got {shapes}. "
+                    "Embeddings with padding need their mask: vsf.Negative.from_padded(embeddings, mask)."
+                )
         if self.special is not None and tuple(map(len, self.special)) != self.lengths:
             raise PromptError("`special` needs one flag per token of every negative")
         if not self.shares:
             object.__setattr__(self, "shares", tuple((Share(tokens),) for tokens in self.lengths))
-        if tuple(sum(_lengths(shares)) for shares in self.shares) != self.lengths:
+        if tuple(map(sum, map(_lengths, self.shares))) != self.lengths:
             raise PromptError(
                 f"`shares` have to add up to the tokens of each prompt, {self.lengths}; got {self.shares}"
             )
-        weights = chain.from_iterable(map(_weights, self.shares))
-        if not all(0 < weight <= LARGEST_WEIGHT for weight in weights):
-            raise PromptError(
-                f"weights are above 0 and at most {LARGEST_WEIGHT:g} (leave out what weighs 0), got {self.shares}"
-            )
+        for weight in chain.from_iterable(map(_weights, self.shares)):
+            if not 0 < weight <= LARGEST_WEIGHT:
+                raise PromptError(
+                    f"weights are above 0 and at most {LARGEST_WEIGHT:g} (leave out what weighs 0), got {self.shares}"
+                )
 
     @classmethod
     def from_padded(
@@ -157,41 +161,38 @@ class Negative:
         """Join several negatives, prompt by prompt; those that weigh 0 are left out.
 
         Args:
-            weighted: each negative, of one prompt or of as many as the others, and what its weights are multiplied by.
+            weighted: each negative, of one prompt or of as many as the others, and a factor for its weights.
 
         Raises:
             PromptError: they are for different numbers of prompts, or have different channels.
         """
-        prompt_counts = [len(negative) for negative, _ in weighted]
+        prompt_counts = []
+        present = []
+        for negative, weight in weighted:
+            prompt_counts.append(len(negative))
+            if weight:
+                present.append((negative, weight))
         prompts = max(prompt_counts, default=0)
         if not weighted or not {1, prompts}.issuperset(prompt_counts):
             raise PromptError(
                 "several negatives are joined prompt by prompt: give at least one, each of one prompt or of the same "
                 f"number; got {prompt_counts}"
             )
-        present = [(negative, weight) for negative, weight in weighted if weight]
         if not present:
             empty = weighted[0][0].embeddings[0][:0]
             return cls((empty,) * prompts)
-        knows_special = all(negative.special is not None for negative, _ in present)
-        knows_texts = all(negative.texts for negative, _ in present)
         embeddings = []
         special: list[Tensor] = []
         shares = []
         texts: list[tuple[str, ...]] = []
         for prompt in range(prompts):
-            of_prompt = [(negative.only(prompt % len(negative)), weight) for negative, weight in present]
-            joined = _joined_prompt(of_prompt)
+            joined = _joined_prompt(present, prompt)
             embeddings.append(joined.embeddings[0])
             shares.append(joined.shares[0])
             special += joined.special or ()
             texts += joined.texts
-        return cls(
-            tuple(embeddings),
-            tuple(special) if knows_special else None,
-            tuple(shares),
-            tuple(texts) if knows_texts else (),
-        )
+        # Marks and texts are known for all prompts or for none.
+        return cls(tuple(embeddings), tuple(special) if special else None, tuple(shares), tuple(texts))
 
     def only(self, prompt: int) -> "Negative":
         """Return the negatives of one prompt."""
@@ -209,11 +210,11 @@ class Negative:
     @property
     def lengths(self) -> tuple[int, ...]:
         """Tokens of each prompt's negatives."""
-        return tuple(len(entry) for entry in self.embeddings)
+        return tuple(map(len, self.embeddings))
 
     @property
     def is_plain(self) -> bool:
-        """Whether every prompt has one negative, of weight 1."""
+        """True if every prompt has one negative, of weight 1."""
         return all(_weights(shares) == (1.0,) for shares in self.shares)
 
     def stripped(self) -> "Negative":
@@ -255,7 +256,9 @@ class Negative:
                 f"the negative has {self.embeddings[0].shape[-1]} channels, this denoiser's text {channels}: "
                 "encode it with the same pipeline"
             )
-        shares_of_rows = [() if prompt is None else self.shares[prompt] for prompt in row_to_prompt]
+        shares_of_rows: list[tuple[Share, ...]] = []
+        for prompt in row_to_prompt:
+            shares_of_rows.append(() if prompt is None else self.shares[prompt])
         parts = tuple(map(_lengths, shares_of_rows))
         rows = NegativeRows(like.new_zeros(0, 0, channels), tuple(map(sum, parts)), parts, multiple=multiple)
         embeddings = like.new_zeros(len(row_to_prompt), sum(rows.slots), channels)
@@ -263,6 +266,7 @@ class Negative:
             if prompt is None or not self.lengths[prompt]:
                 continue
             pieces = _split(self.embeddings[prompt].to(like), self.shares[prompt])
+            # A row may have fewer negatives than there are slots.
             for piece, slot in zip(pieces, embeddings[row].split(rows.slots), strict=False):
                 slot[: len(piece)] = piece
         weights_of_rows = list(map(_weights, shares_of_rows))
@@ -273,23 +277,27 @@ class Negative:
         return replace(rows, embeddings=embeddings, weights=weights)
 
 
-def _joined_prompt(weighted: Sequence[tuple[Negative, float]]) -> Negative:
-    """Join negatives of one prompt; marks and texts are left out where one of them does not know its own."""
+def _joined_prompt(weighted: Sequence[tuple[Negative, float]], prompt: int) -> Negative:
+    """Join the negatives of one prompt; marks and texts are left out where one of them does not know its own."""
     embeddings = []
     special: list[Tensor] = []
     shares = []
-    texts: list[str] = []
+    texts: list[tuple[str, ...]] = []
     for negative, weight in weighted:
-        embeddings.append(negative.embeddings[0])
-        special += negative.special or ()
-        shares += [Share(share.tokens, share.weight * weight) for share in negative.shares[0]]
-        texts += negative.texts[0] if negative.texts else ()
+        # A negative of one prompt counts for all of them.
+        of_prompt = negative.only(prompt % len(negative))
+        embeddings.append(of_prompt.embeddings[0])
+        special += of_prompt.special or ()
+        texts += of_prompt.texts
+        for share in of_prompt.shares[0]:
+            shares.append(Share(share.tokens, share.weight * weight))
     knows_special = len(special) == len(weighted)
+    knows_texts = len(texts) == len(weighted)
     return Negative(
         (torch.cat(embeddings),),
         (torch.cat(special),) if knows_special else None,
         (tuple(shares),),
-        (tuple(texts),),
+        (tuple(chain.from_iterable(texts)),) if knows_texts else (),
     )
 
 
@@ -334,7 +342,7 @@ class TokenizeUnpadded:
 
 
 class TokenizePadded:
-    """Overrides a tokenizer's call to note which tokens are what; the padding stays.
+    """Overrides a tokenizer's call to note which tokens are marks or padding; the padding stays.
 
     For encoders in which no token sees those behind it, so that padding can be cut off after encoding.
 
@@ -394,5 +402,8 @@ class TokenizeTemplate:
             end = begin + len(self.text)
             start, stop = offsets.T
             self.special = (stop <= begin) | (start >= end) | (stop <= start)
-            self.characters = [(first - begin, last - begin) for first, last in offsets[~self.special].tolist()]
+            # Relative to the prompt: the template puts text before it.
+            self.characters = []
+            for first, last in offsets[~self.special].tolist():
+                self.characters.append((first - begin, last - begin))
         return encoded

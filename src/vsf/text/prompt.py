@@ -1,4 +1,4 @@
-"""Prompts: what to draw and what to leave out, with weights, and the inline spelling of both."""
+"""Prompts: the text to draw and the texts to leave out, with weights, and the inline spelling of both."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -14,6 +14,7 @@ BRACKET = 1.1
 LARGEST_WEIGHT = 10.0
 """The largest weight, as large as the scale of a method may be."""
 
+# Tried in this order, so that an escaped bracket never opens or closes anything.
 _TOKEN = re.compile(
     r"\\(?P<escaped>[()\[\]\\])"
     r"|(?P<open>\()"
@@ -45,7 +46,7 @@ class Prompt:
     none weighs 1.
 
     Args:
-        positive: what to draw; may be empty.
+        positive: the text to draw; may be empty.
         negatives: weight of each text to leave out, 0 to 10.
         emphasis: weights of parts of the positive text, 0 to 10.
 
@@ -62,12 +63,14 @@ class Prompt:
             raise PromptError(f"a prompt has to be text, got {self.positive!r}")
         if not isinstance(self.negatives, Mapping):
             raise PromptError(f'negatives have to be like {{"wheels": 1.0}}, text and weight, got {self.negatives!r}')
+        # One weight per character, so that overlapping emphases multiply where they overlap.
         weights = [1.0] * len(self.positive)
         for part in self.emphasis:
             if not 0 <= part.start < part.stop <= len(weights):
                 raise PromptError(f"{part} does not lie within the {len(weights)} characters of the positive text")
             weight = _checked(part.weight, f'the weight of "{self.positive[part.start : part.stop]}"')
-            weights[part.start : part.stop] = [before * weight for before in weights[part.start : part.stop]]
+            for character in range(part.start, part.stop):
+                weights[character] *= weight
         object.__setattr__(self, "negatives", _added_up(self.negatives.items()))
         object.__setattr__(self, "emphasis", _emphases(weights))
 
@@ -81,8 +84,8 @@ class Prompt:
         its removal leaves two spaces, a space before a comma or two commas, one of them is removed too.
 
         `\(` `\)` `\[` `\]` `\\` stand for the character. As in both hosts, these are text: any other backslash, a `)`
-        that closes nothing (smileys), and a colon followed by several words, such as `(16:9 format)`. So is what only
-        one of the hosts reads: `[` `]` (A1111: a weight of 1/1.1; write `(hat:0.9)`) and the word BREAK.
+        that closes nothing (smileys), and a colon followed by several words, such as `(16:9 format)`. So is syntax
+        that only one of the hosts reads: `[` `]` (A1111: a weight of 1/1.1; write `(hat:0.9)`) and the word BREAK.
 
         Args:
             written: the prompt in the inline spelling.
@@ -137,18 +140,27 @@ class _Group:
     nested: bool = False
 
     @property
+    def text(self) -> str:
+        """The text between the brackets."""
+        return "".join(text for text, _ in self.pieces)
+
+    @property
     def holds_words(self) -> bool:
-        """Whether the brackets hold anything that can have a weight; those of `(:D)` do not."""
-        return any(text.strip() for text, _ in self.pieces)
+        """True if the brackets hold anything that can have a weight; those of `(:D)` do not."""
+        return bool(self.text.strip())
 
     def weighted(self, weight: float, written: str) -> list[tuple[str, float]]:
         """Return the pieces with their weights multiplied by that of the brackets; a negative becomes one piece."""
-        text = "".join(text for text, _ in self.pieces)
+        text = self.text
+        # Brackets around spaces alone are legal, but not as a negative, which is stripped.
         needed = text.strip() if _is_negative(weight) else text
         if not needed:
             raise _fault(written, self.at, r'these brackets hold no text; fill them, or write "\(" and "\)" for text')
         if not _is_negative(weight):
-            return [(text, before * weight) for text, before in self.pieces]
+            weighted = []
+            for piece, weight_of_piece in self.pieces:
+                weighted.append((piece, weight_of_piece * weight))
+            return weighted
         if self.nested:
             raise _fault(written, self.at, r'a negative holds no brackets of its own; write "\(" and "\)" for text')
         return [(text, weight)]
@@ -237,16 +249,16 @@ def _added_up(negatives: Iterable[tuple[str, float]]) -> dict[str, float]:
     for text, weight in negatives:
         if not isinstance(text, str):
             raise PromptError(f"a negative has to be text, got {text!r}")
-        what = f'the weight of the negative "{text}"'
+        label = f'the weight of the negative "{text}"'
         stripped = text.strip()
-        total[stripped] = _checked(total.get(stripped, 0.0) + _checked(weight, what), what)
+        total[stripped] = _checked(total.get(stripped, 0.0) + _checked(weight, label), label)
     return {text: weight for text, weight in total.items() if text and weight}
 
 
-def _checked(weight: object, what: str) -> float:
-    """Return a weight as a float without a sign, so that -0 is 0; `what` names it in the error."""
+def _checked(weight: object, label: str) -> float:
+    """Return a weight as a float without a sign, so that -0 is 0; `label` names it in the error."""
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= LARGEST_WEIGHT:
-        raise PromptError(f"{what} has to be a number from 0 to {LARGEST_WEIGHT:g}, got {weight!r}")
+        raise PromptError(f"{label} has to be a number from 0 to {LARGEST_WEIGHT:g}, got {weight!r}")
     return abs(float(weight))
 
 
@@ -259,5 +271,5 @@ def _escaped(text: str) -> str:
     return re.sub(r"([()\\])", r"\\\1", text)
 
 
-def _fault(written: str, at: int, what: str) -> PromptError:
-    return PromptError(f'at character {at + 1} of the prompt, "{written[at : at + 24]}": {what}')
+def _fault(written: str, at: int, problem: str) -> PromptError:
+    return PromptError(f'at character {at + 1} of the prompt, "{written[at : at + 24]}": {problem}')

@@ -58,9 +58,12 @@ class TokenWeights:
         """
         if not any(prompt.emphasis for prompt in prompts):
             return None
-        texts = tuple(prompt.positive for prompt in prompts)
-        weights = tuple(_weights(prompt, characters(prompt.positive)) for prompt in prompts)
-        return cls(texts, weights)
+        texts = []
+        weights = []
+        for prompt in prompts:
+            texts.append(prompt.positive)
+            weights.append(_weights(prompt, characters(prompt.positive)))
+        return cls(tuple(texts), tuple(weights))
 
     def check(self, prompt: object) -> None:
         """Raise PromptError unless a pipeline is called with these texts as its `prompt`."""
@@ -96,4 +99,7 @@ def _weights(prompt: Prompt, characters: Characters) -> Float[Tensor, " tokens"]
     of_characters = [1.0] * len(prompt.positive)
     for part in prompt.emphasis:
         of_characters[part.start : part.stop] = [part.weight] * (part.stop - part.start)
-    return torch.tensor([of_characters[stop - 1] if stop > start else 1.0 for start, stop in characters])
+    of_tokens = []
+    for start, stop in characters:
+        of_tokens.append(of_characters[stop - 1] if stop > start else 1.0)
+    return torch.tensor(of_tokens)

@@ -1,4 +1,4 @@
-"""`vsf doctor`: what is installed, whether guidance is exact on this machine, and whether a model can be guided."""
+"""`vsf doctor`: report the installed versions, check that guidance is exact here, or inspect a model."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _check_install(quiet: bool) -> bool:
 
 
 def _check_model(model: str, quiet: bool) -> bool:
-    """Print what is known of a model without loading its weights; return whether it can be guided."""
+    """Print the facts that a model's configuration tells; return whether it can be guided."""
     inspected = inspect_model.inspect_model(model)
     if quiet:
         console.print_json([denoiser.document() for denoiser in inspected])
@@ -108,13 +108,16 @@ def _devices() -> list[dict[str, str]]:
     rows = []
     for device in ["cpu", *available_gpus()]:
         name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
-        kernels = {_short(dtype): _kernel(device, dtype) for dtype in checks.DTYPES}
-        rows.append({"device": device, "name": name, **kernels})
+        row = {"device": device, "name": name}
+        for dtype in checks.DTYPES:
+            row[_short(dtype)] = _kernel(device, dtype)
+        rows.append(row)
     return rows
 
 
 def _kernel(device: str, dtype: torch.dtype) -> str:
     try:
+        # The kernel depends on device, dtype and shape, so zeros will do.
         query = torch.zeros(1, 1, 16, 64, device=device, dtype=dtype)
         kernel = kernel_for(query, query, query, None)
     except (RuntimeError, TypeError) as error:  # the device lacks the dtype
@@ -160,5 +163,10 @@ def _short(dtype: torch.dtype) -> str:
 def _table(title: str, rows: Sequence[Mapping[str, object]]) -> Table:
     table = Table(*rows[0], title=title, title_justify="left")
     for row in rows:
-        table.add_row(*(MARKS[cell] if isinstance(cell, bool) else Text(str(cell)) for cell in row.values()))
+        table.add_row(*map(_cell, row.values()))
     return table
+
+
+def _cell(value: object) -> Text:
+    # As a Text, so that rich does not read brackets in it as markup.
+    return MARKS[value] if isinstance(value, bool) else Text(str(value))

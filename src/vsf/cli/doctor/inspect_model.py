@@ -50,7 +50,7 @@ class InspectedDenoiser:
         denoiser: class of the denoiser.
         family: the family that guides it, "" for none.
         layers: the layers that would be guided; without a family, all attention layers.
-        arguments: what the denoiser is called with, if it has no family.
+        arguments: the parameters of the denoiser's call, if it has no family.
         missing: why it cannot be guided, "" if it can.
     """
 
@@ -98,6 +98,7 @@ def inspect_model(name: str | Path) -> list[InspectedDenoiser]:
     if not denoisers_of_parts:
         raise RequestError(f"{name} has no {', '.join(_DENOISERS)} in its model_index.json: nothing here draws")
     pipeline = index.get("_class_name", "?")
+    # All are read before a denoiser is built, so that a missing file is reported at once.
     configs = {part: _read_json(fetch(f"{part}/config.json")) for part in denoisers_of_parts}
     inspected = []
     for part, denoiser in denoisers_of_parts.items():

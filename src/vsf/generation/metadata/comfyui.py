@@ -124,9 +124,10 @@ def _recipe(graph: _Graph) -> Recipe:
     if guidance_scale is not None:
         fields["guidance_scale"] = guidance_scale
     latent_nodes = list(graph.upstream(sampler, "latent_image"))
-    sizes = (_size(graph, node) for node in latent_nodes)
-    if size := next(filter(None, sizes), None):
-        fields["size"] = size
+    for node in latent_nodes:
+        if size := _size(graph, node):
+            fields["size"] = size
+            break  # the nearest node decides
     if any(node.kind.startswith("LoadImage") for node in latent_nodes):
         schedule = graph.source(sampler, "sigmas") or sampler
         fields["strength"] = graph.number(schedule, "denoise") or 1.0
@@ -242,8 +243,12 @@ def _text(graph: _Graph, node: _Node, name: str, role: str, visited: frozenset[i
         if text := graph.text(source, input_name):
             return text
     # A node with two conditionings, such as a ControlNet, hands each on in its role; others combine all of theirs.
-    inputs = [role] if role in source.inputs else [link for link in source.inputs if link.startswith("conditioning")]
-    texts = [_text(graph, source, link, role, visited | {id(source)}) for link in inputs]
+    if role in source.inputs:
+        return _text(graph, source, role, role, visited | {id(source)})
+    texts = []
+    for link in source.inputs:
+        if link.startswith("conditioning"):
+            texts.append(_text(graph, source, link, role, visited | {id(source)}))
     return ", ".join(filter(None, texts))
 
 

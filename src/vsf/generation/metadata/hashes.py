@@ -22,7 +22,10 @@ def hash_folder(folder: Path) -> str:
     sorted order.
     """
     total = hashlib.sha256()
-    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.suffix in WEIGHTS}
+    files: dict[str, Path] = {}
+    for file in folder.rglob("*"):
+        if file.suffix in WEIGHTS:
+            files[file.relative_to(folder).as_posix()] = file
     for name in sorted(files):
         total.update(f"{name} {hash_file(files[name])}\n".encode())
     return total.hexdigest()

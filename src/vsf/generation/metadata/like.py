@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class OwnPicture:
     """A picture or clip of this package, which can be repeated to the last pixel; `metadata` as from `describe`."""
 
     metadata: Metadata
@@ -34,17 +34,17 @@ class Own:
         provenance.check_weights(self.metadata, given, model)
 
 
-def read(file: Path) -> Own | Recipe:
+def read(file: Path) -> OwnPicture | Recipe:
     """Read a PNG picture, or an MP4 clip of this package.
 
     Raises:
         RequestError: the file does not exist, has no metadata in a known format, or has damaged ones.
     """
     if file.suffix.lower() == ".mp4":
-        return Own(provenance.read(file))
+        return OwnPicture(provenance.read(file))
     chunks = provenance.text_chunks(file)
     if provenance.KEY in chunks:
-        return Own(provenance.parse(file, chunks[provenance.KEY]))
+        return OwnPicture(provenance.parse(file, chunks[provenance.KEY]))
     try:
         if webui.KEY in chunks:
             return webui.read(chunks[webui.KEY])

@@ -48,7 +48,7 @@ NO_PICTURE = {
     "sheet": "is a sheet of several pictures; vsf compare makes it again, not --like",
     "heat map": "is a heat map; --like wants the picture beside it",
 }
-"""Entries that mark other kinds of image, and what to do about them."""
+"""Entries that mark other kinds of image, with the advice given for each."""
 
 
 def describe(request: Request, model: Model, image: Image, seed: int) -> dict[str, Any]:
@@ -265,8 +265,9 @@ def _loras(recorded: list[dict[str, Any]], given: tuple[Lora, ...] | None) -> tu
     """Return the given LoRAs, checked against the recorded hashes, with the recorded weights for those without one."""
     if not recorded:
         return given or ()
-    if given is None or [hash_file(lora.file) for lora in given] != [entry["sha256"] for entry in recorded]:
-        hashes = ", ".join(entry["sha256"][:12] + "..." for entry in recorded)
+    recorded_hashes = [entry["sha256"] for entry in recorded]
+    if given is None or [hash_file(lora.file) for lora in given] != recorded_hashes:
+        hashes = ", ".join(f"{digest[:12]}..." for digest in recorded_hashes)
         raise RequestError(f"the picture was made with the LoRA files of sha256 {hashes}; give them with --lora.")
     loras = []
     for lora, entry in zip(given, recorded, strict=True):

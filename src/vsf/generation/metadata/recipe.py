@@ -23,7 +23,7 @@ class Recipe:
         prompt: the prompt, with weights as A1111 and ComfyUI spell them.
         negative: the negative prompt, in the same spelling.
         model: the tool's own name of the weights, "" if it does not say.
-        left_out: what else decided the pixels and is not taken over, such as the sampler.
+        left_out: further settings that decided the pixels and are not taken over, such as the sampler.
     """
 
     tool: str
