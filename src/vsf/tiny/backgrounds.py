@@ -39,6 +39,7 @@ COLOURS: Mapping[str, RGB] = MappingProxyType(
         "white": (252, 252, 250),
     }
 )
+# Left edge, height and width of each tower, in fractions of the picture.
 _TOWERS = (
     (0.0, 0.2, 0.14),
     (0.14, 0.34, 0.1),

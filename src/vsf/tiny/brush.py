@@ -17,7 +17,7 @@ Oval = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Look:
-    """How a style changes colours: fills move towards `veil`, outlines take `ink` or a darker fill."""
+    """Colours and lines of a style: fills move towards `veil`, outlines take `ink` or a darker fill."""
 
     veil: RGB = (255, 255, 255)
     veil_on_things: float = 0.0
@@ -50,6 +50,7 @@ class Brush:
         self._x, self._y = origin
         self._unit = unit
         self._look = look
+        # An outline thinner than a pixel would vanish.
         self._rim = max(look.line * unit, 1.0)
 
     def oval(self, x: float, y: float, rx: float, ry: float, fill: RGB) -> None:
@@ -59,6 +60,7 @@ class Brush:
     def ovals(self, ovals: Sequence[Oval], fill: RGB) -> None:
         """Draw several ellipses (x, y, rx, ry) with one common outline."""
         tone, edge = self._tones(fill)
+        # All outlines come before all fills, so that overlapping ovals look like one shape.
         for grow, colour in ((self._rim, edge), (0.0, tone)):
             for x, y, rx, ry in ovals:
                 px, py = self._at(x, y)
@@ -69,17 +71,19 @@ class Brush:
     def box(self, x0: float, y0: float, x1: float, y1: float, fill: RGB, radius: float = 2.0) -> None:
         """Draw a rounded rectangle from (x0, y0), lower left, to (x1, y1), upper right."""
         tone, edge = self._tones(fill)
-        left, bottom = self._at(x0, y0)
-        right, top = self._at(x1, y1)
+        left_px, bottom_px = self._at(x0, y0)
+        right_px, top_px = self._at(x1, y1)
         corner = radius * self._unit
         rim = self._rim
-        self._draw.rounded_rectangle((left - rim, top - rim, right + rim, bottom + rim), corner + rim, fill=edge)
-        self._draw.rounded_rectangle((left, top, right, bottom), corner, fill=tone)
+        outer = (left_px - rim, top_px - rim, right_px + rim, bottom_px + rim)
+        self._draw.rounded_rectangle(outer, corner + rim, fill=edge)
+        self._draw.rounded_rectangle((left_px, top_px, right_px, bottom_px), corner, fill=tone)
 
     def polygon(self, points: Sequence[Point], fill: RGB) -> None:
         """Draw a filled polygon with rounded outer corners."""
         tone, edge = self._tones(fill)
         corners = [self._at(x, y) for x, y in points]
+        # The line runs on to the second corner, so that the joint at the first one is rounded too.
         self._draw.line([*corners, *corners[:2]], fill=edge, width=round(2 * self._rim), joint="curve")
         self._draw.polygon(corners, fill=tone)
 
@@ -90,6 +94,7 @@ class Brush:
         half = width * self._unit / 2
         for radius, colour in ((half + self._rim, edge), (half, tone)):
             self._draw.line(track, fill=colour, width=round(2 * radius), joint="curve")
+            # Pillow cuts the ends of a line off square.
             for px, py in (track[0], track[-1]):
                 self._draw.ellipse((px - radius, py - radius, px + radius, py + radius), fill=colour)
 

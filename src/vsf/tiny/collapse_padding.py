@@ -72,8 +72,10 @@ class OneFillerRow:
         value = torch.cat([image_value, text_value], 2)
         image = hidden_states.shape[1]
         bias = query.new_zeros(1, 1, 1, key.shape[2])
+        # The filler row is the first key behind the words, whether negatives follow it or not.
         bias[..., image + self.words] = math.log(FILLER_ROWS)
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2).flatten(2)
         projection, dropout = attn.to_out
+        # The last block drops its text rows and so has no projection for them.
         text = out[:, image:] if attn.context_pre_only else attn.to_add_out(out[:, image:])
         return dropout(projection(out[:, :image])), text

@@ -22,13 +22,15 @@ def draw_chunk(
     """Draw chunk ``index`` of the endless training set: ``count`` images, the same for every run with this seed."""
     rng = random.Random(f"{seed}/{index}")
     scenes = [sample_scene(rng) for _ in range(count)]
-    return np.stack([np.asarray(render(scene, size)) for scene in scenes]), scenes
+    images = [np.asarray(render(scene, size)) for scene in scenes]
+    return np.stack(images), scenes
 
 
 def chunks(
     seed: int, count: int, size: int, first: int
 ) -> Iterator[tuple[UInt8[Tensor, "images size size 3"], list[Scene]]]:
     """Yield the chunks from number ``first`` on; a second process draws one ahead."""
+    # Spawned, because a process that has used torch or CUDA cannot be forked safely.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         ahead: Future[tuple[np.ndarray, list[Scene]]] = pool.submit(draw_chunk, seed, first, count, size)
         while True:
@@ -64,6 +66,11 @@ class Window:
     def sample(self, count: int, rng: random.Random) -> tuple[Float[Tensor, "count ..."], list[str]]:
         """Return random images as latents, each with a caption made for this visit."""
         chunk = len(self._scenes[0])
+        # All images are picked before the first caption is written: the order of draws settles a seeded run.
         picks = [divmod(rng.randrange(len(self._scenes) * chunk), chunk) for _ in range(count)]
-        captions = [caption(self._scenes[number][index], rng) for number, index in picks]
-        return torch.stack([self._latents[number][index] for number, index in picks]), captions
+        latents: list[Tensor] = []
+        captions: list[str] = []
+        for number, index in picks:
+            latents.append(self._latents[number][index])
+            captions.append(caption(self._scenes[number][index], rng))
+        return torch.stack(latents), captions

@@ -60,6 +60,7 @@ def train(stage: Stage, folder: Path, device: torch.device) -> nn.Module:
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
+            # Early on the average forgets faster, so that it does not hold on to the initial weights.
             _follow(average, network, min(0.999, (1 + step) / (10 + step)))
             running += loss.item() / LOG_EVERY
             progress.update(task, completed=step + 1)
@@ -80,6 +81,7 @@ def _follow(average: nn.Module, network: nn.Module, keep: float) -> None:
 
 def _save(path: Path, step: int, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     state = {"step": step, "network": network.state_dict(), "average": average.state_dict()}
+    # Moved into place once it is complete, so that a run stopped here still has its older checkpoint.
     torch.save({**state, "optimizer": optimizer.state_dict()}, path.with_suffix(".part"))
     os.replace(path.with_suffix(".part"), path)
 

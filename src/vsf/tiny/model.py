@@ -41,6 +41,7 @@ def tokenizer() -> CLIPTokenizer:
             tokens.append(pieces[0] + pieces[1])
             pieces = [pieces[0] + pieces[1], *pieces[2:]]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
+    # Different merges can spell the same token, which keeps the number of the first.
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=PROMPT_TOKENS)
 
@@ -82,7 +83,8 @@ def autoencoder() -> AutoencoderTiny:
         decoder_block_out_channels=(48,) * 4,
         num_decoder_blocks=(4, 3, 1, 0),
         latent_channels=LATENT_CHANNELS,
-        scaling_factor=2.0,  # latents as stored have spread 1/2: the decoder bends values beyond 3
+        # Latents as stored have spread 1/2, because the decoder bends values beyond 3.
+        scaling_factor=2.0,
         shift_factor=0.0,
     )
 
@@ -130,9 +132,13 @@ def encode_text(
     encoders: Iterable[torch.nn.Module], tokens: Int[Tensor, "batch tokens"]
 ) -> tuple[Float[Tensor, "batch tokens channels"], Float[Tensor, "batch channels"]]:
     """Return token rows and pooled vector as ``StableDiffusion3Pipeline.encode_prompt`` does, without filler rows."""
-    outputs = [encoder(tokens, output_hidden_states=True) for encoder in encoders]
-    rows = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
-    return rows, torch.cat([output.text_embeds for output in outputs], dim=-1)
+    rows: list[Tensor] = []
+    pooled: list[Tensor] = []
+    for encoder in encoders:
+        output = encoder(tokens, output_hidden_states=True)
+        rows.append(output.hidden_states[-2])
+        pooled.append(output.text_embeds)
+    return torch.cat(rows, dim=-1), torch.cat(pooled, dim=-1)
 
 
 def save(pipe: StableDiffusion3Pipeline, folder: Path) -> None:
@@ -141,10 +147,13 @@ def save(pipe: StableDiffusion3Pipeline, folder: Path) -> None:
     for network in networks:
         network.to(torch.float16)
     for words in (pipe.tokenizer, pipe.tokenizer_2):
-        words.backend_tokenizer.no_padding()  # the settings of its last call would be saved with it
+        # The settings of its last call would be saved with it.
+        words.backend_tokenizer.no_padding()
         words.backend_tokenizer.no_truncation()
     pipe.save_pretrained(folder, safe_serialization=True)
-    for file in folder.rglob("*.json"):  # some name the folder that they were once read from
-        file.write_text("".join(line for line in file.read_text().splitlines(True) if '"_name_or_path"' not in line))
+    # Some configurations name the folder that they were once read from.
+    for file in folder.rglob("*.json"):
+        lines = file.read_text().splitlines(keepends=True)
+        file.write_text("".join(line for line in lines if '"_name_or_path"' not in line))
     for network in networks:
         network.to(torch.float32)

@@ -1,7 +1,7 @@
 """Compute the encoder in closed form: the best linear code of 8 x 8 patches, as a chain of strided convolutions.
 
-A convolutional encoder takes hours on a CPU to find what principal components give in a second; the decoder, which has
-the harder half, is trained on these latents.
+A convolutional encoder takes hours on a CPU to find a code that principal components give in a second. The decoder has
+the harder half and is trained on these latents.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def principal_code(
     patches = pixels.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH).permute(0, 2, 3, 1, 4, 5).reshape(-1, 3 * PATCH**2)
     mean = patches.mean(0)
     covariance = (patches - mean).T @ (patches - mean) / len(patches)
+    # In ascending order, so that the leading directions come last.
     power, directions = torch.linalg.eigh(covariance.double())
     power = power[-count:].flip(0)
     directions = directions[:, -count:].flip(1)
@@ -47,8 +48,10 @@ def write_encoder(vae: AutoencoderTiny, pixels: Float[Tensor, "images 3 size siz
         nn.init.zeros_(layer.weight)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
-    first.weight[range(3), range(3), 1, 1] = 2.0  # the encoder itself maps pixels from -1..1 to 0..1
+    # AutoencoderTiny maps pixels from -1..1 to 0..1 before the first convolution, which maps them back.
+    first.weight[range(3), range(3), 1, 1] = 2.0
     first.bias[:3] = -1.0
+    # Rows and columns 0 of the 3 x 3 kernels stay zero: at stride 2 they read the cell to the left or above.
     for move, channels in zip(moves, (3, 12), strict=True):
         for y, x in ((0, 0), (0, 1), (1, 0), (1, 1)):
             for channel in range(channels):

@@ -49,6 +49,7 @@ def _draw_thing(draw: ImageDraw.ImageDraw, thing: Thing, place: tuple[int, float
         show = thing.parts
         (part,) = thing.parts
         left, bottom, right, top = _extent(thing.object, part)
+        # A part alone is centred where the thing would stand, with its lowest point on the ground.
         growth = min(_LOOSE_WIDTH / (right - left), _LOOSE_HEIGHT / (top - bottom), _LOOSE_GROWTH)
         unit *= growth
         half_shadow = (right - left) / 2 * unit
@@ -64,14 +65,17 @@ def _draw_shadow(
     """Draw a shadow on the ground that darkens inwards in three steps, so that its edge looks soft."""
     x, y = middle
     for spread, shade in ((1.0, 0.10), (0.85, 0.20), (0.7, 0.28)):
-        wide = radii[0] * spread
-        high = radii[1] * spread
-        draw.ellipse((x - wide, y - high, x + wide, y + high), fill=blend(ground, _SHADE, shade))
+        half_width = radii[0] * spread
+        half_height = radii[1] * spread
+        draw.ellipse(
+            (x - half_width, y - half_height, x + half_width, y + half_height), fill=blend(ground, _SHADE, shade)
+        )
 
 
 @lru_cache(maxsize=256)
 def _extent(name: str, part: str) -> tuple[float, float, float, float]:
     """Return left, bottom, right and top of a part on its object, in the object's units."""
+    # Measured on a drawing of two pixels a unit, with the point (0, 0) at the pixel (140, 240).
     canvas = Image.new("RGBA", (280, 280))
     OBJECTS[name].draw(Brush(ImageDraw.Draw(canvas), (140, 240), 2, LOOKS["tidy"]), {part}, (0, 0, 0))
     box = canvas.getbbox()
@@ -109,5 +113,6 @@ def _landmarks(draw: ImageDraw.ImageDraw, background: Background, horizon: int, 
             bottom += horizon
         shape = draw.rectangle if kind == "block" else draw.ellipse
         shape((left, top, right, bottom), fill=look.background(fill))
+    # Hills are whole ellipses: the ground covers their lower halves.
     if any(kind == "hill" for kind, _, _ in background.landmarks):
         draw.rectangle((0, horizon, side, side), fill=look.background(background.ground))

@@ -84,6 +84,7 @@ class Scene:
 
 def is_held_out(object: str, part: str, colour: str, background: str) -> bool:
     """Return whether this combination is kept out of training; the answer never changes."""
+    # A checksum, because Python's own hash of a string differs between processes.
     key = f"{object}|{part}|{colour}|{background}"
     return zlib.crc32(key.encode()) % 100 < _HELD_OUT_PER_CENT
 
@@ -93,6 +94,7 @@ def sample_scene(rng: random.Random, *, held_out: bool = False) -> Scene:
 
     An essential part counts whether it is present or not, so the model cannot learn a combination from its absence.
     """
+    # Here and below, the order of draws settles the training set: the same seed has to give the same scenes.
     kind = rng.random()
     if kind < _LOOSE:
         name = rng.choice(list(OBJECTS))
@@ -100,16 +102,16 @@ def sample_scene(rng: random.Random, *, held_out: bool = False) -> Scene:
         drafts = [Thing(name, frozenset({part}), "", rng.uniform(0.44, 0.56), rng.uniform(0.62, 0.8), body=False)]
     elif kind < _LOOSE + _PAIRS:
         names = rng.sample(list(OBJECTS), 2)
-        places = (0.27, 0.73)
-        drafts = [
-            Thing(name, _sample_parts(name, rng), "", x + rng.uniform(-0.02, 0.02), rng.uniform(0.42, 0.48))
-            for name, x in zip(names, places, strict=True)
-        ]
+        drafts = []
+        for name, x in zip(names, (0.27, 0.73), strict=True):
+            parts = _sample_parts(name, rng)
+            drafts.append(Thing(name, parts, "", x + rng.uniform(-0.02, 0.02), rng.uniform(0.42, 0.48)))
     else:
         name = rng.choice(list(OBJECTS))
         drafts = [Thing(name, _sample_parts(name, rng), "", rng.uniform(0.42, 0.58), rng.uniform(0.64, 0.8))]
     style = STYLES[0] if rng.random() < _DEFAULT_STYLE else rng.choice(STYLES[1:])
     horizon = rng.uniform(0.63, 0.72)
+    # Only place and colours are drawn again, so that held-out combinations do not change the share of any layout.
     while True:
         background = rng.choice(list(BACKGROUNDS))
         things = tuple(replace(draft, colour=rng.choice(list(COLOURS))) for draft in drafts)
@@ -119,11 +121,14 @@ def sample_scene(rng: random.Random, *, held_out: bool = False) -> Scene:
 
 def caption(scene: Scene, rng: random.Random) -> str:
     """Return a random caption of the scene: never a part that is absent, and at most 20 words."""
-    mentions = [[part for part in sorted(thing.parts) if rng.random() < _SAY_PART] for thing in scene.things]
+    mentions = []
+    for thing in scene.things:
+        # Sorted, because the order of a set of strings differs between processes.
+        mentions.append([part for part in sorted(thing.parts) if rng.random() < _SAY_PART])
     for parts in mentions:
         rng.shuffle(parts)
     style = [scene.style] if scene.style != STYLES[0] or rng.random() < _SAY_DEFAULT_STYLE else []
-    place = BACKGROUNDS[scene.background].phrase.split() if rng.random() < _SAY_BACKGROUND else []
+    place_words = BACKGROUNDS[scene.background].phrase.split() if rng.random() < _SAY_BACKGROUND else []
     openings = []
     for thing in scene.things:
         noun = [thing.object] if thing.body else sorted(thing.parts)
@@ -131,18 +136,20 @@ def caption(scene: Scene, rng: random.Random) -> str:
         openings.append(_with_article([*style, *colour, *noun], rng))
         style = []
     if not scene.things[0].body:
-        return " ".join([*openings[0], *place])
+        return " ".join([*openings[0], *place_words])
     while True:
-        things = [
-            opening + (["with", *_joined(_with_article([part], rng) for part in parts)] if parts else [])
-            for opening, parts in zip(openings, mentions, strict=True)
-        ]
-        words = [*_joined(things), *place]
+        things = []
+        for opening, parts in zip(openings, mentions, strict=True):
+            phrases = [_with_article([part], rng) for part in parts]
+            things.append([*opening, "with", *_joined(phrases)] if phrases else opening)
+        words = [*_joined(things), *place_words]
         if len(words) <= MAX_WORDS:
             return " ".join(words)
+        # Too long: the thing with the most named parts gives up its last.
         max(mentions, key=len).pop()
 
 
+# " with", then part words joined by "and", with or without articles, up to any other word or the end.
 _WITH_PARTS = re.compile(r" with (?:(?:(?:an? )?(?:{}))(?: and )?)+(?= |$)".format("|".join(PARTS)))
 
 
@@ -155,12 +162,23 @@ def with_essentials(text: str) -> str:
     """Return a caption of one thing with all its essential parts; one of a loose part or two things stays as it is."""
     words = text.split()
     objects = OBJECTS.keys() & set(words)
-    unsaid = [part for name in objects for part in OBJECTS[name].essential if part not in words]
-    if len(objects) != 1 or not unsaid:
+    if len(objects) != 1:
         return text
-    phrase = next((f" {place.phrase}" for place in BACKGROUNDS.values() if text.endswith(f" {place.phrase}")), "")
+    (name,) = objects
+    unsaid = [_articled([part]) for part in OBJECTS[name].essential if part not in words]
+    if not unsaid:
+        return text
+    place = _place_at_end(text)
     joint = "and" if " with " in text else "with"
-    return " ".join([text.removesuffix(phrase), joint, *_joined(_articled([part]) for part in unsaid)]) + phrase
+    return " ".join([text.removesuffix(place), joint, *_joined(unsaid)]) + place
+
+
+def _place_at_end(text: str) -> str:
+    """Return the phrase of the place that ends a caption, with the space before it; nothing if there is none."""
+    for background in BACKGROUNDS.values():
+        if text.endswith(f" {background.phrase}"):
+            return f" {background.phrase}"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -188,39 +206,41 @@ def prompt_pairs(count: int, *, seed: int, split: Literal["dev", "test"]) -> lis
     if split not in ("dev", "test"):
         raise ValueError(f'expected the split "dev" or "test", got {split!r}')
     plain: list[PromptPair] = []
-    telling: list[PromptPair] = []
+    with_other_part: list[PromptPair] = []
     for name, colour, background in product(OBJECTS, COLOURS, BACKGROUNDS):
         for part in OBJECTS[name].essential:
             if (colour, background) not in _looks(name, part, split):
                 continue
-            for other in ("", *OBJECTS[name].parts):
-                if other == part:
+            for other_part in ("", *OBJECTS[name].parts):
+                if other_part == part:
                     continue
-                named = ["with", *_articled([other])] if other else []
-                words = [*_articled([colour, name]), *named, *BACKGROUNDS[background].phrase.split()]
+                with_part = ["with", *_articled([other_part])] if other_part else []
+                words = [*_articled([colour, name]), *with_part, *BACKGROUNDS[background].phrase.split()]
                 pair = PromptPair(" ".join(words), part, name, colour, background, split)
-                (telling if other else plain).append(pair)
+                (with_other_part if other_part else plain).append(pair)
     rng = random.Random(f"{seed} {split}")
     rng.shuffle(plain)
-    rng.shuffle(telling)
-    return list(islice(cycle(plain + telling), count))
+    rng.shuffle(with_other_part)
+    return list(islice(cycle(plain + with_other_part), count))
 
 
 @cache
 def _looks(name: str, part: str, split: str) -> frozenset[tuple[str, str]]:
     """Return the held-out colours and places of an object and its part, or for dev as many random trained ones."""
-    every = list(product(COLOURS, BACKGROUNDS))
-    held_out = [look for look in every if is_held_out(name, part, *look)]
+    looks = list(product(COLOURS, BACKGROUNDS))
+    held_out = [look for look in looks if is_held_out(name, part, *look)]
     if split == "test":
         return frozenset(held_out)
-    trained = [look for look in every if not _has_held_out(name, *look)]
+    trained = [look for look in looks if not _has_held_out(name, *look)]
+    # Seeded by object and part alone, so that dev holds the same combinations whatever seed orders its pairs.
     return frozenset(random.Random(f"{name} {part}").sample(trained, len(held_out)))
 
 
 def _sample_parts(name: str, rng: random.Random) -> frozenset[str]:
     kind = OBJECTS[name]
-    chances = [(part, _ESSENTIAL) for part in kind.essential] + [(part, _OPTIONAL) for part in kind.optional]
-    return frozenset(part for part, chance in chances if rng.random() < chance)
+    present = [part for part in kind.essential if rng.random() < _ESSENTIAL]
+    present += [part for part in kind.optional if rng.random() < _OPTIONAL]
+    return frozenset(present)
 
 
 def _has_held_out(name: str, colour: str, background: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -59,6 +59,7 @@ class Denoiser(nn.Module):
             rows = F.pad(rows, (0, 0, 0, 1))
             bias = F.pad(bias, (0, 1), value=math.log(FILLER_ROWS))
         else:
+            # Far below any logit, and still finite in half precision.
             bias[..., -rows.shape[1] :].masked_fill_(~bare[:, None, None], -1e4)
         with _KeyBias(bias):
             return self.transformer(latents, rows, pooled, sigma * 1000, return_dict=False)[0]
@@ -106,7 +107,7 @@ def teacher_loss(
 
 @dataclass(frozen=True)
 class Push:
-    """How far to push the teacher's velocity away from those for other captions (Liu et al., arXiv:2206.01714).
+    """Scales that push the teacher's velocity away from those for other captions (Liu et al., arXiv:2206.01714).
 
     Attributes:
         guidance_scale: Away from the empty caption: classifier-free guidance as usual; 1 is none.
@@ -124,11 +125,12 @@ class Push:
     ) -> Float[Tensor, "batch channels height width"]:
         """Return the pushed velocity; `texts` are captions, empty ones, without parts, with essential parts."""
         count = len(texts)
-        every = teacher(torch.cat([latents] * count), torch.cat([sigma] * count), torch.cat([*texts]))
-        conditional, *others = every.chunk(count)
+        velocities = teacher(torch.cat([latents] * count), torch.cat([sigma] * count), torch.cat([*texts]))
+        conditional, *alternatives = velocities.chunk(count)
         scales = (self.guidance_scale - 1, self.part_scale, self.essential_scale)
-        pushes = zip(scales, others, strict=True)
-        pushed: Tensor = sum((scale * (conditional - other) for scale, other in pushes), conditional)
+        pushed: Tensor = conditional
+        for scale, alternative in zip(scales, alternatives, strict=True):
+            pushed = pushed + scale * (conditional - alternative)
         return pushed
 
 
@@ -140,7 +142,7 @@ def guided_walk(
     texts: Sequence[Int[Tensor, "batch tokens"]],
     push: Push,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Return where Euler steps of the guided teacher along ``sigmas`` lead; for ``texts`` see `Push.velocity`."""
+    """Return the latents after Euler steps of the pushed teacher on ``sigmas``; for ``texts`` see `Push.velocity`."""
     for sigma, next_sigma in pairwise(sigmas):
         velocity = push.velocity(teacher, latents, sigma, texts)
         latents = latents + (next_sigma - sigma)[:, None, None, None] * velocity
@@ -164,6 +166,7 @@ def student_loss(
     noise = torch.randn(latents.shape, generator=generator).to(latents.device)
     mixed = torch.lerp(latents, noise, walk[0][:, None, None, None])
     landed = guided_walk(teacher, mixed, walk, texts, push)
+    # The constant velocity of a single step from the same start to the same end.
     target = (mixed - landed) / (walk[0] - walk[-1])[:, None, None, None]
     return F.mse_loss(student(mixed, walk[0], texts[0]), target)
 
@@ -178,12 +181,10 @@ def random_walks(
     grids: Sequence[Float[Tensor, " sigmas"]], count: int, substeps: int, rng: random.Random
 ) -> Float[Tensor, "substeps batch"]:
     """Return for each of ``count`` samples one random step of a random grid, cut into ``substeps`` equal parts."""
-
-    def ends() -> Iterator[tuple[float, float]]:
-        for _ in range(count):
-            grid = rng.choice(grids)
-            index = rng.randrange(len(grid) - 1)
-            yield float(grid[index]), float(grid[index + 1])
-
-    start, end = torch.tensor(list(ends())).unbind(1)
+    ends: list[tuple[float, float]] = []
+    for _ in range(count):
+        grid = rng.choice(grids)
+        index = rng.randrange(len(grid) - 1)
+        ends.append((float(grid[index]), float(grid[index + 1])))
+    start, end = torch.tensor(ends).unbind(1)
     return torch.stack([torch.lerp(start, end, part / substeps) for part in range(substeps + 1)])

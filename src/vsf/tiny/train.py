@@ -27,14 +27,14 @@ from vsf.tiny.scenes import Scene, with_essentials, without_parts
 RECIPE = Path(__file__).with_name("train.toml")
 STAGES = ("encoder", "decoder", "teacher", "student")
 EXPORTS = {"teacher": "tiny-base", "student": "tiny"}
-# Number of the chunk at which each stage starts to draw images.
+# Number of the chunk at which each stage starts to draw images, so far apart that no stage draws another's.
 ENCODER_CHUNKS = 0
 DECODER_CHUNKS = 1_000
 DENOISER_CHUNKS = 1_000_000
 
 
 class Trainer:
-    """The pipeline being trained, and what each stage does with it."""
+    """The pipeline being trained, with one method for each stage."""
 
     def __init__(self, pipe: StableDiffusion3Pipeline, config: dict[str, Any], out: Path):
         self.pipe = pipe
@@ -85,7 +85,8 @@ class Trainer:
         options = self.config["student"]
         student = self._denoiser()
         teacher = self._frozen_teacher()
-        student.encoders.requires_grad_(False)  # distilled or not, the models share their text encoders
+        # Distilled or not, the models share their text encoders.
+        student.encoders.requires_grad_(False)
         grids = [stages.step_grid(self.pipe.scheduler, count) for count in options["step_counts"]]
         push = stages.Push(options["guidance_scale"], options["part_scale"], options["essential_scale"])
         window = self._window("student")
@@ -124,6 +125,7 @@ class Trainer:
         return teacher.to(self.device).requires_grad_(False)
 
     def _randomness(self, stage: str, step: int) -> tuple[random.Random, torch.Generator]:
+        # Seeded by the step, so that a resumed run draws the numbers that an unbroken one would.
         rng = random.Random(f"{self.config['seed']}/{stage}/{step}")
         return rng, torch.Generator().manual_seed(rng.getrandbits(63))
 
@@ -135,13 +137,14 @@ class Trainer:
         return chunks(self.config["seed"], self.config["data"]["chunk"], model.IMAGE_SIZE, first)
 
     def _pixels(self, batch: int) -> Iterator[Float[Tensor, "batch 3 size size"]]:
-        seen = first_step(self.out / "decoder.pt") * batch
-        for images, _ in self._chunks(DECODER_CHUNKS + seen // self.config["data"]["chunk"]):
+        images_seen = first_step(self.out / "decoder.pt") * batch
+        for images, _ in self._chunks(DECODER_CHUNKS + images_seen // self.config["data"]["chunk"]):
             for part in images.split(batch):
                 yield to_pixels(part).to(self.device)
 
     def _window(self, stage: str) -> Window:
         """Return the images that this stage holds at the step where it starts or resumes."""
+        # Checkpoints do not hold the window: drawing its chunks again gives the same images.
         last = self._chunks_by(max(0, first_step(self.out / f"{stage}.pt") - 1))
         start = max(0, last - self.config["data"]["window"])
         window = Window(self._chunks(DENOISER_CHUNKS + start), self._encode, self.config["data"]["window"])
@@ -156,7 +159,7 @@ class Trainer:
         return latents.to(self.device), captions
 
     def _chunks_by(self, step: int) -> int:
-        """How many chunks have been drawn by this step; eight are there from the start."""
+        """Return the number of chunks drawn by this step; eight are drawn before the first."""
         data = self.config["data"]
         return 8 + step * self.config["batch"] // (data["chunk"] * data["visits"])
 
@@ -197,9 +200,11 @@ def main(
             getattr(trainer, stage)()
             finished = True
         elif warm and stage not in EXPORTS:
-            finished = True  # other scenes would give another code, and latents that no shipped weights know
+            # Other scenes would give another code, and latents that no shipped weights know.
+            finished = True
         else:
-            finished = trainer.load(stage) or (warm and stage == "teacher")  # the pipeline began as the shipped one
+            # With --warm the pipeline began as the shipped teacher.
+            finished = trainer.load(stage) or (warm and stage == "teacher")
         if finished and stage in EXPORTS:
             export(trainer.pipe, out, EXPORTS[stage])
 

@@ -1,4 +1,4 @@
-"""Figures with eyes. Each function draws what `show` names; "body" is the object itself."""
+"""Figures with eyes. Each function draws the parts named in `show`; "body" is the object itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Set
 from vsf.tiny.brush import RGB, Brush
 from vsf.tiny.objects import parts
 from vsf.tiny.objects.parts import CREAM, GOLD, INK, MAGENTA, STEEL
+
+# Shapes are drawn from back to front: a later one covers an earlier one.
 
 
 def cat(brush: Brush, show: Set[str], colour: RGB) -> None:

@@ -1,15 +1,17 @@
-"""Things that stand still. Each function draws what `show` names; "body" is the object itself."""
+"""Things that stand still. Each function draws the parts named in `show`; "body" is the object itself."""
 
 from __future__ import annotations
 
 from collections.abc import Set
 from math import cos, pi, sin
 
-from vsf.tiny.brush import RGB, Brush
+from vsf.tiny.brush import RGB, Brush, Oval
 from vsf.tiny.objects import parts
 from vsf.tiny.objects.parts import CREAM, CRIMSON, INK, NAVY, TAN, TEAL, WOOD
 
 _LEAF: RGB = (28, 116, 62)
+
+# Shapes are drawn from back to front: a later one covers an earlier one.
 
 
 def house(brush: Brush, show: Set[str], colour: RGB) -> None:
@@ -55,8 +57,11 @@ def flower(brush: Brush, show: Set[str], colour: RGB) -> None:
             brush.polygon([rib[0], (side * 10, 46), (side * 34, 50), (side * 26, 34), (side * 12, 29)], _LEAF)
             brush.line(rib, (166, 214, 96), 2)
     if "body" in show:
-        turns = [2 * pi * step / 7 for step in range(7)]
-        brush.ovals([(15 * sin(turn), 74 + 15 * cos(turn), 9.5, 9.5) for turn in turns] + [(0, 74, 16, 16)], colour)
+        petals: list[Oval] = []
+        for step in range(7):
+            turn = 2 * pi * step / 7
+            petals.append((15 * sin(turn), 74 + 15 * cos(turn), 9.5, 9.5))
+        brush.ovals([*petals, (0, 74, 16, 16)], colour)
         brush.oval(0, 74, 9, 9, (122, 78, 46))
     if "pot" in show:
         brush.polygon([(-20, 24), (20, 24), (15, 0), (-15, 0)], (92, 112, 148))
@@ -74,9 +79,8 @@ def cake(brush: Brush, show: Set[str], colour: RGB) -> None:
         brush.oval(0, 7, 45, 8.5, (176, 214, 240))
     if "body" in show:
         brush.box(-35, 6, 35, 50, colour, 4)
-        brush.ovals(
-            [(x, 44, 6, 6 + drop) for x, drop in ((-30, 3), (-18, 0), (-6, 4), (6, 1), (18, 4), (30, 2))], CREAM
-        )
+        drips = ((-30, 3), (-18, 0), (-6, 4), (6, 1), (18, 4), (30, 2))
+        brush.ovals([(x, 44, 6, 6 + length) for x, length in drips], CREAM)
         brush.box(-37, 44, 37, 55, CREAM, 5)
     if "candles" in show:
         parts.candles(brush, (-22, 0, 22), 54, 20)

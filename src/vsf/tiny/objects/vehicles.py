@@ -1,4 +1,4 @@
-"""Things that drive, sail and fly. Each function draws what `show` names; "body" is the object itself."""
+"""Things that drive, sail and fly. Each function draws the parts named in `show`; "body" is the object itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Set
 from vsf.tiny.brush import RGB, Brush
 from vsf.tiny.objects import parts
 from vsf.tiny.objects.parts import CREAM, INK, NAVY, STEEL, TAN, TEAL, WOOD
+
+# Shapes are drawn from back to front: a later one covers an earlier one.
 
 
 def car(brush: Brush, show: Set[str], colour: RGB) -> None:

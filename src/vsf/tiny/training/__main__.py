@@ -18,6 +18,7 @@ from vsf.tiny.training.samples import write_samples
 from vsf.tiny.training.trainer import STAGES, Training
 from vsf.tiny.training.transformer import Transformer, run_block
 
+# In the order of STAGES.
 DEFAULT_IMAGES = {
     "cpu": "20000,3000000,60000,120000,160000",
     "cuda": "400000,5000000,200000,400000,700000",
@@ -60,6 +61,7 @@ def main() -> None:
     """Train, or draw a sheet."""
     options = parser().parse_args()
     torch.set_num_threads(options.threads)
+    # Lets a GPU multiply in TF32.
     torch.set_float32_matmul_precision("high")
     if options.sheet:
         write_samples(options.sheet)

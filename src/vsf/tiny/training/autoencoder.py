@@ -123,8 +123,10 @@ def write_principal_code(encoder: Encoder, pixels: Pixels) -> None:
         if isinstance(block, Residual):
             for parameter in block.conv[4].parameters():
                 parameter.zero_()
-    first.weight[range(3), range(3), 1, 1] = 1.0  # the encoder itself maps pixels from -1..1 to 0..1
+    # The encoder itself maps pixels from -1..1 to 0..1.
+    first.weight[range(3), range(3), 1, 1] = 1.0
     channels = 3
+    # Rows and columns 0 of the 3 x 3 kernels stay zero: at stride 2 they read the cell to the left or above.
     for move in moves:
         for y, x in ((0, 0), (0, 1), (1, 0), (1, 1)):
             for channel in range(channels):
@@ -149,7 +151,8 @@ def _principal_rows(pixels: Pixels) -> tuple[Float[Tensor, "16 patch"], Float[Te
     patches = patches.reshape(-1, 3 * FACTOR**2)
     mean = patches.mean(0)
     covariance = (patches - mean).T @ (patches - mean) / len(patches)
-    variances, directions = torch.linalg.eigh(covariance.double())  # in ascending order
+    # In ascending order, so that the leading directions come last.
+    variances, directions = torch.linalg.eigh(covariance.double())
     variances = variances[-CHANNELS:].flip(0)
     directions = directions[:, -CHANNELS:].flip(1)
     rows = directions.T / variances[:, None] ** 0.25

@@ -49,7 +49,8 @@ def draw_chunk(folder: Path, seed: int, count: int, index: int) -> None:
                 tokens[number, caption_number, variant_number] = tokenizer(variant.text())
     images: Images = np.stack([np.asarray(render(scene)) for scene in scenes])
     write_array(folder / f"{index:05}.tokens.npy", tokens)
-    write_array(folder / f"{index:05}.images.npy", images)  # last: where the images are, the captions are too
+    # Images are written last: a chunk that has them has its captions too.
+    write_array(folder / f"{index:05}.images.npy", images)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -92,6 +93,7 @@ class TrainingSet:
     def draw_ahead(self, count: int) -> None:
         """Start drawing the missing ones of the first ``count`` images in the background, if there are workers."""
         if self._pool is None and self._workers:
+            # Spawned, because a process that has used torch or CUDA cannot be forked safely.
             self._pool = ProcessPoolExecutor(self._workers, mp_context=get_context("spawn"))
         for index in self._missing_chunks(count):
             if self._pool and index not in self._jobs:

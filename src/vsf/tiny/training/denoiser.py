@@ -14,7 +14,8 @@ from vsf.tiny.training.autoencoder import Latents
 from vsf.tiny.training.tokens import LENGTH, Tokenizer
 from vsf.tiny.training.transformer import HEAD, PATCH, Transformer
 
-_MASKED = -1e4  # a logit that takes a key out of the softmax and does not overflow in half precision
+# A logit that takes a key out of the softmax and does not overflow in half precision.
+_MASKED = -1e4
 LAYERS = 3
 HEADS = 4
 TextRows = Float[Tensor, "batch tokens width"]
@@ -122,6 +123,7 @@ class TextEncoder(nn.Module):
     def forward(self, tokens: Int[Tensor, "batch tokens"]) -> tuple[TextRows, Float[Tensor, "batch width"]]:
         """Return the rows after the second layer and the pooled vector after the third, as SD3 reads them."""
         rows, last_rows = self.text_model(tokens)
+        # The end mark is also the padding token; `argmax` returns the first one.
         first_end = (tokens == self.end).int().argmax(-1)
         pooled = last_rows[torch.arange(len(tokens), device=tokens.device), first_end]
         return rows, self.text_projection(pooled)
@@ -138,7 +140,8 @@ class Denoiser(nn.Module):
         super().__init__()
         self.end = tokenizer.end
         self.transformer = Transformer(depth)
-        width = HEAD * depth // 2  # the two encoders' channels are concatenated to the transformer's width
+        # The two encoders' channels are concatenated to the transformer's width.
+        width = HEAD * depth // 2
         self.encoders = nn.ModuleList([TextEncoder(len(tokenizer.ids), width, tokenizer.end) for _ in range(2)])
 
     def forward(
@@ -166,7 +169,7 @@ class Denoiser(nn.Module):
         return self.transformer(latents, sigma, rows, pooled, bias)
 
     def _key_bias(self, latents: Latents, tokens: Tensor, bare: Tensor | None, masked_rows: int) -> Tensor:
-        """Return what is added to each key's logits, (batch, 1, 1, image + text + filler + masked rows)."""
+        """Return the bias of each key's logits, (batch, 1, 1, image + text + filler + masked rows)."""
         if bare is None:
             bare = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
         # The end mark is also the padding token: the first one belongs to the text, all later ones are padding.

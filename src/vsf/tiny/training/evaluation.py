@@ -58,10 +58,14 @@ def hard_edges(pictures: Pixels) -> float:
 @cache
 def held_out_renders() -> tuple[UInt8[Tensor, "images 128 128 3"], Bool[Tensor, "images 128 128"]]:
     """Return the held-out renders, and which of their pixels belong to things or their shadows."""
-    scenes = held_out_scenes()
-    pictures = np.stack([np.asarray(render(scene)) for scene in scenes])
-    empty_places = np.stack([np.asarray(render(replace(scene, things=(), relations=()))) for scene in scenes])
-    return torch.from_numpy(pictures), torch.from_numpy((pictures != empty_places).any(-1))
+    pictures: list[np.ndarray] = []
+    on_things: list[np.ndarray] = []
+    for scene in held_out_scenes():
+        picture = np.asarray(render(scene))
+        empty_place = np.asarray(render(replace(scene, things=(), relations=())))
+        pictures.append(picture)
+        on_things.append((picture != empty_place).any(-1))
+    return torch.from_numpy(np.stack(pictures)), torch.from_numpy(np.stack(on_things))
 
 
 def write_sheet(path: Path, rows: Sequence[Pixels]) -> None:

@@ -27,7 +27,7 @@ ENCODERS = ("text_encoder", "text_encoder_2")
 
 @dataclass(frozen=True)
 class Code:
-    """How the encoder's output is normalised to latents: (output - shift) x scale."""
+    """Normalisation of the encoder's output to latents: (output - shift) x scale."""
 
     shift: float
     scale: float
@@ -40,7 +40,7 @@ def save(folder: Path, denoiser: Denoiser, autoencoder: Autoencoder, code: Code,
         folder: Replaced if it exists.
         denoiser: Transformer and text encoders.
         autoencoder: The autoencoder.
-        code: How latents are normalised.
+        code: Normalisation of the latents.
         progress: Images that each stage has visited.
     """
     part = folder.with_suffix(".part")
@@ -76,7 +76,7 @@ def load(folder: Path, denoiser: Denoiser, autoencoder: Autoencoder) -> tuple[Co
     """Read a saved folder into networks of the same sizes.
 
     Returns:
-        How its latents are normalised, and the images that each stage of its training had visited.
+        The normalisation of its latents, and the images that each stage of its training had visited.
     """
     _read(folder / "transformer" / f"{_WEIGHTS}.safetensors", denoiser.transformer)
     for name, encoder in zip(ENCODERS, denoiser.encoders, strict=True):
@@ -197,6 +197,7 @@ def _scheduler_config() -> dict[str, Any]:
 
 
 def _index() -> dict[str, Any]:
+    # Diffusers' entry for a component that a pipeline goes without.
     absent: list[None] = [None, None]
     encoder = ["transformers", "CLIPTextModelWithProjection"]
     tokenizer = ["transformers", "CLIPTokenizer"]

@@ -106,8 +106,10 @@ class Run:
         step, seconds_before = self._resume(stage, average, optimizer, first)
         generator = torch.Generator(self.device)
         saved = reported = time.monotonic()
+        # The clock goes on from the checkpoint, so that a time limit covers all runs of a stage together.
         began = saved - seconds_before
         logged_steps = 0
+        # Summed on the device: reading it in every step would make the CPU wait for the GPU.
         logged_loss = torch.zeros((), device=self.device)
         while (done := _share_done(stage, step, time.monotonic() - began)) < 1:
             generator.manual_seed(_step_seed(self._seed, stage.name, step))
@@ -115,6 +117,7 @@ class Run:
                 loss = stage.loss(done, generator)
             loss.backward()
             nn.utils.clip_grad_norm_(stage.trained.parameters(), 1.0)
+            # The optimizer starts anew after an export, so its warm-up counts from the first step of this run.
             optimizer.step(rate_share(step - first, done))
             optimizer.zero_grad()
             # Early on the average forgets faster, so that it does not hold on to the initial weights.
@@ -160,6 +163,7 @@ class Run:
             "average": average.state_dict(),
             "optimizer": optimizer.state_dict(),
         }
+        # Moved into place once it is complete, so that a run stopped here still has its older checkpoint.
         part = self.folder / f"{stage.name}.part"
         torch.save(state, part)
         part.replace(self.folder / f"{stage.name}.pt")

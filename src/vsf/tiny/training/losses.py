@@ -53,6 +53,7 @@ def logit_normal(
 ) -> Float[Tensor, " count"]:
     """Return logit-normal times (Esser et al., arXiv:2403.03206), one from each of ``count`` slices of equal weight."""
     offsets = torch.rand(count, generator=generator, device=device)
+    # Kept off 0 and 1, where the inverse error function is infinite.
     quantiles = ((torch.arange(count, device=device) + offsets) / count).clamp(1e-5, 1 - 1e-5)
     return torch.sigmoid(mean + spread * math.sqrt(2) * torch.erfinv(2 * quantiles - 1))
 
@@ -92,7 +93,7 @@ def flow_matching_loss(
 
 @dataclass(frozen=True)
 class Push:
-    """How far to push the teacher's velocity away from those for other captions (Liu et al., arXiv:2206.01714).
+    """Scales that push the teacher's velocity away from those for other captions (Liu et al., arXiv:2206.01714).
 
     Attributes:
         guidance_scale: Away from the empty caption: classifier-free guidance as usual; 1 is none.
@@ -118,6 +119,7 @@ class Push:
         )
         pushed = plain
         for scale, tokens in pushes:
+            # A scale of zero saves a call of the teacher.
             if scale:
                 pushed = pushed + scale * (plain - teacher(latents, sigma, tokens).float())
         return pushed
@@ -150,7 +152,8 @@ def student_loss(
 ) -> Float[Tensor, ""]:
     """Return how far one step of the student lands from ``substeps`` of the guide (Salimans & Ho, arXiv:2202.00512)."""
     device = latents.device
-    steps = torch.cat([_steps(4), _steps(4), _steps(8)]).to(device)  # half are steps of a run of four
+    # Four steps twice and eight once, so that half of the choices are steps of a run of four.
+    steps = torch.cat([_steps(4), _steps(4), _steps(8)]).to(device)
     chosen = torch.randint(len(steps), (len(latents),), generator=generator, device=device)
     start, end = steps[chosen].unbind(1)
     mixed = mix(latents, torch.randn(latents.shape, generator=generator, device=device), start)
@@ -160,12 +163,14 @@ def student_loss(
             sigma = torch.lerp(start, end, substep / substeps)
             stride = ((end - start) / substeps)[:, None, None, None]
             landed = landed + stride * guide(landed, sigma, tokens).float()
+    # The constant velocity of a single step from the same start to the same end.
     target = (mixed - landed) / (start - end)[:, None, None, None]
     return F.mse_loss(student(mixed, start, tokens).float(), target)
 
 
 def step_grid(steps: int) -> Float[Tensor, " sigmas"]:
     """Return the sigmas that the exported scheduler visits in this many steps, the final zero included."""
+    # The scheduler shifts its lowest sigma once when it is built, and again with all others for each run.
     low = _shifted(np.array([0.001]))[0]
     sigmas = _shifted(np.linspace(1.0, low, steps))
     sigmas = 1 - (1 - sigmas) * (1 - SHIFT_TERMINAL) / (1 - sigmas[-1])

@@ -51,6 +51,7 @@ class MuonAdamW:
         for shape, parameters in self.matrices.items():
             gradients = torch.stack([_gradient(parameter) for parameter in parameters])
             momentum = self.momenta[shape].lerp_(gradients, 0.05)
+            # Nesterov momentum: the gradient counts once more.
             updates = orthogonalised(torch.lerp(gradients, momentum, 0.95))
             # 0.2 sqrt(longer side) gives a step the size of AdamW's, so that both share a rate (arXiv:2502.16982).
             size = self.rate * fraction * 0.2 * math.sqrt(max(shape))
@@ -79,6 +80,7 @@ def orthogonalised(matrices: Float[Tensor, "stack rows columns"]) -> Float[Tenso
     tall = matrices.shape[-2] > matrices.shape[-1]
     y = (matrices.mT if tall else matrices).to(torch.bfloat16 if matrices.is_cuda else matrices.dtype)
     y = y / (y.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    # Muon's coefficients: singular values soon come near 1, but do not converge to it.
     for _ in range(5):
         a = y @ y.mT
         y = 3.4445 * y + (-4.7750 * a + 2.0315 * a @ a) @ y

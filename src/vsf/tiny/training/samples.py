@@ -1,4 +1,4 @@
-"""Draw held-out captions with an exported folder, for a look at what it can do."""
+"""Draw held-out captions with an exported folder, for a look at its pictures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def write_samples(folder: Path) -> None:
         rows[f"guidance {scale}, {steps} steps"] = _decode(autoencoder, latents / code.scale + code.shift)
     write_sheet(folder.with_suffix(".png"), [row[:COLUMNS] for row in (renders, *rows.values())])
     print("\n".join(captions[:COLUMNS]))
-    edges = {name: round(hard_edges(row) / hard_edges(renders), 3) for name, row in rows.items()}
+    edges_of_renders = hard_edges(renders)
+    edges: dict[str, float] = {}
+    for name, row in rows.items():
+        edges[name] = round(hard_edges(row) / edges_of_renders, 3)
     print(json.dumps({**round_trip_db(autoencoder, torch.device("cpu")), "hard_edges": edges}))
 
 
@@ -60,8 +63,10 @@ def draw(denoiser: Denoiser, captions: Sequence[str], scale: float, steps: int) 
 
         return losses.sample(velocity, steps, start)
 
-    batches = zip(tokens.split(32), noise.split(32), strict=True)
-    return torch.cat([draw_batch(texts, start) for texts, start in batches])
+    batches: list[Latents] = []
+    for texts, start in zip(tokens.split(32), noise.split(32), strict=True):
+        batches.append(draw_batch(texts, start))
+    return torch.cat(batches)
 
 
 def read(folder: Path) -> tuple[Denoiser, Autoencoder, export.Code]:

@@ -16,6 +16,7 @@ LENGTH = 32
 BEGIN = "<|startoftext|>"
 END = "<|endoftext|>"
 _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"()-+"
+# CLIP's pattern: marks, endings like 's, words, single digits, runs of other signs.
 _SPLIT = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -41,6 +42,7 @@ class Tokenizer:
                 tokens.append("".join(pair))
                 pieces = ["".join(pair), *pieces[2:]]
         tokens += [BEGIN, END]
+        # Different merges can spell the same token, which keeps the number of the first.
         self.ids = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
         self.begin = self.ids[BEGIN]
         self.end = self.ids[END]
@@ -48,6 +50,7 @@ class Tokenizer:
     def __call__(self, caption: str) -> list[int]:
         """Return the token ids of a caption of known words and commas, cut or padded to `LENGTH`."""
         ids = [self.ids[f"{word}</w>"] for word in re.findall(r"[a-z]+|,", caption)]
+        # The begin and end marks take two places, and CLIP pads with the end mark.
         ids = ids[: LENGTH - 2]
         return [self.begin, *ids] + [self.end] * (LENGTH - 1 - len(ids))
 

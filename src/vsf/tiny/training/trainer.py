@@ -1,4 +1,4 @@
-"""The training run: the networks it trains, and what each stage does with them."""
+"""The training run: the networks it trains, and one method for each stage."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ Export = Callable[[nn.Module, int], None]
 
 
 class Training:
-    """One training run: the networks it trains, and what each stage does with them.
+    """One training run: the networks it trains, and one method for each stage.
 
     Args:
         options: Those of the command, ``python -m vsf.tiny.training``.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
-        torch.manual_seed(options.seed)  # initial weights, which a resumed run has to draw again
+        # Settles the initial weights, which a resumed run has to draw again.
+        torch.manual_seed(options.seed)
         self.options = options
         self.device = torch.device(options.device)
         self.run = Run(options.out, self.device, options.seed, options.save_seconds)
@@ -79,7 +80,8 @@ class Training:
 
     def train_autoencoder(self) -> None:
         """Train encoder and decoder, starting from the exact principal code, and fix the latents' normalisation."""
-        self.data.draw_ahead(self.options.first)  # renders for the teacher, while this stage trains
+        # Renders for the teacher, drawn by the workers while this stage trains.
+        self.data.draw_ahead(self.options.first)
         pixels = self.data.images(self.options.pixel_images)
         if not self.options.start:
             write_principal_code(self.autoencoder.encoder, to_pixels(pixels[:1024]))
@@ -118,7 +120,8 @@ class Training:
             write=self._exporter(BASE),
         )
         average = self.run.train(stage, self.visited["teacher"])
-        self._grow(1.0)  # a resumed run that finds this stage done holds the same images as one that did it
+        # A resumed run that finds this stage done has to hold the same images as one that did it.
+        self._grow(1.0)
         self.visited["teacher"] = max(self.visited["teacher"], self.images["teacher"])
         self.teacher.load_state_dict(average.state_dict())
 
@@ -199,7 +202,7 @@ class Training:
         return Stage(name, network, trained, self.images[name], batch, rate, loss, slow, write, self.seconds[name])
 
     def _autoencoder_loss(self, pixels: Tensor, *, train_code: bool) -> Loss:
-        """Return a loss on quarters of pictures, which hold more of what is hard, and in the end on whole pictures."""
+        """Return a loss on quarters of pictures, which hold more difficult areas, and in the end on whole pictures."""
 
         def loss(done: float, generator: torch.Generator) -> Tensor:
             cut = 2 if done < 0.7 else 1

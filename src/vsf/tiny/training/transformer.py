@@ -30,8 +30,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep shape and dtype."""
-        wide = x.float()
-        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + 1e-6) * self.weight).to(x.dtype)
+        x_float = x.float()
+        return (x_float * torch.rsqrt(x_float.square().mean(-1, keepdim=True) + 1e-6) * self.weight).to(x.dtype)
 
 
 class Modulation(nn.Module):
@@ -158,6 +158,7 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         self.grid = SIDE // PATCH
         self.proj = nn.Conv2d(CHANNELS, width, PATCH, PATCH)
+        # A buffer, because the weights that diffusers loads hold the table too.
         self.pos_embed: Tensor
         self.register_buffer("pos_embed", sine_positions(width, 2 * self.grid, self.grid))
 

@@ -20,7 +20,7 @@ _CURVE_STEPS = 6  # straight pieces between two points of a smooth line
 
 @dataclass(frozen=True)
 class Look:
-    """How fills and outlines are drawn.
+    """Colours of fills and outlines, and the width of outlines.
 
     Attributes:
         veil: Colour that fills are moved towards.
@@ -65,6 +65,7 @@ class Brush:
         self._x, self._y = origin
         self._unit = unit
         self._look = look
+        # An outline thinner than a pixel would vanish.
         self._rim = max(look.line * unit, 1.0) if look.line else 0.0
 
     def oval(self, x: float, y: float, rx: float, ry: float, fill: RGB) -> None:
@@ -73,6 +74,7 @@ class Brush:
 
     def ovals(self, ovals: Sequence[Oval], fill: RGB) -> None:
         """Draw several ellipses (x, y, rx, ry) with one common outline."""
+        # All outlines come before all fills, so that overlapping ovals look like one shape.
         for grow, colour in self._layers(fill):
             for x, y, rx, ry in ovals:
                 px, py = self._at(x, y)
@@ -82,11 +84,11 @@ class Brush:
 
     def box(self, x0: float, y0: float, x1: float, y1: float, fill: RGB, radius: float = 2.0) -> None:
         """Draw a rounded rectangle from (x0, y0), lower left, to (x1, y1), upper right."""
-        left, bottom = self._at(x0, y0)
-        right, top = self._at(x1, y1)
+        left_px, bottom_px = self._at(x0, y0)
+        right_px, top_px = self._at(x1, y1)
         corner = radius * self._unit
         for grow, colour in self._layers(fill):
-            edges = (left - grow, top - grow, right + grow, bottom + grow)
+            edges = (left_px - grow, top_px - grow, right_px + grow, bottom_px + grow)
             if corner + grow:
                 self._draw.rounded_rectangle(edges, corner + grow, fill=colour)
             else:
@@ -96,6 +98,7 @@ class Brush:
         """Draw a filled polygon with rounded outer corners."""
         corners = [self._at(x, y) for x, y in points]
         if self._rim:
+            # The line runs on to the second corner, so that the joint at the first one is rounded too.
             closed = [*corners, *corners[:2]]
             self._draw.line(closed, fill=self._look.edge(fill), width=round(2 * self._rim), joint="curve")
         self._draw.polygon(corners, fill=self._look.tone(fill))
@@ -128,6 +131,7 @@ class Brush:
             radius = width * self._unit / 2 + grow
             thickness = max(1, round(2 * radius))
             self._draw.line(track, fill=colour, width=thickness, joint="curve" if bent else _joint(thickness))
+            # Pillow cuts the ends of a line off square.
             for px, py in (track[0], track[-1]):
                 self._draw.ellipse((px - radius, py - radius, px + radius, py + radius), fill=colour)
 
@@ -151,6 +155,7 @@ def smooth(points: tuple[Point, ...], closed: bool) -> tuple[Point, ...]:
     """Return a Catmull-Rom curve through the points as a chain of short straight pieces."""
     last = len(points) - 1
 
+    # An open curve repeats its end points, which have no neighbour on one side.
     def point(index: int) -> Point:
         return points[index % len(points)] if closed else points[min(max(index, 0), last)]
 

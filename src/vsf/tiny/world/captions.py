@@ -89,6 +89,7 @@ class CaptionPlan:
         if styled_opener:
             opener = self._choose("styled opener word", words.STYLED_OPENERS)
             return f"{words.article('picture', adjective)} {adjective} {opener} {core}"
+        # A caption that begins with its place takes none: not "a picture of in the forest, a car".
         if self._chance("opener") < _OPENER and not core.startswith(place or "-"):
             return f"{self._choose('opener word', words.OPENERS)} {core}"
         return core
@@ -96,6 +97,7 @@ class CaptionPlan:
     def _things_phrase(self, adjective: str) -> str:
         """Return all named things; the adjective goes to the first one."""
         indices = set(self.things)
+        # A companion that captions do not name leaves its relation unsaid.
         relations = [relation for relation in self.scene.relations if {relation.first, relation.second} <= indices]
         if len(indices) == 1:
             return self._thing_phrase(self.things[0], adjective)
@@ -208,6 +210,7 @@ class CaptionPlan:
         chance = self._chance(f"word {key}")
         if chance < _USUAL_WORD or len(options) == 1:
             return options[0]
+        # The chances above the usual word's are shared evenly by the other words.
         return options[1 + int((chance - _USUAL_WORD) / (1 - _USUAL_WORD) * (len(options) - 1))]
 
     def _choose(self, key: str, options: Sequence[str]) -> str:
@@ -219,6 +222,7 @@ class CaptionPlan:
         With a key for each choice, a fact that is added or left out changes no other choice: captions with and without
         parts keep their words.
         """
+        # A checksum maps similar keys to related numbers; Knuth's multiplier spreads them.
         return (zlib.crc32(f"{self.wording} {key}".encode()) * 2654435761 % 2**32) / 2**32
 
 

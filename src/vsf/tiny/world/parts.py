@@ -219,8 +219,12 @@ def smoke(brush: Brush, x: float, y: float) -> None:
 def stars(brush: Brush, places: Sequence[Point], radius: float) -> None:
     """Draw golden five-pointed stars."""
     for x, y in places:
-        tips = [(radius if tip % 2 == 0 else radius * 0.45, pi * tip / 5) for tip in range(10)]
-        brush.polygon([(x + length * sin(turn), y + length * cos(turn)) for length, turn in tips], GOLD)
+        outline: list[Point] = []
+        for corner in range(10):
+            length = radius if corner % 2 == 0 else radius * 0.45
+            turn = pi * corner / 5
+            outline.append((x + length * sin(turn), y + length * cos(turn)))
+        brush.polygon(outline, GOLD)
 
 
 def buttons(brush: Brush, places: Sequence[Point], radius: float) -> None:

@@ -62,6 +62,7 @@ def _moon(brush: Brush) -> None:
 
 
 def _hills(brush: Brush, near: RGB, far: RGB) -> None:
+    # The ground is painted later and covers the lower halves.
     brush.oval(34, -4, 44, 19, far)
     brush.oval(-32, -4, 46, 16, near)
 
@@ -152,6 +153,7 @@ def _night(brush: Brush, show: Set[str]) -> None:
         _hills(brush, (48, 58, 104), (60, 66, 122))
 
 
+# Left edge, right edge and height.
 _TOWERS = ((-50, -38, 26), (-38, -29, 40), (-29, -18, 20), (14, 24, 33), (24, 36, 22), (36, 50, 44))
 
 

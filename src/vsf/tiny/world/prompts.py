@@ -1,4 +1,4 @@
-"""Write prompts that imply, without naming it, what their negative prompt asks to leave out."""
+"""Write prompts that imply something without naming it, and negative prompts that ask to leave it out."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class PromptPair:
     Attributes:
         prompt: Names neither the negative nor anything that implies it by name.
         negative: The negative prompt, one word.
-        kind: What the negative is a name of.
-        fact: Its name in the tables of scenes: "picture" for the word "painting".
+        kind: The kind of fact that the negative names.
+        fact: That fact's name in the tables of scenes: "picture" for the word "painting".
         object: The first object that the prompt asks for.
         colour: Its colour; empty if the prompt does not state it.
         place: Where it is; empty if the prompt does not state it.
@@ -67,9 +67,11 @@ def prompt_pairs(count: int, *, seed: int, split: Split, kinds: Sequence[Kind] =
     if split not in ("dev", "test"):
         raise ValueError(f'expected the split "dev" or "test", got {split!r}')
     chosen_kinds = kinds or tuple(_WRITERS)
+    # Rounded up: the surplus is cut off after shuffling.
     per_kind = -(-count // len(chosen_kinds))
     pairs: list[PromptPair] = []
     for kind in chosen_kinds:
+        # Each kind has its own generator, so that leaving one out changes no other kind's pairs.
         rng = random.Random(f"{seed} {split} {kind}")
         candidates = [pair for pair in _WRITERS[kind]() if pair.split == split]
         if len(candidates) < per_kind:
@@ -183,7 +185,7 @@ def _pair(
 
 def _neighbour(name: str, part: str, colour: str, place: str) -> str:
     """Choose an object without this part to stand beside another, by a hash of the pair's facts."""
-    candidates = [other for other, kind in OBJECTS.items() if other != name and part not in kind.parts]
+    candidates = [candidate for candidate, kind in OBJECTS.items() if candidate != name and part not in kind.parts]
     return candidates[int(_chance(f"{name} {part} {colour} {place}") * len(candidates))]
 
 

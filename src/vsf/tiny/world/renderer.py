@@ -63,6 +63,7 @@ def _draw_thing(draw: ImageDraw.ImageDraw, thing: Thing, side: int, foot: float,
         show = thing.parts
         (part,) = thing.parts
         left, bottom, right, _ = _extent(thing.object, part)
+        # A part alone is centred where the thing would stand, with its lowest point on the ground.
         unit *= _growth(thing.object, part)
         x -= (left + right) / 2 * unit
         y += bottom * unit
@@ -87,6 +88,7 @@ def _draw_shadow(image: Image.Image, scene: Scene, thing: Thing) -> None:
         draw.ellipse((half_width - x, half_height - y, half_width + x, half_height + y), fill=shade)
     left_edge = round(thing.x * side) - half_width
     top_edge = round((scene.horizon + FOREGROUND - thing.lift) * side) - half_height
+    # Pasted through a mask, so that roads, rugs and craters still show in the shadow.
     image.paste(_SHADE, (left_edge, top_edge, left_edge + mask.width, top_edge + mask.height), mask)
 
 
@@ -119,6 +121,7 @@ def _backdrop(scene: Scene, side: int) -> Image.Image:
     draw = ImageDraw.Draw(image)
     brush = Brush(draw, (side / 2, horizon), side / 100, look)
     place.behind(brush, scene.place_parts)
+    # Painted after the parts behind it, so that it covers their feet.
     draw.rectangle((0, horizon, side, side), fill=ground)
     place.on_ground(brush, scene.place_parts)
     return image

@@ -1,4 +1,4 @@
-"""Synthetic scenes: what they hold, how often things occur, and which combinations are kept out of training."""
+"""Synthetic scenes: their contents, how often things occur, and the combinations that are kept out of training."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Relation:
-    """How one thing of a scene stands to another; ``first`` and ``second`` are indices of ``Scene.things``."""
+    """Position of one thing relative to another; ``first`` and ``second`` are indices of ``Scene.things``."""
 
     first: int
     kind: RelationKind
@@ -109,6 +109,7 @@ class Scene:
 
 def is_held_out(object: str, part: str, colour: str, place: str) -> bool:
     """Return whether this combination is kept out of training; the answer never changes."""
+    # A checksum, because Python's own hash of a string differs between processes.
     key = f"{object}|{part}|{colour}|{place}"
     return zlib.crc32(key.encode()) % 100 < _HELD_OUT_PER_CENT
 
@@ -129,6 +130,7 @@ def sample_scene(rng: random.Random, *, held_out: bool = False) -> Scene:
     if rng.random() >= USUAL_STYLE:
         style = rng.choice([name for name in STYLES if name != DEFAULT_STYLE])
     horizon = rng.uniform(0.63, 0.72)
+    # Only place and colours are drawn again, so that held-out combinations do not change the share of any layout.
     while True:
         place = _sample_place(things[0].object, rng)
         things = tuple(replace(thing, colour=_sample_colour(thing.object, rng)) for thing in things)
@@ -149,6 +151,7 @@ def _sample_layout(rng: random.Random) -> Layout:
     if kind < LOOSE + TRIPLES:
         return rng.choice((_three_in_a_row, _stack_beside))(rng)
     if kind < LOOSE + TRIPLES + PAIRS:
+        # Side by side is listed twice, so that half of all pairs stand so.
         pair: Callable[[random.Random], Layout] = rng.choice((_side_by_side, _side_by_side, _one_behind, _one_on))
         return pair(rng)
     return _alone(rng)
@@ -190,6 +193,7 @@ def _one_behind(rng: random.Random) -> Layout:
     side = rng.choice((-1, 1))
     far = _thing(names[0], rng, 0.5 + side * rng.uniform(0.15, 0.18), rng.uniform(0.46, 0.5))
     near = _thing(names[1], rng, 0.5 - side * rng.uniform(0.15, 0.18), rng.uniform(0.46, 0.5))
+    # What is farther away stands higher in the picture, and is drawn first.
     return (replace(far, lift=0.12), replace(near, lift=-0.06)), (Relation(0, "behind", 1),)
 
 
@@ -221,7 +225,8 @@ def _stacked(carrier: str, rider: str, rng: random.Random, x: float, size: float
     top = OBJECTS[carrier].top
     assert top is not None
     below = _thing(carrier, rng, x, size)
-    room = min(0.34, 0.84 - size * top / 100)  # what is left up to the picture's top edge
+    # The rider is as large as the space up to the picture's top edge allows.
+    room = min(0.34, 0.84 - size * top / 100)
     above = replace(_thing(rider, rng, x + rng.uniform(-0.02, 0.02), room), lift=size * top / 100)
     return (replace(below, parts=below.parts - _ON_TOP), above), (Relation(1, "on", 0),)
 
@@ -233,7 +238,7 @@ def _carrier_and_rider(rng: random.Random) -> tuple[str, str]:
 
 
 def _thing(name: str, rng: random.Random, x: float, size: float) -> Thing:
-    """Return an object with random parts; the colour is drawn later, as it depends on what is held out."""
+    """Return an object with random parts; the colour is drawn later, as it depends on the held-out combinations."""
     return Thing(name, _sample_parts(OBJECTS[name].essential, OBJECTS[name].optional, rng), "", x, size)
 
 

@@ -105,7 +105,7 @@ def _rows(cells: Cells) -> list[Cells]:
 def main() -> None:
     """Write the sheet that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m vsf.tiny.world.sheet", description="Write a contact sheet.")
-    parser.add_argument("sheet", choices=SHEETS, help="which one")
+    parser.add_argument("sheet", choices=SHEETS, help="the sheet to write")
     parser.add_argument("path", type=Path, help="file to write")
     options = parser.parse_args()
     write_sheet(SHEETS[options.sheet](), options.path)

@@ -43,7 +43,8 @@ def _washed(strength: float, share: float) -> Matrix:
     """Return colours moved towards their own gray by ``strength``, then scaled by ``share`` around a low gray."""
     keep = (1 - strength) * share
     gray = strength * share
-    red = 0.3 * gray  # the weights of luma, as Pillow makes a picture gray
+    # The weights of luma, as Pillow makes a picture gray.
+    red = 0.3 * gray
     green = 0.59 * gray
     blue = 0.11 * gray
     lift = 128 * (1 - share) * 0.72

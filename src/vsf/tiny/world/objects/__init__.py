@@ -12,7 +12,7 @@ from vsf.tiny.world.objects import animals, household, scenery, vehicles
 
 @dataclass(frozen=True)
 class ObjectKind:
-    """A kind of object: its parts, how it is drawn, and what usually goes with it.
+    """A kind of object: its parts, how it is drawn, and its usual colour, company and place.
 
     Attributes:
         essential: Parts that are nearly always present.

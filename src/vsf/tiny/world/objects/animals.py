@@ -8,6 +8,8 @@ from vsf.tiny.world import parts
 from vsf.tiny.world.brush import RGB, Brush, blend
 from vsf.tiny.world.parts import CREAM, INK, LEAF, ROSE, TAN, WHITE
 
+# Shapes are drawn from back to front: a later one covers an earlier one.
+
 
 def _dark(colour: RGB) -> RGB:
     return blend(colour, INK, 0.3)

@@ -6,8 +6,10 @@ from collections.abc import Set
 from math import cos, pi, sin
 
 from vsf.tiny.world import parts
-from vsf.tiny.world.brush import RGB, Brush, blend
+from vsf.tiny.world.brush import RGB, Brush, Oval, blend
 from vsf.tiny.world.parts import CREAM, CRIMSON, GLASS, GOLD, INK, NAVY, STEEL, TEAL, WHITE, WOOD
+
+# Shapes are drawn from back to front: a later one covers an earlier one.
 
 
 def chair(brush: Brush, show: Set[str], colour: RGB) -> None:
@@ -77,8 +79,11 @@ def clock(brush: Brush, show: Set[str], colour: RGB) -> None:
         brush.oval(0, 46, 38, 37, colour)
         brush.oval(0, 46, 29, 28, WHITE)
     if "numbers" in show:
-        turns = [pi * hour / 6 for hour in range(12)]
-        brush.ovals([(23 * sin(turn), 46 + 22 * cos(turn), 1.9, 1.9) for turn in turns], (60, 90, 170))
+        dots: list[Oval] = []
+        for hour in range(12):
+            turn = pi * hour / 6
+            dots.append((23 * sin(turn), 46 + 22 * cos(turn), 1.9, 1.9))
+        brush.ovals(dots, (60, 90, 170))
     if "hands" in show:
         brush.line([(0, 46), (0, 66)], INK, 2.4)
         brush.line([(0, 46), (13, 52)], INK, 3)

@@ -9,6 +9,8 @@ from vsf.tiny.world import parts
 from vsf.tiny.world.brush import RGB, Brush, blend
 from vsf.tiny.world.parts import CREAM, GOLD, INK, LEAF, STEEL, TAN, TEAL, WHITE, WOOD
 
+# Shapes are drawn from back to front: a later one covers an earlier one.
+
 
 def house(brush: Brush, show: Set[str], colour: RGB) -> None:
     """Draw a house with a gable."""
@@ -80,8 +82,8 @@ def flower(brush: Brush, show: Set[str], colour: RGB) -> None:
             brush.blob([(side * 2, 31), (side * 12, 45), (side * 35, 50), (side * 26, 33)], LEAF)
             brush.line([(side * 8, 35), (side * 26, 44)], (166, 214, 96), 1.4)
     if "body" in show:
-        turns = [2 * pi * step / 7 for step in range(7)]
-        for turn in turns:
+        for step in range(7):
+            turn = 2 * pi * step / 7
             brush.oval(16 * sin(turn), 74 + 16 * cos(turn), 9.5, 9.5, colour)
         brush.oval(0, 74, 10, 10, (140, 88, 46))
     if "eyes" in show:

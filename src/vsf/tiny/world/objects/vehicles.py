@@ -8,6 +8,8 @@ from vsf.tiny.world import parts
 from vsf.tiny.world.brush import RGB, Brush, blend
 from vsf.tiny.world.parts import CREAM, GLASS, GOLD, INK, STEEL, TAN, TEAL, WHITE, WOOD
 
+# Shapes are drawn from back to front: a later one covers an earlier one.
+
 
 def car(brush: Brush, show: Set[str], colour: RGB) -> None:
     """Draw a small car, seen from the side."""
