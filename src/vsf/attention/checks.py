@@ -23,6 +23,7 @@ def check_shapes(
     value = tuple(call.value.shape)
     if not len(query) == len(key) == len(value) == 4:
         raise LayoutError(f"query, key, value are (batch, heads, tokens, channels), got {query}, {key}, {value}")
+    # max: keys without heads are refused here, not by a division by 0.
     if query[0] != key[0] or query[1] % max(1, key[1]) or key[:3] != value[:3] or query[3] != key[3]:
         raise LayoutError(
             "query, key and value share their batch, key and value heads and tokens, query and key channels, and there "
@@ -83,7 +84,9 @@ def _check_rows(control: Control, layouts: Sequence[TokenLayout]) -> None:
     if control.emphasis is None:
         return
     expected = [(layout.count(["positive"]),) for layout in layouts]
-    actual = [None if weights is None else tuple(weights.shape) for weights in control.emphasis]
+    actual: list[tuple[int, ...] | None] = []
+    for weights in control.emphasis:
+        actual.append(None if weights is None else tuple(weights.shape))
     fits = len(actual) == len(expected)
     for shape, expected_shape in zip(actual, expected, strict=False):
         fits = fits and shape in (None, expected_shape)

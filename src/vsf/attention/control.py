@@ -44,7 +44,7 @@ class Control:
             promise that every other row has a real negative token of a weight above 0 and that a strength without axes
             is not 0. None: not known; then methods that need pieces of Z⁺ compute it a second time wherever a row may
             turn out to bypass them.
-        watch: called with what was observed, once for every layout of the batch; not where attention comes without its
+        watch: called with each observation, one for every layout of the batch; not where attention comes without its
             log-sum-exp (gradients wanted; devices without a fused kernel), which would have to be computed for it.
     """
 
@@ -56,7 +56,7 @@ class Control:
 
     @property
     def is_off(self) -> bool:
-        """Whether the strength is the number 0, so that nothing acts in this call."""
+        """True if the strength is the number 0, so that nothing acts in this call."""
         return not isinstance(self.strength, Tensor) and self.strength == 0
 
     def rows(self, index: Sequence[int]) -> "Control":
@@ -65,6 +65,7 @@ class Control:
         strength = self.strength
         if isinstance(strength, Tensor) and strength.dim() == 2 and strength.shape[0] > 1:
             strength = strength[batch_places(index, strength.device)]
+        # The first row speaks for all of them; strength 0 is how a whole group is left out.
         if self.unguided is not None and index[0] in self.unguided:
             strength = 0.0
         if weights is not None:

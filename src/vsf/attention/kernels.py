@@ -1,7 +1,7 @@
 """Torch's fused attention kernels, called so that they also return the log-sum-exp.
 
-They are the operations below `scaled_dot_product_attention`, which drops the log-sum-exp. What torch does around them
-(padding, alignment) is done here. Flash attention 3 and 4, once activated by
+They are the operations below `scaled_dot_product_attention`, which drops the log-sum-exp. The padding and
+alignment that torch does around them are done here. Flash attention 3 and 4, once activated by
 `torch.nn.attention.activate_flash_attention_impl`, replace the flash operation itself, so they are used here too.
 """
 
@@ -116,6 +116,7 @@ def _cuda_efficient(
     query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor | None = None, scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
     op = torch.ops.aten._scaled_dot_product_efficient_attention
+    # True: compute the log-sum-exp too.
     results = op(*_padded(query, key, value), _aligned(attn_mask, query, key), True, scale=_true_scale(query, scale))
     return _trimmed(query, results)
 
@@ -124,6 +125,7 @@ def _cuda_cudnn(
     query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor | None = None, scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
     op = torch.ops.aten._scaled_dot_product_cudnn_attention
+    # True: compute the log-sum-exp too.
     results = op(*_padded(query, key, value), _aligned(attn_mask, query, key), True, scale=_true_scale(query, scale))
     return _trimmed(query, results)
 

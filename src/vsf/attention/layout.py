@@ -93,6 +93,7 @@ class TokenLayout:
                 is_picked = is_picked or negatives in parts
                 negatives += 1
             if is_picked and span.length:
+                # A run that goes on is extended: one run can be taken as a view, several have to be copied.
                 if runs and sum(runs[-1]) == start:
                     runs[-1] = (runs[-1][0], runs[-1][1] + span.length)
                 else:

@@ -32,7 +32,7 @@ Plain = Callable[..., Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HostAttention:
-    """The host's own attention function, used instead of torch's for what the unguided model attends to.
+    """The host's own attention function, used instead of torch's for the keys of the unguided model.
 
     Attributes:
         plain: attention on (batch, heads, tokens, channels).
@@ -69,8 +69,8 @@ class Partial:
         gain: of the values, where the partial is merged with others.
         shift: of the logits, likewise.
         wider: a partial of more queries over the same keys, from whose results these are cut. Kernels may round a row
-            differently when it comes with other rows, so what must equal the host's result to the last bit has to be
-            cut out of a call of the host's own shape.
+            differently when it comes with other rows, so a result that must equal the host's to the last bit has to
+            be cut out of a call of the host's own shape.
         places: where these queries stand among those of `wider`.
         is_empty: whether there is no query or no key.
         is_fused: whether the log-sum-exp comes with the output.
@@ -206,6 +206,7 @@ def merge(*partials: Partial) -> Float[Tensor, "batch heads queries channels"]:
             continue
         gain = partial.gain
         shift = partial.shift
+        # The values of a part are scaled, not its output: parts with a gain have few keys for many queries.
         if isinstance(gain, Tensor) or gain != 1:
             outs.append(partial.attend(_scaled_values(partial) if isinstance(gain, Tensor) else partial.value * gain))
         else:
@@ -236,14 +237,14 @@ def in_pieces(
         outputs: those of half precision are widened some rows at a time, so that no float32 copy of all rows is kept.
     """
     first = outputs[0]
-    wide = _wide(first.dtype)
-    if first.dtype == wide:
-        return formula(*outputs).to(wide)
+    wide_dtype = _wide(first.dtype)
+    if first.dtype == wide_dtype:
+        return formula(*outputs).to(wide_dtype)
     rows = first.shape[2]
     step = max(1, WIDE_PIECE * rows // max(1, first.numel()))
     pieces = []
     for start in range(0, max(rows, 1), step):
-        widened = [output[:, :, start : start + step].to(wide) for output in outputs]
+        widened = [output[:, :, start : start + step].to(wide_dtype) for output in outputs]
         pieces.append(formula(*widened).to(first.dtype))
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)
 
@@ -320,8 +321,11 @@ def _scaled_values(partial: Partial) -> Tensor:
 
 def _joined_bias(partials: tuple[Partial, ...]) -> Tensor | None:
     """Concatenate the biases; None where nothing is biased or shifted, which leaves torch its fastest kernel."""
-    shifted = [isinstance(partial.shift, Tensor) or partial.shift != 0 for partial in partials]
-    if not any(shifted) and all(partial.bias is None for partial in partials):
+    is_biased = False
+    for partial in partials:
+        is_shifted = isinstance(partial.shift, Tensor) or partial.shift != 0
+        is_biased = is_biased or is_shifted or partial.bias is not None
+    if not is_biased:
         return None
     biases = [_shifted_bias(partial) for partial in partials]
     # A size is 1 where a bias does not depend on batch, heads or queries.
@@ -348,10 +352,10 @@ def logits(partial: Partial) -> Float[Tensor, "batch heads queries keys"]:
     """Return the biased logits, not shifted, in float32 or wider; gradients can pass through them."""
     query = partial.query
     key = partial.key
-    wide = _wide(query.dtype)
+    wide_dtype = _wide(query.dtype)
     scale = query.shape[-1] ** -0.5 if partial.scale is None else partial.scale
-    products = query.to(wide) @ key.to(wide).mT * scale
-    return products if partial.bias is None else products + additive(partial.bias, wide)
+    products = query.to(wide_dtype) @ key.to(wide_dtype).mT * scale
+    return products if partial.bias is None else products + additive(partial.bias, wide_dtype)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -108,7 +108,7 @@ class RowsPlan:
 
     @property
     def present(self) -> Bool[Tensor, "batch 1 1 1"]:
-        """Whether each row has a real negative token."""
+        """True for each row that has a real negative token."""
         assert self.valid is not None
         return self.valid.any(1)[:, None, None, None]
 
@@ -144,8 +144,7 @@ class RowsPlan:
         for number, length in enumerate(self.layout.negative_lengths):
             is_present = length > 0 if self.valid is None else self._real(number).any(1)
             total = total + weights[:, number] * is_present
-        wide = torch.promote_types(self.dtype, torch.float32)
-        return total.clamp(max=1.0).to(wide)
+        return total.clamp(max=1.0).to(torch.promote_types(self.dtype, torch.float32))
 
     def _make_bias(self, rows: Rows, keys: Keys) -> Tensor | None:
         bias = self._part_of_mask(rows, keys)
@@ -159,9 +158,9 @@ class RowsPlan:
         if keys == "negative" and self.control.weights is not None:
             bias = _sum(bias, self._log_weights(), self.dtype)
         if keys == "all":
-            return self._where_seen(self._own_stream(), bias)
+            return self._where_visible(self._own_stream(), bias)
         if keys == "negative" and self.valid is not None:
-            return self._where_seen(self.valid[:, None, None], bias)
+            return self._where_visible(self.valid[:, None, None], bias)
         return bias
 
     def _part_of_mask(self, rows: Rows, keys: Keys) -> Tensor | None:
@@ -175,9 +174,9 @@ class RowsPlan:
             mask = mask[:, :, self.row_places[rows]]
         return mask if keys == "all" or mask.shape[3] == 1 else mask[..., self.key_places[keys]]
 
-    def _where_seen(self, seen: Tensor, bias: Tensor | None) -> Tensor:
-        shown = torch.zeros_like(seen, dtype=self.dtype) if bias is None else bias
-        return torch.where(seen, shown, lowest(self.dtype))
+    def _where_visible(self, is_visible: Tensor, bias: Tensor | None) -> Tensor:
+        shown = torch.zeros_like(is_visible, dtype=self.dtype) if bias is None else bias
+        return torch.where(is_visible, shown, lowest(self.dtype))
 
     def _log_emphasis(self, keys: Keys) -> Float[Tensor, "batch 1 1 keys"]:
         """Return ln w for each positive token among the keys, 0 for the other keys."""
@@ -211,12 +210,12 @@ class RowsPlan:
             elif span.kind == "negative":
                 owner[start : start + span.length] = number
             start += span.length
-        seen = (owner == 0) | (owner == owner[self.key_places["negative"]][:, None])
+        is_visible = (owner == 0) | (owner == owner[self.key_places["negative"]][:, None])
         if self.valid is None:
-            return seen[None, None]
+            return is_visible[None, None]
         real = self.valid.new_ones(len(self.valid), self.layout.tokens)
         real[:, self.key_places["negative"]] = self.valid
-        return seen[None, None] & real[:, None, None]
+        return is_visible[None, None] & real[:, None, None]
 
     def _real(self, number: int) -> Bool[Tensor, "batch tokens"]:
         """Tell which tokens of one negative are real."""
@@ -246,6 +245,7 @@ class RowsCall:
         self.value = value
         self.scale = call.scale
         self.host = call.attention
+        # Compared by identity: layers share one mask, and comparing its values would wait for the device.
         if call.bias is not plan.mask:
             plan.use(call.bias)
         self.kernel = plan.kernel
@@ -268,14 +268,14 @@ class RowsCall:
         model = self._model
         if model is None:
             model = self._model = self.over("host", "host")
-        places = plan.host_places[rows]
+        row_index = plan.host_places[rows]
         bias = None if plan.mask is None else plan.bias(rows, "host")
-        inputs = (model.query[:, :, places], model.key, model.value, bias, model.scale, model.kernel, model.host)
-        return Partial(*inputs, wider=model, places=places)
+        inputs = (model.query[:, :, row_index], model.key, model.value, bias, model.scale, model.kernel, model.host)
+        return Partial(*inputs, wider=model, places=row_index)
 
     @property
     def model_is_computed(self) -> bool:
-        """Whether the unguided model's own call is computed already."""
+        """True once the unguided model's own call has been computed."""
         return self._model is not None and self._model.computed is not None
 
     def text(self) -> Float[Tensor, "batch heads queries channels"]:
@@ -286,7 +286,7 @@ class RowsCall:
         return self.over("text", "host").attend()
 
     def untouched(self) -> Float[Tensor, "batch heads queries channels"]:
-        """Return what the host's own attention returns for the whole sequence."""
+        """Return the output of the host's own attention for the whole sequence."""
         attend = F.scaled_dot_product_attention if self.host is None else self.host.plain
         return attend(self.query, self.key, self.value, self.plan.whole_mask(), scale=self.scale)
 
@@ -299,12 +299,12 @@ class RowsCall:
         if plan.kind == "joint":
             query = query[:, :, plan.row_places[rows]]
         if keys != "all":
-            places = plan.key_places[keys]
-            key = key[:, :, places]
-            value = value[:, :, places]
+            key_index = plan.key_places[keys]
+            key = key[:, :, key_index]
+            value = value[:, :, key_index]
         bias = plan.biases[rows, keys] if (rows, keys) in plan.biases else plan.bias(rows, keys)
         kernel = self.kernel if bias is None else self.biased_kernel
-        # The host's own attention is used for what the unguided model attends to; everything else is torch's.
+        # The host's own attention is used for the keys that the unguided model has; everything else is torch's.
         host = None if keys == "negative" or keys == "all" else self.host
         if kernel is not None and host is not None and (bias is None or host.takes_bias):
             kernel = host.fused

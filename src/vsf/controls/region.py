@@ -48,6 +48,7 @@ class Region:
             width: columns of the grid.
             device: where the result is made, and kept for the next call; None for that of the mask.
         """
+        # The same few grids are asked for again and again, and copying to the device waits for it.
         key = height, width, device
         if key not in self._by_grid:
             cells = self._cells(height, width)
@@ -56,8 +57,8 @@ class Region:
 
     def _cells(self, height: int, width: int) -> Float[Tensor, "height width"]:
         if isinstance(self.mask, Tensor):
-            wide = self.mask.detach().float()
-            return F.adaptive_avg_pool2d(wide[None, None], (height, width))[0, 0].clamp(0, 1)
+            mask = self.mask.detach().float()
+            return F.adaptive_avg_pool2d(mask[None, None], (height, width))[0, 0].clamp(0, 1)
         left, top, right, bottom = self.mask
         return _covered(top, bottom, height)[:, None] * _covered(left, right, width)
 
@@ -65,6 +66,7 @@ class Region:
 def _from_image(image: Any) -> Tensor:
     """Read the brightness of a PIL image."""
     grey = image.convert("L")
+    # A copy of the bytes, because torch warns about a buffer that it must not write to.
     return torch.frombuffer(bytearray(grey.tobytes()), dtype=torch.uint8).reshape(grey.height, grey.width) / 255
 
 

@@ -63,6 +63,7 @@ class Schedule:
         fraction = _fraction("the fraction of the steps done", fraction)
         if not self.start <= fraction < self.end:
             return 0.0
+        # start <= fraction < end, so start and end differ and nothing is divided by 0.
         remaining = (self.end - fraction) / (self.end - self.start)
         match self.curve:
             case "constant":
@@ -84,13 +85,15 @@ class Schedule:
         """
         if self.layers is None:
             return True
-        named = cast(tuple[int, ...], self.layers)
-        if named[-1] >= layer_count:
-            raise KnobError(f"layers names layer {named[-1]}, but the model has {layer_count}: 0 to {layer_count - 1}")
-        return layer_index in named
+        layer_indices = cast(tuple[int, ...], self.layers)
+        last = layer_indices[-1]
+        if last >= layer_count:
+            raise KnobError(f"layers names layer {last}, but the model has {layer_count}: 0 to {layer_count - 1}")
+        return layer_index in layer_indices
 
 
 def _fraction(name: str, value: object) -> float:
+    # True and False are ints, too.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise KnobError(f"{name} is a number from 0 to 1, got {value!r}")
     return float(value)

@@ -16,8 +16,8 @@ class AutoScale:
     """Choose the `scale` of each step, one for every image, from the attention that the negative got in the last step.
 
     The effect of a method on a picture grows with its scale, counted from the low end of the range where it has none,
-    and with the mass μ, the share of the image's attention that is on the negative. Their product is held at what it
-    is for the default scale α₀ at the usual mass μ₀, which makes the goal α* = low + (α₀ − low)·μ₀/μ. A step goes a
+    and with the mass μ, the share of the image's attention that is on the negative. Their product is held at its
+    value for the default scale α₀ at the usual mass μ₀, which makes the goal α* = low + (α₀ − low)·μ₀/μ. A step goes a
     part of the way, d = `damping`, on a logarithmic axis: (α − low) ← (α − low)¹⁻ᵈ·(α* − low)ᵈ, within the range. So at
     a constant mass the distance shrinks to 1 − d with every step, and a long negative, which gets more attention than
     a short one, does not act harder.
@@ -57,12 +57,12 @@ class AutoScale:
         """
         assert self.knob.low is not None
         assert self.knob.high is not None
-        seen = mass[:, None, None]
+        mass_of_row = mass[:, None, None]
         # A scale at the low end would stay there forever: its distance is 0, and so is any power of it.
         above = (scale - self.knob.low).clamp(min=torch.finfo(scale.dtype).tiny)
-        goal = (float(self.knob.default) - self.knob.low) * self.usual / seen
+        goal = (float(self.knob.default) - self.knob.low) * self.usual / mass_of_row
         step = self.knob.low + above ** (1 - self.damping) * goal**self.damping
-        return torch.where(seen > 0, step, scale).clamp(self.knob.low, self.knob.high)
+        return torch.where(mass_of_row > 0, step, scale).clamp(self.knob.low, self.knob.high)
 
 
 def auto_scale(method: Guidance) -> AutoScale:

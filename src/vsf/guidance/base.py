@@ -88,12 +88,12 @@ class Guidance(ABC):
 
     @property
     def strips_special_tokens(self) -> bool:
-        """Whether the begin and end tokens of the negative prompt are left out."""
+        """True if the begin and end tokens of the negative prompt are left out."""
         return False
 
     @property
     def is_auto(self) -> bool:
-        """Whether each step chooses the scale from the attention of the step before (see `AutoScale`)."""
+        """True if each step chooses the scale from the attention of the step before (see `AutoScale`)."""
         return any(isinstance(value, str) and value == AUTO for value in self.knob_values().values())
 
     def with_knobs(self, **values: Any) -> Self:

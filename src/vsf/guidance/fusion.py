@@ -1,8 +1,8 @@
 """The fused route: the host's own attention call, followed by one or two Triton launches that apply a method to it.
 
 `Guidance.fusion` returns a small value that names the kernel of `vsf.attention.fused` which computes the same as its
-`combine` does in torch. The kernels read what the host's attention left and the few keys of the negative prompt, and
-write the guided rows where they belong: no float32 copy of the image rows is kept, and none is concatenated.
+`combine` does in torch. The kernels read the results of the host's attention and the few keys of the negative prompt,
+and write the guided rows where they belong: no float32 copy of the image rows is kept, and none is concatenated.
 """
 
 import importlib.util
@@ -37,7 +37,7 @@ class Fusion:
 
 
 class FusedRoute:
-    """Guides a group of batch rows by a fused kernel; what does not change between layers is made once."""
+    """Guides a group of batch rows by a fused kernel; everything that layers share is made once."""
 
     def __init__(self, plan: RowsPlan, fusion: Fusion, *, text_too: bool) -> None:
         """Plan for these rows; with `text_too` the text rows are guided as well, with the strength of the image's."""
@@ -65,7 +65,7 @@ class FusedRoute:
         Args:
             call: the rows' part of the host's call.
             negative_rows: output of the negatives' own rows; None in cross-attention, which has none.
-            watch: called with what was observed.
+            watch: called with the observation.
 
         Returns:
             The output of all rows, in the order of the sequence.
@@ -126,8 +126,8 @@ class FusedRoute:
         """
         converted, bias = self._biases.get(name, (None, None))
         if partial.bias is not None and converted is not partial.bias:
-            wide = partial.bias.float()
-            bias = wide.masked_fill(wide <= lowest(self._plan.dtype), -torch.inf)[:, 0, 0]
+            float_bias = partial.bias.float()
+            bias = float_bias.masked_fill(float_bias <= lowest(self._plan.dtype), -torch.inf)[:, 0, 0]
             self._biases[name] = partial.bias, bias
         return self._kernels.Keys(partial.key, partial.value, None if partial.bias is None else bias)
 
@@ -155,7 +155,7 @@ def can_fuse(plan: RowsPlan, channels: int) -> bool:
         return False
     if plan.dtype not in (torch.float16, torch.bfloat16, torch.float32) or not _has_kernels(plan.device.type):
         return False
-    return plan.kind == "cross" or all(isinstance(places, slice) for places in plan.row_places.values())
+    return plan.kind == "cross" or all(isinstance(index, slice) for index in plan.row_places.values())
 
 
 def takes_mask(mask: Tensor | None) -> bool:

@@ -50,7 +50,7 @@ class Knob:
 
     @property
     def takes_auto(self) -> bool:
-        """Whether "auto" is allowed."""
+        """True if "auto" is allowed."""
         return self.name == "scale"
 
 
@@ -69,18 +69,18 @@ def knobs(cls: type) -> list[Knob]:
     return [Knob(name=f.name, default=f.default, **f.metadata) for f in fields(cls) if f.metadata]  # type: ignore[arg-type]
 
 
-def check_names(cls: type, what: str, names: Sequence[str]) -> None:
+def check_names(cls: type, label: str, names: Sequence[str]) -> None:
     """Raise KnobError for the first name that is no knob of the class.
 
     Args:
         cls: the method class.
-        what: the name of the class in the error, such as 'method "vsf"'.
+        label: the name of the class in the error, such as 'method "vsf"'.
         names: the names to check.
     """
-    known = [knob.name for knob in knobs(cls)]
+    knob_names = [knob.name for knob in knobs(cls)]
     for name in names:
-        if name in known:
+        if name in knob_names:
             continue
-        close = get_close_matches(name, known, n=1)
+        close = get_close_matches(name, knob_names, n=1)
         hint = f' Did you mean "{close[0]}"?' if close else ""
-        raise KnobError(f'{what} has no knob "{name}". Known: {", ".join(known) or "none"}.{hint}')
+        raise KnobError(f'{label} has no knob "{name}". Known: {", ".join(knob_names) or "none"}.{hint}')

@@ -105,7 +105,7 @@ class Partials(Numbers):
 
     @property
     def unguided(self) -> Float[Tensor, "batch heads rows channels"]:
-        """Z⁺, what these rows get without the method; merged from pieces only where the last bit does not matter."""
+        """Z⁺, these rows' output without the method; merged from pieces only where the last bit does not matter."""
         if self._unguided is None:
             self._unguided = self._make_unguided()
         return self._unguided
@@ -117,7 +117,7 @@ class Partials(Numbers):
         return self.unguided
 
     def under_negative(self) -> Float[Tensor, "batch heads rows channels"]:
-        """Return Z⁻: what these rows would get with the negatives in place of the positive prompt."""
+        """Return Z⁻: the output of these rows with the negatives in place of the positive prompt."""
         return merge(self.image, self.negative)
 
     def _make_unguided(self) -> Tensor:
@@ -140,7 +140,7 @@ class TextPartials(_TokenPartials):
 
     @property
     def base(self) -> Partial:
-        """These rows over all but the negatives, cut out of the unguided model's own call if that is there already."""
+        """These rows over all but the negatives, cut out of the unguided model's own call once that is computed."""
         if self._base is None:
             call = self.call
             self._base = call.cut("text") if call.model_is_computed else call.over("text", "host")

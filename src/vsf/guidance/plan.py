@@ -48,6 +48,7 @@ class AttentionPlan:
         self.method = method
         self.rows = [RowsPlan(call, layouts[group[0]], control, negative_valid, tuple(group)) for group in groups]
         order = [row for group in groups for row in group]
+        # The inverse of `order`: it puts the rows of the groups' results back.
         self._order = [order.index(row) for row in range(len(order))]
         guided = set(method.guided_rows)
         self._guides_image = "image" in guided
@@ -62,8 +63,9 @@ class AttentionPlan:
 
         Args:
             call: the host's call.
-            watch: called with what was observed, once for each group of batch rows.
+            watch: called with an observation for each group of batch rows.
         """
+        # The usual case: all rows are alike, and nothing has to be cut or concatenated.
         if len(self.rows) == 1:
             return self._attend(RowsCall(self.rows[0], call), self._routes[0], watch)
         outs = []

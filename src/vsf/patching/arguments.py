@@ -3,9 +3,11 @@
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from vsf.patching.hosts import CallArguments
+
+Result = TypeVar("Result")
 
 _NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -25,12 +27,13 @@ class Arguments:
     unnamed: tuple[Any, ...]
 
     @classmethod
-    def of(cls, method: Callable[..., Any], args: Sequence[object], kwargs: CallArguments) -> "Arguments":
+    def of(cls, method: Callable[..., object], args: Sequence[object], kwargs: CallArguments) -> "Arguments":
         """Give the positional arguments of a method call their names.
 
         Raises:
             TypeError: the method does not take these arguments.
         """
+        # Without the first parameter: it is self, which has its value already.
         parameters = list(inspect.signature(method).parameters.values())[1:]
         names = [parameter.name for parameter in parameters if parameter.kind in _NAMED]
         takes_more = any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters)
@@ -41,10 +44,10 @@ class Arguments:
             raise TypeError(f"got multiple values for {', '.join(sorted(twice))}")
         return cls({**positional, **kwargs}, tuple(positional), tuple(args[len(names) :]))
 
-    def call(self, function: Callable[..., Any], values: CallArguments) -> Any:
+    def call(self, function: Callable[..., Result], values: CallArguments) -> Result:
         """Call a function with other values.
 
-        What came by position is passed by position: forward hooks of users may look at it there.
+        Arguments that came by position are passed by position: forward hooks of users may look for them there.
         """
         by_position = [values[name] for name in self.positional]
         by_name = {name: value for name, value in values.items() if name not in self.positional}

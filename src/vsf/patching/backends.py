@@ -1,8 +1,8 @@
 """The attention backend that a diffusers model is set to, so that guided layers go on using it.
 
-`model.set_attention_backend("flash")`, `attention_backend("sage")` and the like choose what `dispatch_attention_fn`
-calls. Where the backend returns its log-sum-exp, it is asked for that; otherwise each result is made of plain calls of
-it.
+`model.set_attention_backend("flash")`, `attention_backend("sage")` and the like choose the function that
+`dispatch_attention_fn` calls. A backend that can return its log-sum-exp is asked for it; with any other, each result is
+made of plain calls.
 """
 
 import logging

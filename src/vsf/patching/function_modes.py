@@ -46,7 +46,10 @@ def refuse_modes(layers: Iterable[nn.Module]) -> None:
     While the code is compiled they cannot be seen, and afterwards they have no effect. Hooks of diffusers that enter
     such a mode inside a layer count too.
     """
-    names = [type(mode).__name__ for mode in _get_current_function_mode_stack() if _affects_attention(mode)]
+    names = []
+    for mode in _get_current_function_mode_stack():
+        if _affects_attention(mode):
+            names.append(type(mode).__name__)
     for layer in layers:
         registry = vars(layer).get("_diffusers_hook")
         hooks = () if registry is None else registry.hooks.values()
@@ -67,7 +70,7 @@ def _affects_attention(mode: TorchFunctionMode) -> bool:
 
 
 def _replaces_attention(mode: TorchFunctionMode) -> bool:
-    """Tell whether a mode's code names the attention function, or changes what it returns."""
+    """Tell whether a mode's code names the attention function, or changes its results."""
     if mode not in _replaces:
         names = names_in(type(mode).__torch_function__.__code__)
         _replaces[mode] = "scaled_dot_product_attention" in names or _changes_attention(mode)

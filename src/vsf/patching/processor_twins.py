@@ -39,8 +39,8 @@ class ProcessorTwins:
     """Twins of the processors of some attention layers, in place only while a block runs.
 
     Between blocks the layers hold their own processors, so that anything the host does with them (fusing, replacing,
-    copying, saving) never meets a twin. A twin shares its processor's attributes: what is set on one shows on both.
-    Layers are held by weak references.
+    copying, saving) never meets a twin. A twin shares its processor's attributes: one that is set on either shows on
+    both. Layers are held by weak references.
     """
 
     def __init__(self, layers: Mapping[str, tuple[nn.Module, Attend]], around: Around | None = None) -> None:
@@ -102,7 +102,7 @@ class ProcessorTwins:
         if (host, attend) not in self._classes:
             shadow = _shadow_module(host.__call__, attend)
             self._shadows[shadow.__name__] = shadow
-            call: Callable[..., Any] = _rebound(host.__call__, vars(shadow))
+            call: Callable[..., object] = _rebound(host.__call__, vars(shadow))
             if self._around is not None:
                 call = _surrounded(call, partial(self._around, attend))
             namespace = {
@@ -128,11 +128,11 @@ def require_attention(layer: str, module: nn.Module) -> None:
         )
 
 
-def _surrounded(call: Callable[..., Any], around: Callable[[Callable[[], Any]], Any]) -> Callable[..., Any]:
+def _surrounded(call: Callable[..., object], around: Callable[[Callable[[], object]], object]) -> Callable[..., object]:
     """Return a method that passes its call to `around`; it keeps the processor's signature, which hosts inspect."""
 
     @wraps(call)
-    def surrounded(self: object, *args: Any, **kwargs: Any) -> Any:
+    def surrounded(self: object, *args: Any, **kwargs: Any) -> object:
         return around(partial(call, self, *args, **kwargs))
 
     return surrounded
@@ -174,7 +174,7 @@ def _shadow_module(function: FunctionType, attend: Attend) -> ModuleType:
     return shadow
 
 
-def _rebound(function: FunctionType, new_globals: dict[str, Any]) -> FunctionType:
+def _rebound(function: FunctionType, new_globals: dict[str, object]) -> FunctionType:
     """Return a function of the same code that reads its globals elsewhere, with the signature that hosts inspect."""
     rebound = FunctionType(
         function.__code__, new_globals, function.__name__, function.__defaults__, function.__closure__

@@ -130,7 +130,10 @@ def _reduce_as(host: Any) -> Callable[..., Any]:
         constructor, arguments, *state = host.__reduce_ex__(self, protocol)
         if constructor is copyreg.__newobj__:  # type: ignore[attr-defined]
             constructor = host.__new__  # pickle insists that __newobj__ is given the object's own class
-        constructor, *arguments = [host if part is type(self) else part for part in (constructor, *arguments)]
-        return (constructor, tuple(arguments), *state)
+        # The class may be the constructor itself, or one of its arguments.
+        if constructor is type(self):
+            constructor = host
+        rebuilt = tuple(host if argument is type(self) else argument for argument in arguments)
+        return (constructor, rebuilt, *state)
 
     return reduce

@@ -33,7 +33,7 @@ class AutoScaler:
         return self._method.with_knobs(scale=self._scale)
 
     def see(self, observation: Observation) -> None:
-        """Note what was observed in a layer during this step."""
+        """Note an observation made in a layer during this step."""
         self._observations.append(observation)
 
     def finish_step(self) -> Float[Tensor, " rows"]:

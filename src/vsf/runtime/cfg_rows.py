@@ -1,6 +1,6 @@
 """Tells which batch rows of a denoiser call stand for a positive prompt, and for which of the pipeline's prompts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +14,8 @@ from vsf.patching.hosts import CallArguments, Pipeline
 class CfgRows:
     """The batch rows in the denoiser calls of one pipeline call, or of a denoiser on its own.
 
-    Which prompt a row belongs to is read off the denoiser call itself, because pipelines differ in what they make of
-    `num_images_per_prompt`: some ignore it, some loop over the prompts, and video models stack frames.
+    The prompt that a row belongs to is read off the denoiser call itself, because pipelines treat
+    `num_images_per_prompt` differently: some ignore it, some loop over the prompts, and video models stack frames.
 
     Attributes:
         prompts: how many prompts the pipeline is called with; None for a denoiser on its own.
@@ -27,7 +27,7 @@ class CfgRows:
         Args:
             family: the model architecture.
             pipe: the pipeline; None for a denoiser on its own.
-            arguments: what the pipeline is called with; None for a denoiser on its own.
+            arguments: those of the pipeline call; None for a denoiser on its own.
         """
         self._family = family
         self._pipe = pipe
@@ -44,12 +44,12 @@ class CfgRows:
 
     @property
     def takes_turns(self) -> bool:
-        """Whether positive and negative prompts have calls of their own, as in all modular pipelines, not one batch."""
+        """True if positive and negative prompts have calls of their own, as in all modular pipelines, not one batch."""
         return self._family.guidance == "calls" or "ModularPipeline" in class_names(self._pipe)
 
     @property
     def splits_calls(self) -> bool:
-        """Whether the pipeline may call the denoiser for its positive prompt and once more without it."""
+        """True if the pipeline may call the denoiser for its positive prompt and once more without it."""
         return self._pipe is not None and getattr(self._pipe, "do_classifier_free_guidance", True)
 
     def conditional(self, arguments: CallArguments) -> list[bool]:
@@ -76,16 +76,22 @@ class CfgRows:
             LayoutError: it cannot be told.
         """
         live = sum(conditional)
-        numbers: Iterator[int]
         if entries == 1:
-            numbers = iter([0] * live)
+            numbers = [0] * live
         elif self.prompts is None:
-            numbers = iter(_in_order(live, entries, entries))
+            numbers = _in_order(live, entries, entries)
         else:
-            texts = self._family.texts_of(arguments)
-            live_texts = [text for text, is_live in zip(texts, conditional, strict=True) if is_live]
-            numbers = iter(self._prompts_of(live_texts))
-        return [next(numbers) if is_live else None for is_live in conditional]
+            live_texts = []
+            for text, is_live in zip(self._family.texts_of(arguments), conditional, strict=True):
+                if is_live:
+                    live_texts.append(text)
+            numbers = self._prompts_of(live_texts)
+        row_to_prompt: list[int | None] = [None] * len(conditional)
+        remaining = iter(numbers)
+        for row, is_live in enumerate(conditional):
+            if is_live:
+                row_to_prompt[row] = next(remaining)
+        return row_to_prompt
 
     def _prompts_of(self, texts: list[Tensor]) -> list[int]:
         """Return the prompt of each conditional row, given its text.
@@ -145,8 +151,9 @@ def _numbered(texts: Sequence[Tensor], distinct: list[Tensor]) -> list[int]:
     """Return the position of each text in `distinct`, to which new ones are added."""
     numbers = []
     for text in texts:
-        equal = (number for number, other in enumerate(distinct) if _equal(text, other))
-        number = next(equal, len(distinct))
+        number = 0
+        while number < len(distinct) and not _equal(text, distinct[number]):
+            number += 1
         if number == len(distinct):
             distinct.append(text)
         numbers.append(number)
@@ -157,17 +164,15 @@ def _equal(first: Tensor, second: Tensor) -> bool:
     return first.shape == second.shape and torch.equal(first, second)
 
 
-def _are(texts: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+def _are(texts: Sequence[Tensor], earlier: Sequence[Tensor]) -> bool:
     """Tell whether these are the very same texts: in the same memory, and not written to since."""
-    if len(texts) != len(others):
-        return False
-    return all(_is_same(text, other) for text, other in zip(texts, others, strict=True))
+    return len(texts) == len(earlier) and all(map(_is_same, texts, earlier))
 
 
-def _is_same(text: Tensor, other: Tensor) -> bool:
-    if text.shape != other.shape or text.data_ptr() != other.data_ptr():
+def _is_same(text: Tensor, earlier: Tensor) -> bool:
+    if text.shape != earlier.shape or text.data_ptr() != earlier.data_ptr():
         return False
-    return _version(text) == _version(other)
+    return _version(text) == _version(earlier)
 
 
 def _version(tensor: Tensor) -> int:

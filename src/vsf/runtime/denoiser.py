@@ -140,7 +140,11 @@ class GuidedDenoiser:
             KnobError: the schedule names layers that the model does not have.
         """
         count = len(self.layers)
-        return frozenset(name for index, name in enumerate(self.layers) if not schedule.acts_on(index, count))
+        inactive = set()
+        for index, name in enumerate(self.layers):
+            if not schedule.acts_on(index, count):
+                inactive.add(name)
+        return frozenset(inactive)
 
     def install(self, undo: ExitStack, find_run: FindRun) -> None:
         """Override the calls of the denoiser and the methods of its parts that its family wants changed.
@@ -260,7 +264,7 @@ class GuidedDenoiser:
 
     @contextmanager
     def _during(self, run: Run) -> Iterator[None]:
-        """Hold what belongs to one guided denoiser call for as long as it lasts."""
+        """Hold the state of one guided denoiser call for as long as it lasts."""
         self._run = run
         self._thread = threading.get_ident()
         try:
@@ -316,7 +320,7 @@ class GuidedDenoiser:
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """Let cross-attention layers see during a call what their projections make of the text."""
+        """Let cross-attention layers see, during a call, the values that their projections make of the text."""
         with ExitStack() as stack:
             for module, layer in self._named_twins.layers():
                 for stop in layer.listen(module):
@@ -366,7 +370,10 @@ class GuidedDenoiser:
         weights = self.run.texts.token_weights
         if weights is None or self.injection is None:
             return None
-        tokens = sum(span.length for span in self.injection.text[0] if span.kind == "positive")
+        tokens = 0
+        for span in self.injection.text[0]:
+            if span.kind == "positive":
+                tokens += span.length
         row_to_prompt = self.run.rows.row_to_prompt(arguments, conditional, len(weights.texts))
         return self.run.token_weights(row_to_prompt, tokens, like=text)
 

@@ -70,7 +70,7 @@ class GuidedLayer:
         return guided.attend(self.role, query, key, value, bias=bias, scale=scale, name=self.name, host=backend)
 
     def listen(self, module: nn.Module) -> list[Callable[[], None]]:
-        """Note from now on what a cross-attention layer projects the text to; return the functions that end that.
+        """Note from now on the values that a cross-attention layer makes of the text; return functions that end that.
 
         The projections are looked up anew for each denoiser call, because loading a LoRA or fusing replaces them.
         """

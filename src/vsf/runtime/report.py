@@ -25,8 +25,8 @@ RowPrompts = tuple[int | None, ...]
 class Report:
     """The effect of the guidance so far, filled while the pipeline runs.
 
-    `mass()`, `change()` and `heat_map()` tell what was observed in the latest run. Nothing is observed in compiled code
-    and where gradients are wanted.
+    `mass()`, `change()` and `heat_map()` return the observations of the latest run. Nothing is observed in compiled
+    code, nor where gradients are wanted.
 
     Attributes:
         method: the guidance.
@@ -92,7 +92,9 @@ class Report:
         """
         self._require_observed()
         steps = range(self._observed.steps)
-        values = [self._observed.mass(step, layer) for step in steps for layer in self.layers]
+        values = []
+        for step in steps:
+            values += [self._observed.mass(step, layer) for layer in self.layers]
         return torch.tensor(values).reshape(len(steps), len(self.layers), len(self.tokens))
 
     def change(self) -> Float[Tensor, "steps layers"]:
@@ -105,7 +107,9 @@ class Report:
         """
         self._require_observed()
         steps = range(self._observed.steps)
-        values = [self._observed.change(step, layer, self.tokens) for step in steps for layer in self.layers]
+        values = []
+        for step in steps:
+            values += [self._observed.change(step, layer, self.tokens) for layer in self.layers]
         return torch.tensor(values).reshape(len(steps), len(self.layers))
 
     def heat_map(self, negative: int = 0) -> Float[Tensor, "height width"] | Float[Tensor, "frames height width"]:
@@ -151,7 +155,7 @@ class Report:
             )
 
     def _findings(self) -> Iterator[str]:
-        """Yield phrases on what was observed in the latest run, suspicious things in capitals."""
+        """Yield phrases on the observations of the latest run, suspicious ones in capitals."""
         if not self.observes:
             yield "attention not observed"
             return
@@ -216,8 +220,12 @@ class _Observed:
         """Return the mean over the rows that have a negative."""
         values = []
         for row_prompts, change, _ in self._calls[step].get(layer, []):
-            rows = {row for row, _, number in self._slots(row_prompts) if tokens[number]}
-            values += [float(change[row]) for row in sorted(rows)]
+            # A dict keeps the order of the rows, and a row with several negatives counts once.
+            rows: dict[int, None] = {}
+            for row, _, number in self._slots(row_prompts):
+                if tokens[number]:
+                    rows[row] = None
+            values += [float(change[row]) for row in rows]
         return _mean(values)
 
     def heat_map(self, negative: int) -> Tensor:

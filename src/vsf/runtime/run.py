@@ -1,4 +1,4 @@
-"""The state of one call of a guided pipeline, from its arguments to what its denoiser calls share."""
+"""The state of one call of a guided pipeline: its arguments, and everything that its denoiser calls share."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -50,17 +50,17 @@ class Settings:
 
     @property
     def observes(self) -> bool:
-        """Whether the effect is noted in every layer: when asked for, and for a scale that follows the attention."""
+        """True if the effect is noted in every layer: when requested, and for a scale that follows the attention."""
         return self.observe or self.method.is_auto
 
     @property
     def needs_grid(self) -> bool:
-        """Whether the grid of image tokens is needed."""
+        """True if the grid of image tokens is needed."""
         return self.observes or self.region is not None
 
     @property
     def follows_steps(self) -> bool:
-        """Whether the strength differs between steps."""
+        """True if the strength differs between steps."""
         return (self.schedule.start, self.schedule.end, self.schedule.curve) != (0, 1, "constant")
 
 
@@ -101,10 +101,10 @@ class Run:
         """Start a run.
 
         Args:
-            settings: what is guided, and how.
+            settings: the target and the guidance.
             report: filled while the run lasts.
             texts: negatives and token weights of this run.
-            arguments: what the pipeline is called with; None for a denoiser on its own.
+            arguments: those of the pipeline call; None for a denoiser on its own.
             auto_scaler: one to continue with, for a denoiser on its own whose negatives change between its steps.
         """
         self.settings = settings
@@ -133,12 +133,12 @@ class Run:
 
     @cached_property
     def acts(self) -> bool:
-        """Whether denoiser calls are to be guided."""
+        """True if denoiser calls are to be guided."""
         return self.texts.act(self.settings.method)
 
     @property
     def calls_twice(self) -> bool:
-        """Whether the method calls the model a second time in each step."""
+        """True if the method calls the model a second time in each step."""
         return self.acts and self.settings.method.model_calls == 2
 
     @property
@@ -201,7 +201,9 @@ class Run:
                 "positive one, so it needs its text (from negative_prompt= or vsf.encode), one of weight 1 for each "
                 "prompt"
             )
-        negatives = [negatives_of_prompt[0] if negatives_of_prompt else "" for negatives_of_prompt in texts]
+        negatives = []
+        for negatives_of_prompt in texts:
+            negatives.append(negatives_of_prompt[0] if negatives_of_prompt else "")
         prompts = self.rows.prompts or 1
         if len(negatives) == 1:
             negatives = negatives * prompts

@@ -45,8 +45,11 @@ def second_pass_arguments(
         NotGuidedError: the pipeline did not call its denoiser.
     """
     # The caller's positive prompt may also come as embeddings or as a second prompt: all of it makes way for `texts`.
-    positive_names = [name for name in arguments if "prompt" in name and not name.startswith(("negative", "num_"))]
-    other_prompts = {**dict.fromkeys(positive_names), "prompt": list(texts)}
+    other_prompts: dict[str, Any] = {}
+    for name in arguments:
+        if "prompt" in name and not name.startswith(("negative", "num_")):
+            other_prompts[name] = None
+    other_prompts["prompt"] = list(texts)
     with torch.random.fork_rng(), _generators_restored(arguments.get("generator")), _progress_hidden(pipe):
         try:
             run(pipe, **{**arguments, **other_prompts})
@@ -109,7 +112,10 @@ def strength_on(
 def _generators_restored(argument: Any) -> Iterator[None]:
     """Put random generators, a pipeline's `generator` argument, back to the state that they had before the block."""
     generators = argument if isinstance(argument, list | tuple) else [argument]
-    states = [(generator, generator.get_state()) for generator in generators if generator is not None]
+    states = []
+    for generator in generators:
+        if generator is not None:
+            states.append((generator, generator.get_state()))
     try:
         yield
     finally:

@@ -303,9 +303,13 @@ class Session:
         """Raise NotGuidedError when a denoiser of the pipeline was replaced since it was guided."""
         components = list(pipe.components.items())
         for denoiser in self.denoisers:
-            if any(part is denoiser.module for _, part in components):
+            module = denoiser.module
+            if any(part is module for _, part in components):
                 continue
-            names = [f"pipe.{name}" for name, part in components if _is_or_wraps(part, self.family)]
+            names = []
+            for name, part in components:
+                if _is_or_wraps(part, self.family):
+                    names.append(f"pipe.{name}")
             replaced = " or ".join(names) or "the denoiser"
             raise NotGuidedError(
                 f"{replaced} was replaced after the pipeline was guided, so that it would run without calling the "

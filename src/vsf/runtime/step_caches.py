@@ -11,8 +11,9 @@ from vsf.errors import KnobError
 class StepCaches:
     """Follows the calls of one denoiser, and resets its caches where guidance begins or ends.
 
-    What a cached step would repeat was computed with the negatives among the text, or without them. Most caches keep
-    their state by the name that `cache_context` gives a call ("cond", "uncond"); the others have one for all calls.
+    A cached step was computed either with the negatives among the text or without them, and must not be repeated in a
+    call of the other kind. Most caches keep their state by the name that `cache_context` gives a call ("cond",
+    "uncond"); the others have one for all calls.
     """
 
     def __init__(self) -> None:

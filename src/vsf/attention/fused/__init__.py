@@ -72,7 +72,7 @@ class Shared(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """A request to observe the effect.
+    """A request to observe the effect of guidance.
 
     Attributes:
         of_key: the number of the negative prompt that each negative key belongs to.
@@ -155,7 +155,7 @@ def nag(
 
     Chen et al., arXiv:2505.21179; r = ‖Z̃‖/‖Z⁺‖ over the channels of all heads. Two launches.
 
-    The arguments determine what Z⁺ and Z⁻ are, here and in `nasa` and `ong`:
+    Z⁺ and Z⁻ follow from the arguments, here and in `nasa` and `ong`:
     - neither `positive` nor `shared` (cross-attention): Z⁺ is `rows.out`, Z⁻ the attention over the negative alone;
     - `positive`: `rows.out` is over the shared keys alone; Z⁺ adds the positive prompt to it and Z⁻ the negative, so
       that attention from image to image is computed once;
@@ -240,7 +240,8 @@ def _guide(
 def _tile_sizes(query: Tensor, negative: Keys) -> dict[str, int]:
     """Return tile sizes, powers of two that keep a program's float32 tiles in registers and in shared memory.
 
-    They were chosen by what the compiler makes of them for compute capability 8.6 to 9.0, consumer GPUs included.
+    They were chosen from the code that the compiler generates for compute capability 8.6 to 9.0, consumer GPUs
+    included.
     Products of float32 do not use tensor cores, which would round their operands, and take many more registers.
     """
     exact = query.dtype == torch.float32

@@ -116,16 +116,16 @@ def _sums(positive, guided, RULE: tl.constexpr):
 
 
 @triton.jit
-def _weighed(positive, guided, length, other, scale, tau, alpha, RULE: tl.constexpr):
-    """Finish a rule with its sums: `length` of Z⁺ and the `other` one, as `_sums` made them."""
+def _weighed(positive, guided, length, guided_sum, scale, tau, alpha, RULE: tl.constexpr):
+    """Finish a rule with its two sums over all heads, `length` of Z⁺ and `guided_sum`, as `_sums` made them."""
     if RULE == "nag l1" or RULE == "nag l2":
         if RULE == "nag l2":
-            length, other = tl.sqrt(length), tl.sqrt(other)
-        grown = other > tau * length
-        restraint = tl.where(grown, tau * length / tl.where(grown, other, 1.0), 1.0)
+            length, guided_sum = tl.sqrt(length), tl.sqrt(guided_sum)
+        grown = guided_sum > tau * length
+        restraint = tl.where(grown, tau * length / tl.where(grown, guided_sum, 1.0), 1.0)
         return alpha * restraint[:, None] * guided + (1 - alpha) * positive
     else:
-        along = (other / tl.maximum(length, 1.1754943508222875e-38))[:, None] * positive
+        along = (guided_sum / tl.maximum(length, 1.1754943508222875e-38))[:, None] * positive
         return positive - scale * (guided - along) if RULE == "ong" else guided - along
 
 
@@ -146,16 +146,16 @@ def guide(
     b, h = tl.program_id(1) // heads, tl.program_id(1) % heads
     at_b, at_h, at_kh = b.to(tl.int64), h.to(tl.int64), (h // group).to(tl.int64)  # a long video passes 2³¹ numbers
     r, d = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, D)
-    there = r < rows
-    live = there[:, None] & (d < DIM)[None, :]
-    asked = (r >= first) & (r < last)
-    keys *= tl.max((there & asked).to(tl.int32), 0)  # a tile with no row to guide sees no key and is only copied
+    in_range = r < rows
+    live = in_range[:, None] & (d < DIM)[None, :]
+    to_guide = (r >= first) & (r < last)
+    keys *= tl.max((in_range & to_guide).to(tl.int32), 0)  # a tile with no row to guide sees no key and is only copied
 
     q = tl.load(Q + at_b * sqb + at_h * sqh + r[:, None] * sqt + d[None, :], live, 0.0)
     positive = tl.load(OUT + at_b * sob + at_h * soh + r[:, None] * sot + d[None, :], live, 0.0).to(tl.float32)
     lse = tl.zeros([ROWS], tl.float32)
     if LSE is not None:
-        lse = tl.load(LSE + at_b * slb + at_h * slh + r * slt, there, 0.0)
+        lse = tl.load(LSE + at_b * slb + at_h * slh + r * slt, in_range, 0.0)
 
     NK += at_b * snkb + at_kh * snkh
     NV += at_b * snvb + at_kh * snvh
@@ -168,7 +168,7 @@ def guide(
     if SHARED is not None:
         at = SHARED + at_b * ssb + at_h * ssh + r[:, None] * sst + d[None, :]
         shared = tl.load(at, live, 0.0).to(tl.float32)
-        shared_lse = tl.load(SHARED_LSE + at_b * sslb + at_h * sslh + r * sslt, there, 0.0)
+        shared_lse = tl.load(SHARED_LSE + at_b * sslb + at_h * sslh + r * sslt, in_range, 0.0)
     if PK is not None:
         PK += at_b * spkb + at_kh * spkh
         PV += at_b * spvb + at_kh * spvh
@@ -178,7 +178,7 @@ def guide(
         positive, lse = _merge(positive, lse, more, more_lse)
 
     scale = _number(scale, b, scale_stride)
-    acts = asked & (negative_lse > float("-inf"))
+    acts = to_guide & (negative_lse > float("-inf"))
     guided = negative
     if RULE == "flip" or RULE == "flip orthogonal":
         negative_logits = negative_lse - _number(offset, b, offset_stride)
@@ -194,31 +194,31 @@ def guide(
     one_head = (at_b * heads + at_h) * rows + r
     everything = tl.num_programs(1).to(tl.int64) * rows
     if MEASURE:
-        length, other = _sums(positive, guided, RULE)
-        tl.store(SUMS + one_head, length, there)
-        tl.store(SUMS + everything + one_head, other, there)
+        length, guided_sum = _sums(positive, guided, RULE)
+        tl.store(SUMS + one_head, length, in_range)
+        tl.store(SUMS + everything + one_head, guided_sum, in_range)
     else:
         if SUMS is not None:
             first_head = SUMS + at_b * heads * rows
             length = _over_heads(first_head, heads, rows, r, HEADS)
-            other = _over_heads(first_head + everything, heads, rows, r, HEADS)
+            guided_sum = _over_heads(first_head + everything, heads, rows, r, HEADS)
             tau, alpha = _number(tau, b, tau_stride), _number(alpha, b, alpha_stride)
-            guided = _weighed(positive, guided, length, other, scale, tau, alpha, RULE)
+            guided = _weighed(positive, guided, length, guided_sum, scale, tau, alpha, RULE)
 
         # Z⁺ + m·(guided − Z⁺), and either end to the last bit. Where nothing acts, OUT is kept.
         if smb is None:
             m = tl.zeros([ROWS], tl.float32) + tl.full([], STRENGTH, tl.float32)
         else:
-            m = tl.load(STRENGTH + at_b * smb + r * smt, there & asked, 0.0).to(tl.float32)
+            m = tl.load(STRENGTH + at_b * smb + r * smt, in_range & to_guide, 0.0).to(tl.float32)
         blend = tl.where((m == 1)[:, None], guided, positive + m[:, None] * (guided - positive))
         out = tl.where((acts & (m != 0))[:, None], blend, positive)
         at = INTO + at_b * sib + at_h * sih + r[:, None] * sit + d[None, :]
         tl.store(at, out.to(INTO.dtype.element_ty), live)
 
         if MASS is not None:
-            tl.store(NORMS + one_head, tl.sum((out - positive) * (out - positive), 1), there)
-            tl.store(NORMS + everything + one_head, tl.sum(positive * positive, 1), there)
-            _, whole = _merge(positive, lse, negative, negative_lse)
+            tl.store(NORMS + one_head, tl.sum((out - positive) * (out - positive), 1), in_range)
+            tl.store(NORMS + everything + one_head, tl.sum(positive * positive, 1), in_range)
+            _, total_lse = _merge(positive, lse, negative, negative_lse)
             for number in range(0, negatives):
-                share = _share(q, NK, NBIAS, OF_KEY, number, keys, snkt, sm_scale, whole, ROWS, KEYS, D, DIM)
-                tl.store(MASS + ((at_b * heads + at_h) * negatives + number) * rows + r, share, there)
+                share = _share(q, NK, NBIAS, OF_KEY, number, keys, snkt, sm_scale, total_lse, ROWS, KEYS, D, DIM)
+                tl.store(MASS + ((at_b * heads + at_h) * negatives + number) * rows + r, share, in_range)

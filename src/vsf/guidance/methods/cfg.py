@@ -48,9 +48,9 @@ class ClassifierFreeGuidance(Guidance):
         Raises:
             KnobError: the scale is "auto".
         """
-        wide = torch.promote_types(conditional.dtype, torch.float32)
-        towards = conditional.to(wide)
-        away = unconditional.to(wide)
+        wide_dtype = torch.promote_types(conditional.dtype, torch.float32)
+        towards = conditional.to(wide_dtype)
+        away = unconditional.to(wide_dtype)
         if isinstance(self.scale, str):
             raise KnobError('scale="auto" follows what attention does, which this method leaves alone; give a number')
         scale = per_row(self.scale, towards.dim())

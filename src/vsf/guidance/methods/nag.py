@@ -51,6 +51,7 @@ class NormalizedAttentionGuidance(Guidance):
         negative = partials.under_negative()
 
         def formula(towards: Tensor, away: Tensor) -> Tensor:
+            # A blend with a negative share goes from Z⁺ away from Z⁻: Z⁺ + (s−1)·(Z⁺ − Z⁻).
             guided = blend(towards, away, -beyond)
             return blend(towards, guided * self._restraint(guided, towards, tau), alpha)
 

@@ -31,7 +31,7 @@ class NegativeInPrompt(Guidance):
     scale: Strength | Auto = knob(1.0, low=0.0, high=10.0, help="How hard the negative words push back.")
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
-        """Merge what the rows see without the negatives with the sign-flipped negatives."""
+        """Merge the attention of the rows without the negatives with the sign-flipped negatives."""
         scale = partials.knob(self.scale, 3)
         return merge(*partials.host, partials.negative.scaled(-scale))
 

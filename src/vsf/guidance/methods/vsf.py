@@ -51,7 +51,7 @@ class ValueSignFlip(Guidance):
 
     @property
     def strips_special_tokens(self) -> bool:
-        """Whether the begin and end tokens of the negative prompt are left out."""
+        """True if the begin and end tokens of the negative prompt are left out."""
         return self.special_tokens == "strip"
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
