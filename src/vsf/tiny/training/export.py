@@ -93,8 +93,13 @@ def load_autoencoder(folder: Path, autoencoder: Autoencoder) -> tuple[Code, dict
 
 
 def _replace(folder: Path, part: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    """Put a finished folder in the place of an older one, which is there under one name or another all the time."""
+    older = folder.with_name(f"{folder.name}.older")
+    shutil.rmtree(older, ignore_errors=True)
+    if folder.exists():
+        folder.rename(older)
     part.rename(folder)
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def _read(path: Path, network: nn.Module) -> None:
