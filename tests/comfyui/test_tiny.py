@@ -54,7 +54,7 @@ def pipe():
 def knobs_of(method: str, knobs: dict) -> dict:
     """The inputs of the node's combo: the knobs, those that were not given at their defaults."""
     chosen = {"method": method}
-    for knob in vsf.guidance.parameters(vsf.guidance.METHODS[method]):
+    for knob in vsf.guidance.knobs(vsf.guidance.METHODS[method]):
         if knob.name == "layout":
             continue
         value = knobs.get(knob.name, knob.default)
