@@ -81,11 +81,14 @@ def sheet(
         picture = Picture(number, pair.prompt, pair.object, pair.negative, setting.name, shot.noise, digest)
         listed.append(picture)
         cells.append(_cell(picture, image))
+    # JPEG is for looking only; `tally` judges the PNG files.
     for first in range(0, len(cells), PER_SHEET):
         contact_sheet(cells[first : first + PER_SHEET]).save(out / f"sheet-{first // PER_SHEET + 1}.jpg", quality=90)
     document = {"weights": weights, "pictures": [asdict(picture) for picture in listed]}
     jsonl.write(out / "pictures.json", json.dumps(document, indent=1).encode() + b"\n")
-    rows = [(picture.number, picture.prompt, picture.object, picture.part, "", "") for picture in listed]
+    rows = []
+    for picture in listed:
+        rows.append((picture.number, picture.prompt, picture.object, picture.part, "", ""))
     with labels.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([LABELS, *rows])
     typer.echo(f'{len(listed)} pictures are on the sheets in {out}. Write yes, no or ? into each row of "{labels}".')
@@ -95,17 +98,19 @@ def tally(
     labels: Annotated[Path, typer.Option(help="The table that `sheet` wrote, filled in.")],
     out: Annotated[Path, typer.Option(help="The JSON file to write.")] = RESULTS,
 ) -> None:
-    """Compare a filled-in table with what the judge says of its pictures; exit with 1 when they agree too little."""
+    """Compare a filled-in table with the judge's verdicts on its pictures; exit with 1 when they agree too little."""
     document, pictures = _pictures(labels.parent)
-    seen = _labels(labels, pictures)
-    verdicts = []
+    answers = _labels(labels, pictures)
+    rows = []
+    object_agrees = []
+    part_agrees = []
     with progress_of("judging", len(pictures)) as advance:
-        for picture in pictures:
-            verdicts.append(_verdict(labels.parent, picture))
+        for picture, label in zip(pictures, answers, strict=True):
+            row = _row(picture, label, _verdict(labels.parent, picture))
+            rows.append(row)
+            object_agrees.append(row["object agrees"])
+            part_agrees.append(row["part agrees"])
             advance()
-    rows = [_row(*compared) for compared in zip(pictures, seen, verdicts, strict=True)]
-    object_agrees = [row["object agrees"] for row in rows]
-    part_agrees = [row["part agrees"] for row in rows]
     counts = {
         "object": _count(object_agrees),
         "part": _count(part_agrees),
@@ -113,9 +118,9 @@ def tally(
     }
     result = {"weights": document["weights"], "agreement": counts, "rows": rows}
     jsonl.write(out, json.dumps(result, indent=1, ensure_ascii=False).encode() + b"\n")
-    for what, count in counts.items():
+    for subject, count in counts.items():
         interval = f"{count['low']:.3f}–{count['high']:.3f}"
-        typer.echo(f"{what:<8} {count['agree']} of {count['of']}: {count['share']:.3f} ({interval})")
+        typer.echo(f"{subject:<8} {count['agree']} of {count['of']}: {count['share']:.3f} ({interval})")
     for row in rows:
         if False in (row["object agrees"], row["part agrees"]):
             typer.echo(f"  {row['number']:>3} {row['prompt']} / {row['part']}: the judge saw {row['judge saw']}")
@@ -130,9 +135,9 @@ def figure(weights: str) -> Figure:
     result = json.loads(RESULTS.read_text(encoding="utf-8"))
     if result["weights"] != weights:
         return Figure(name, None, low=_BOUND, note="the pictures looked at are of other weights")
-    both = result["agreement"]["both"]
-    note = f"{both['agree']} of {both['of']}, 95 % interval {both['low']:.3f}–{both['high']:.3f}"
-    return Figure(name, both["share"], low=_BOUND, note=note)
+    count = result["agreement"]["both"]
+    note = f"{count['agree']} of {count['of']}, 95 % interval {count['low']:.3f}–{count['high']:.3f}"
+    return Figure(name, count["share"], low=_BOUND, note=note)
 
 
 def _drawn(model: Path, count: int, seed: int) -> list[tuple[Setting, Shot, Any]]:
@@ -140,6 +145,7 @@ def _drawn(model: Path, count: int, seed: int) -> list[tuple[Setting, Shot, Any]
     shots = mixed_shots(count, [seed], "test")
     settings = [SETTINGS[index % len(SETTINGS)] for index in range(count)]
     random.Random(f"agreement {seed}").shuffle(settings)
+    # A batch is drawn with one setting, so the shuffled pictures are sorted by theirs, and put in order again below.
     images: dict[int, Any] = {}
     indices_of_setting: dict[Setting, list[int]] = {}
     for index, setting in enumerate(settings):
@@ -171,10 +177,13 @@ def _pictures(out: Path) -> tuple[dict[str, Any], list[Picture]]:
 
 
 def _labels(file: Path, pictures: Sequence[Picture]) -> list[Label]:
-    """Read what the table says of each picture. Raises RequestError for a row that is missing or malformed."""
+    """Read the answers about each picture from the table. Raises RequestError for a missing or malformed row."""
     with file.open(newline="", encoding="utf-8") as lines:
         rows = {row["number"]: row for row in csv.DictReader(lines)}
-    missing = [str(picture.number) for picture in pictures if str(picture.number) not in rows]
+    missing = []
+    for picture in pictures:
+        if str(picture.number) not in rows:
+            missing.append(str(picture.number))
     if missing:
         raise RequestError(f'"{file}" has no row for {", ".join(missing)}.')
     object_column, part_column = LABELS[-2:]
@@ -224,17 +233,17 @@ def _row(picture: Picture, label: Label, verdict: Verdict) -> dict[str, Any]:
 
 
 def _count(agrees: Sequence[bool | None]) -> dict[str, float]:
-    """Count agreement among what can be compared, with the 95 % Wilson interval of its share."""
+    """Count agreement among the answers that can be compared, with the 95 % Wilson interval of its share."""
     from scipy.stats import binomtest
 
-    known = [value for value in agrees if value is not None]
-    if not known:
+    compared = [value for value in agrees if value is not None]
+    if not compared:
         raise RequestError("there is nothing to compare: every answer is ?.")
-    interval = binomtest(sum(known), len(known)).proportion_ci(method="wilson")
+    interval = binomtest(sum(compared), len(compared)).proportion_ci(method="wilson")
     return {
-        "agree": sum(known),
-        "of": len(known),
-        "share": round(sum(known) / len(known), 4),
+        "agree": sum(compared),
+        "of": len(compared),
+        "share": round(sum(compared) / len(compared), 4),
         "low": round(float(interval.low), 4),
         "high": round(float(interval.high), 4),
     }

@@ -14,8 +14,8 @@ from vsf.errors import VsfError
 
 def app_of(*commands: Callable[..., None], text: str | None = None) -> typer.Typer:
     """Make an app of one command, or of several subcommands under a help text."""
-    several = len(commands) > 1
-    app = typer.Typer(help=text, no_args_is_help=several, add_completion=False, pretty_exceptions_enable=False)
+    has_subcommands = len(commands) > 1
+    app = typer.Typer(help=text, no_args_is_help=has_subcommands, add_completion=False, pretty_exceptions_enable=False)
     for command in commands:
         app.command()(command)
     return app

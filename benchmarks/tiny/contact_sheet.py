@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 SIDE = 224  # pixels: enough to tell a small part, five in a row on a screen
 COLUMNS = 5
-LETTERS = 28  # what fits on a line beneath a picture
+LETTERS = 28  # as many as fit on a line beneath a picture
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture, its prompt, which may take two lines, and what to look for."""
+    """A picture, its prompt, which may take two lines, and the question about it."""
 
     image: Image
     prompt: str
@@ -31,14 +31,17 @@ def contact_sheet(cells: Sequence[Cell]) -> Image:
     from PIL import Image, ImageDraw, ImageFont
 
     height = SIDE + 3 * LINE + GAP
-    rows = -(-len(cells) // COLUMNS)
+    rows = -(-len(cells) // COLUMNS)  # rounded up
     sheet = Image.new("RGB", (GAP + COLUMNS * (SIDE + GAP), GAP + rows * height), PAPER)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+    pen = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=15)
     for index, cell in enumerate(cells):
         row, column = divmod(index, COLUMNS)
-        left, top = GAP + column * (SIDE + GAP), GAP + row * height
-        sheet.paste(cell.image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS), (left, top))
-        lines = [(line, FAINT) for line in textwrap.wrap(cell.prompt, LETTERS)] + [(cell.question, INK)]
+        x = GAP + column * (SIDE + GAP)
+        y = GAP + row * height
+        sheet.paste(cell.image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, y))
+        lines = [(line, FAINT) for line in textwrap.wrap(cell.prompt, LETTERS)]
+        lines.append((cell.question, INK))
         for number, (line, ink) in enumerate(lines):
-            write_line(pen, font, line, (left, top + SIDE + 2 + LINE * number), SIDE, ink)
+            write_line(pen, font, line, (x, y + SIDE + 2 + LINE * number), SIDE, ink)
     return sheet

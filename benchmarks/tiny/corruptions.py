@@ -38,7 +38,10 @@ def noise(image: Image.Image, _scene: Scene, level: float, seed: int) -> Image.I
 
 def shuffle(image: Image.Image, _scene: Scene, level: float, seed: int) -> Image.Image:
     """Move a share `level` of the patches in a ring; a higher level moves the same ones and more."""
-    corners = [(x, y) for y in range(0, image.height, _PATCH) for x in range(0, image.width, _PATCH)]
+    corners = []
+    for y in range(0, image.height, _PATCH):
+        for x in range(0, image.width, _PATCH):
+            corners.append((x, y))
     random.Random(seed).shuffle(corners)
     chosen = corners[: round(level * len(corners))]
     result = image.copy()
@@ -50,10 +53,10 @@ def shuffle(image: Image.Image, _scene: Scene, level: float, seed: int) -> Image
 def erase(image: Image.Image, scene: Scene, level: float, _seed: int) -> Image.Image:
     """Replace the left share `level` of the first thing by the background."""
     thing = scene.things[0]
-    left = (thing.x - thing.size / 2) * image.width
+    left_edge = (thing.x - thing.size / 2) * image.width
     width = thing.size * image.width
     behind = render(replace(scene, things=scene.things[1:]), image.width)
-    box = (max(0, round(left)), 0, round(left + width * level), image.height)
+    box = (max(0, round(left_edge)), 0, round(left_edge + width * level), image.height)
     result = image.copy()
     result.paste(behind.crop(box), box)
     return result

@@ -48,7 +48,8 @@ class Crew:
 
     Args:
         file: Keeps results as they come.
-        stamp: What results depend on beside the job, such as a hash of weights; those with another stamp are ignored.
+        stamp: Stands for everything that results depend on beside the job, such as a hash of weights; results with
+            another stamp are ignored.
         workers: Number of processes.
 
     Raises:
@@ -74,9 +75,16 @@ class Crew:
 
     def perform(self, jobs: Sequence[Job], tick: Tick) -> list[Rows]:
         """Return the results of jobs, in their order; finished jobs are not run again."""
-        keys = [self._key(job) for job in jobs]
-        missing = [job for job, key in zip(jobs, keys, strict=True) if key not in self._done]
-        tick(sum(job.size for job in jobs) - sum(job.size for job in missing))
+        keys = list(map(self._key, jobs))
+        missing = []
+        finished_images = 0
+        for job, key in zip(jobs, keys, strict=True):
+            if key in self._done:
+                finished_images += job.size
+            else:
+                missing.append(job)
+        tick(finished_images)
+        # Stored one by one, so that a killed run loses no finished job.
         for job, rows in self._results(missing):
             jsonl.append(self.file, [Done(job=self._key(job), rows=rows)])
             self._done[self._key(job)] = rows
@@ -85,7 +93,8 @@ class Crew:
 
     def _results(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Rows]]:
         if self._pool is None:
-            yield from ((job, job.run()) for job in jobs)
+            for job in jobs:
+                yield job, job.run()
             return
         running = {self._pool.submit(job.run): job for job in jobs}
         for future in as_completed(running):
@@ -106,4 +115,5 @@ def _leave_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
     parent.join()
+    # sys.exit would end this thread only.
     os._exit(1)

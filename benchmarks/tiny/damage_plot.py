@@ -75,6 +75,7 @@ def draw(axis: Any, levels: Sequence[Level]) -> None:
     high = []
     for row in levels:
         quality = np.array([value for value in row["quality"] if value is not None])
+        # An unreadable image has no quality; a level at which none can be read leaves a gap in the lines.
         unread.append((len(row["quality"]) - len(quality)) / len(row["quality"]))
         mean.append(quality.mean() if len(quality) else np.nan)
         low.append(np.quantile(quality, 0.25) if len(quality) else np.nan)

@@ -16,7 +16,7 @@ class Figure:
     """A measured value with its bounds.
 
     Attributes:
-        name: What was measured.
+        name: Of the measured quantity.
         value: None if it was not measured.
         low: Lower bound; -inf for none.
         high: Upper bound; inf for none. A figure without bounds is there for comparison.
@@ -34,7 +34,7 @@ class Figure:
 
     @property
     def held(self) -> bool | None:
-        """Whether the value lies within its bounds; None if there is no value, or no bound."""
+        """True if the value lies within its bounds; None if there is no value, or no bound."""
         least, most = self.spread or (self.value, self.value)
         if least is None or most is None or self.bound == "":
             return None
@@ -62,13 +62,16 @@ def table(figures: Iterable[Figure]) -> str:
 
 def write(path: Path, figures: Iterable[Figure], **rest: Sequence[Mapping[str, Any]]) -> None:
     """Write the figures and lists of rows as JSON, one row to a line; an older file is replaced as a whole."""
-    listed = [{**_finite(asdict(figure)), "held": figure.held} for figure in figures]
+    listed = []
+    for figure in figures:
+        listed.append({**_finite(asdict(figure)), "held": figure.held})
     lists: dict[str, Sequence[Mapping[str, Any]]] = {"figures": listed, **rest}
     blocks = []
     for name, rows in lists.items():
         lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
         blocks.append(f"{json.dumps(name)}: [\n{lines}\n]")
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside the old file and renamed, so that a crash leaves that one whole.
     part = path.with_suffix(".part")
     part.write_text("{\n" + ",\n".join(blocks) + "\n}\n", encoding="utf-8")
     os.replace(part, path)
@@ -76,6 +79,9 @@ def write(path: Path, figures: Iterable[Figure], **rest: Sequence[Mapping[str, A
 
 def _finite(fields: dict[str, Any]) -> dict[str, Any]:
     """Replace infinite bounds by null, because JSON has no infinity, and leave out a spread that is None."""
-    spread = {} if fields["spread"] is None else {"spread": fields["spread"]}
-    plain = {name: value for name, value in fields.items() if name != "spread"} | spread
-    return {name: None if isinstance(value, float) and math.isinf(value) else value for name, value in plain.items()}
+    plain = {}
+    for name, value in fields.items():
+        is_infinite = isinstance(value, float) and math.isinf(value)
+        if name != "spread" or value is not None:
+            plain[name] = None if is_infinite else value
+    return plain

@@ -30,13 +30,15 @@ def furthest(points: Sequence[Point], positive: float, quality: float) -> tuple[
     """
     from scipy.optimize import isotonic_regression
 
-    points = sorted(points, key=lambda point: point.scale)
-    scales = [point.scale for point in points]
-    weights = [point.images for point in points]
-    kept = isotonic_regression([point.positive for point in points], weights=weights, increasing=False).x
-    gone = isotonic_regression([point.negative for point in points], weights=weights).x
+    records = []
+    for point in sorted(points, key=lambda point: point.scale):
+        records.append((point.scale, point.images, point.positive, point.negative, point.quality))
+    scales, weights, positives, negatives, qualities = np.array(records, dtype=float).T
+    smooth_positives = isotonic_regression(positives, weights=weights, increasing=False).x
+    smooth_negatives = isotonic_regression(negatives, weights=weights).x
     grid = np.arange(0, scales[-1] + STEP / 2, STEP)
-    fine = np.interp(grid, scales, kept) >= positive
-    fine &= np.interp(grid, scales, [point.quality for point in points]) >= quality
-    end = max(0, int(np.argmin(np.append(fine, False))) - 1)
-    return float(grid[end]), float(np.interp(grid[end], scales, gone))
+    is_admissible = np.interp(grid, scales, smooth_positives) >= positive
+    is_admissible &= np.interp(grid, scales, qualities) >= quality
+    # argmin finds the first False, which is the appended one if every scale is admissible.
+    end = max(0, int(np.argmin(np.append(is_admissible, False))) - 1)
+    return float(grid[end]), float(np.interp(grid[end], scales, smooth_negatives))

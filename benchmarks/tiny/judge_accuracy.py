@@ -40,9 +40,10 @@ class Examination:
         """Return the quality of each image, None if unreadable, and whether each answer about it was right."""
         rng = random.Random(f"judge {self.seed} {self.batch}")
         scenes = [_scene(rng, body=bool(self.damage)) for _ in range(self.count)]
-        images = [render(scene) for scene in scenes]
+        images = list(map(render, scenes))
         if self.level:
             corrupt = CORRUPTIONS[self.damage].apply
+            # The seed of an image is the same at every level, so that a higher one damages the same places and more.
             first_seed = self.batch * BATCH
             for index, scene in enumerate(scenes):
                 images[index] = corrupt(images[index], scene, self.level, first_seed + index)
@@ -61,9 +62,14 @@ def clean_figures(crew: Crew, count: int, seed: int, tick: Tick) -> tuple[list[F
     for row in _examine(crew, count, seed, tick):
         for name, right in row["answers"]:
             answers[name].append(right)
-    means = {name: _mean(right) for name, right in answers.items() if right}
-    rows = [{"answer": name, "right": right, "of": len(answers[name])} for name, right in means.items()]
-    worst = min((part for part in PARTS if part in means), key=lambda part: means[part])
+    means = {}
+    rows = []
+    for name, are_right in answers.items():
+        if are_right:  # few scenes may lack a part
+            means[name] = _mean(are_right)
+            rows.append({"answer": name, "right": means[name], "of": len(are_right)})
+    asked_parts = [part for part in PARTS if part in means]
+    worst = min(asked_parts, key=means.__getitem__)
     figures = [
         Figure("judge, rendered held-out images: object", means["object"], low=0.995),
         Figure("judge, rendered held-out images: worst part", means[worst], low=0.985, note=worst),
@@ -84,12 +90,18 @@ def damage_figures(crew: Crew, count: int, seed: int, tick: Tick) -> tuple[list[
     for name, damage in CORRUPTIONS.items():
         levels = [_level(crew, count, seed, (name, level), tick) for level in (0.0, *damage.levels)]
         rows += levels
+        # Level 0 is undamaged, so the mildest damage is level 1.
         figures.append(Figure(f"judge, mild {name}: part verdicts", levels[1]["parts"], low=_MILD_PARTS))
-        falls = [fall(before["quality"], after["quality"]) for before, after in pairwise(levels)]
-        known = [fall for fall in falls if fall is not None]
-        lost = len(falls) - len(known)
-        note = f"at {lost} of {len(falls)} levels too few images can be read" if lost else ""
-        smallest = min(known, default=None)
+        falls = []
+        lost = 0
+        for before, after in pairwise(levels):
+            mean_fall = fall(before["quality"], after["quality"])
+            if mean_fall is None:
+                lost += 1
+            else:
+                falls.append(mean_fall)
+        note = f"at {lost} of {lost + len(falls)} levels too few images can be read" if lost else ""
+        smallest = min(falls, default=None)
         figures.append(Figure(f"judge, {name}: smallest fall of quality between levels", smallest, low=0.0, note=note))
     return figures, rows
 
@@ -99,22 +111,33 @@ def fall(before: Sequence[float | None], after: Sequence[float | None]) -> float
 
     It is paired, because the images that stay readable under heavy corruption are those that were easy to read before.
     """
-    falls = [b - a for b, a in zip(before, after, strict=True) if b is not None and a is not None]
+    falls = []
+    for quality_before, quality_after in zip(before, after, strict=True):
+        if quality_before is not None and quality_after is not None:
+            falls.append(quality_before - quality_after)
     return _mean(falls) if len(falls) >= _ENOUGH else None
 
 
 def _level(crew: Crew, count: int, seed: int, damage: tuple[str, float], tick: Tick) -> dict[str, Any]:
     rows = _examine(crew, count, seed, tick, damage)
-    read = [row for row in rows if row["quality"] is not None]
-    parts = [right for row in read for answer, right in row["answers"] if answer in PARTS]
-    quality = [None if row["quality"] is None else round(row["quality"], 3) for row in rows]
+    quality: list[float | None] = []
+    parts = []
+    for row in rows:
+        if row["quality"] is None:
+            quality.append(None)
+            continue
+        quality.append(round(row["quality"], 3))
+        for answer, is_right in row["answers"]:
+            if answer in PARTS:
+                parts.append(is_right)
     share = _mean(parts) if parts else None
     return {"damage": damage[0], "level": damage[1], "parts": share, "of": len(parts), "quality": quality}
 
 
 def _examine(crew: Crew, count: int, seed: int, tick: Tick, damage: tuple[str, float] = ("", 0.0)) -> Rows:
-    firsts = range(0, count, BATCH)
-    jobs = [Examination(seed, first // BATCH, min(BATCH, count - first), *damage) for first in firsts]
+    jobs = []
+    for first in range(0, count, BATCH):
+        jobs.append(Examination(seed, first // BATCH, min(BATCH, count - first), *damage))
     return list(chain.from_iterable(crew.perform(jobs, tick)))
 
 
@@ -127,14 +150,16 @@ def _scene(rng: random.Random, *, body: bool) -> Scene:
 
 
 def _answers(scene: Scene, reading: Reading) -> list[tuple[str, bool]]:
-    """List what the judge can be right or wrong about in a scene, and whether it was right; never if it was unreadable.
+    """List the facts about a scene and whether the judge got each right; none of them if the image was unreadable.
 
     A loose part has no colour, and may belong to any object that has it.
     """
-    seen = reading.scene
-    answers = [("background", seen is not None and seen.background == scene.background)]
+    read_scene = reading.scene
+    answers = [("background", read_scene is not None and read_scene.background == scene.background)]
     for index, thing in enumerate(scene.things):
-        read = seen.things[index] if seen is not None and len(seen.things) == len(scene.things) else None
+        read = None
+        if read_scene is not None and len(read_scene.things) == len(scene.things):
+            read = read_scene.things[index]
         if not thing.body:
             for part in thing.parts:
                 answers.append((part, read is not None and not read.body and part in read.parts))

@@ -7,6 +7,7 @@ to no guidance). The sheet then shows test prompts. It is to look at; for number
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,8 +78,8 @@ def best(tried: Sequence[Setting], rows: Mapping[Setting, Sequence[Row]]) -> Set
         losses = {"positive": POSITIVE_LOSS, "quality": QUALITY_LOSS}
         return all((score[name] or 0.0) >= (plain[name] or 0.0) - loss for name, loss in losses.items())
 
-    kept = [setting for setting in tried if keeps(setting)]
-    return max(kept, key=lambda setting: scored(rows[setting])["negative"] or 0.0) if kept else tried[0]
+    candidates = list(filter(keeps, tried))
+    return max(candidates, key=lambda setting: scored(rows[setting])["negative"] or 0.0) if candidates else tried[0]
 
 
 def main(
@@ -91,26 +92,31 @@ def main(
     """Find each method's best strength on dev prompts and show it on test prompts."""
     tried = settings()
     model = folder()
-    every = [NONE, *(setting for several in tried.values() for setting in several)]
-    kept = out.with_suffix(".unfinished.jsonl")
+    all_settings = [NONE, *chain.from_iterable(tried.values())]
+    # Keeps finished drawings until the end, so that a stopped run can go on.
+    unfinished = out.with_suffix(".unfinished.jsonl")
     weights = hash_folder(model)
-    crew = Crew(kept, f"{vsf.__version__} {weights}", workers or torch.get_num_threads())
+    crew = Crew(unfinished, f"{vsf.__version__} {weights}", workers or torch.get_num_threads())
     with Progress(transient=True) as progress, crew:
-        task = progress.add_task("dev prompts", total=prompts * len(every))
+        task = progress.add_task("dev prompts", total=prompts * len(all_settings))
         shots = mixed_shots(prompts, [seed], "dev")
-        rows = sample(crew, model, every, shots, lambda done: progress.advance(task, done))
-    chosen = {"none": NONE, **{label: best(several, rows) for label, several in tried.items()}}
-    table = [{"setting": setting.name, **scored(rows[setting])} for setting in every]
-    for line in table:
-        typer.echo("  ".join(str(value) for value in line.values()))
+        rows = sample(crew, model, all_settings, shots, lambda done: progress.advance(task, done))
+    chosen = {"none": NONE}
+    for label, settings_of_column in tried.items():
+        chosen[label] = best(settings_of_column, rows)
+    table = []
+    for setting in all_settings:
+        line = {"setting": setting.name, **scored(rows[setting])}
+        table.append(line)
+        typer.echo("  ".join(map(str, line.values())))
     names = [{"column": label, "setting": setting.name} for label, setting in chosen.items()]
     write(out, [], about=[{"weights": weights, "prompts": prompts}], chosen=names, settings=table)
     _sheet(model, chosen, seed).save(picture)
-    kept.unlink()
+    unfinished.unlink()
 
 
 def _sheet(model: Path, chosen: Mapping[str, Setting], seed: int) -> Image:
-    """Draw a sheet with a column per method and a row per prompt, with what the judge saw."""
+    """Draw a sheet with a column per method and a row per prompt, with the judge's words under each picture."""
     shots = mixed_shots(SHOWN, [seed], "test")
     columns = []
     images = []
@@ -118,7 +124,9 @@ def _sheet(model: Path, chosen: Mapping[str, Setting], seed: int) -> Image:
         columns.append(setting.name if setting is not NONE else label)
         images += draw(pipeline(model), setting, shots)
     rows = [f"without {shot.pair.negative}: {shot.pair.prompt}" for shot in shots]
-    verdicts = [_verdict(shots[index % SHOWN], reading) for index, reading in enumerate(look(images))]
+    verdicts = []
+    for index, reading in enumerate(look(images)):
+        verdicts.append(_verdict(shots[index % SHOWN], reading))  # images lie column by column
     title = ["Each method at its best strength on dev prompts; below, what the judge says"]
     return contact_sheet(title, columns, rows, images, verdicts)
 
@@ -129,8 +137,8 @@ def _verdict(shot: Shot, reading: Reading) -> str:
     verdict = answer(reading, Question(pair.object, pair.negative))
     if verdict.positive is None:
         return verdict.reason
-    there = {True: "there", False: "gone"}
-    return f"{pair.negative} {there[not verdict.negative]}, {pair.object} {there[verdict.positive]}"
+    state = {True: "there", False: "gone"}
+    return f"{pair.negative} {state[not verdict.negative]}, {pair.object} {state[verdict.positive]}"
 
 
 def _setting(label: str, knobs: Mapping[str, Any]) -> Setting:
@@ -139,7 +147,7 @@ def _setting(label: str, knobs: Mapping[str, Any]) -> Setting:
 
 
 def _distinction(knobs: Mapping[str, Any]) -> str:
-    """Name what distinguishes the settings of a column."""
+    """Name the knobs that distinguish the settings of a column."""
     scale = knobs["scale"]
     if isinstance(scale, float):
         return f"scale={scale:g}"

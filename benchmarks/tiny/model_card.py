@@ -20,7 +20,8 @@ from vsf.generation.models import hash_folder
 from vsf.tiny import folder
 
 CARD = folder().with_name("README.md")
-BEGIN, END = "<!-- figures: written from the measured results, not by hand -->\n", "<!-- end of figures -->\n"
+BEGIN = "<!-- figures: written from the measured results, not by hand -->\n"
+END = "<!-- end of figures -->\n"
 MARKS = {True: "yes", False: "**no**", None: ""}
 
 
@@ -44,8 +45,8 @@ def main(
 
 def updated(card: str, measured: Mapping[str, Any]) -> str:
     """Put figures between the two marks of a card. Raises RequestError if it lacks the marks."""
-    before, begin, rest = card.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, after_begin = card.partition(BEGIN)
+    _, end, after = after_begin.partition(END)
     if not (begin and end):
         raise RequestError(f"the model card has no place for figures: a line {BEGIN.strip()} and a line {END.strip()}.")
     return before + begin + section(measured) + end + after
@@ -55,27 +56,28 @@ def section(measured: Mapping[str, Any]) -> str:
     """Format the figures as Markdown: those with a bound, then the others, and how many images they rest on."""
     figures = [Figure(**_fields(row)) for row in measured["figures"]]
     images = Counter(row["setting"] for row in measured["rows"])
-    bounded = [figure for figure in figures if figure.bound]
-    others = [figure for figure in figures if not figure.bound]
+    bounded = []
+    unbounded = []
+    for figure in figures:
+        if figure.bound:
+            bounded.append([figure.name, _value(figure), figure.bound, MARKS[figure.held], figure.note])
+        else:
+            unbounded.append([figure.name, _value(figure), figure.note])
     basis = f"Of held-out test prompts, {images['none']} images for each setting of `tiny`."
-    rows = [_row(figure) for figure in bounded]
-    lines = ["", basis, "", *_table(["figure", "value", "bound", "held", "note"], rows), ""]
-    if others:
-        rows = [[figure.name, _value(figure), figure.note] for figure in others]
-        lines += ["For comparison, without bounds:", "", *_table(["figure", "value", "note"], rows), ""]
+    lines = ["", basis, "", *_table(["figure", "value", "bound", "held", "note"], bounded), ""]
+    if unbounded:
+        lines += ["For comparison, without bounds:", "", *_table(["figure", "value", "note"], unbounded), ""]
     return "\n".join(lines) + "\n"
 
 
 def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
     """Read a figure's fields from JSON, where an open bound is null."""
-    low, high = row["low"], row["high"]
-    open_ends = {"low": -math.inf if low is None else low, "high": math.inf if high is None else high}
-    spread = {"spread": tuple(row["spread"])} if "spread" in row else {}
-    return {"name": row["name"], "value": row["value"], "note": row["note"], **spread, **open_ends}
-
-
-def _row(figure: Figure) -> list[str]:
-    return [figure.name, _value(figure), figure.bound, MARKS[figure.held], figure.note]
+    fields = {name: row[name] for name in ("name", "value", "note")}
+    fields["low"] = -math.inf if row["low"] is None else row["low"]
+    fields["high"] = math.inf if row["high"] is None else row["high"]
+    if "spread" in row:
+        fields["spread"] = tuple(row["spread"])
+    return fields
 
 
 def _value(figure: Figure) -> str:

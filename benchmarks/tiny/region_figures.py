@@ -1,7 +1,7 @@
 """Measure guidance in one half of the picture only: ``python benchmarks/tiny/region_figures.py``.
 
-Two objects stand side by side, and both normally have the unwanted part, but only the left half is guided. How much
-does the picture change there and elsewhere, and what does the judge see of either object?
+Two objects stand side by side, and both normally have the unwanted part, but only the left half is guided. Compared
+are the change of the picture there and elsewhere, and the judge's reading of either object.
 """
 
 from __future__ import annotations
@@ -78,20 +78,21 @@ def object_pairs(count: int, seed: int) -> list[ObjectPair]:
     pairs = []
     for left, right in permutations(OBJECTS, 2):
         shared = set(OBJECTS[left].essential) & set(OBJECTS[right].essential)
-        pairs += [(left, right, part) for part in sorted(shared)]
+        for part in sorted(shared):
+            pairs.append((left, right, part))
     drawn = []
     for noise in range(count):
         left, right, part = rng.choice(pairs)
         first, second = rng.sample(list(COLOURS), 2)
-        place = BACKGROUNDS[rng.choice(list(BACKGROUNDS))].phrase
-        prompt = f"{_article(first)} {first} {left} and {_article(second)} {second} {right} {place}"
+        background = BACKGROUNDS[rng.choice(list(BACKGROUNDS))].phrase
+        prompt = f"{_article(first)} {first} {left} and {_article(second)} {second} {right} {background}"
         drawn.append(ObjectPair(prompt, left, right, part, 1_000_003 * seed + noise))
     return drawn
 
 
 def draw(pipe: Any, pairs: Sequence[ObjectPair], box: tuple[float, ...] | None) -> list[Image]:
     """Draw some pairs of objects, guided in a box or not at all."""
-    negatives = "" if box is None else [pair.part for pair in pairs]
+    negatives = "" if box is None else [pair.part for pair in pairs]  # without a negative nothing is guided
     with vsf.guide(pipe, negatives, method=METHOD, mask=box):
         images: list[Image] = pipe(
             [pair.prompt for pair in pairs],
@@ -126,11 +127,15 @@ def figures_of(rows: Sequence[Row]) -> list[Figure]:
     outside = sum(row.outside for row in rows)
     figures = [Figure("mean change inside the mask over that outside", inside / outside, low=RATIO)]
     for side in ("left", "right"):
-        had = [row for row in rows if getattr(row, f"{side}_before")]
-        visible = [row for row in had if getattr(row, f"{side}_after") is not None]
-        gone = sum(not getattr(row, f"{side}_after") for row in visible) / len(visible) if visible else None
-        note = f"{len(visible)} pictures"
-        figures.append(Figure(f"{side} object, with the part before: gone after", gone, note=note))
+        visible = 0
+        without_part = 0
+        for row in rows:
+            after = getattr(row, f"{side}_after")
+            if getattr(row, f"{side}_before") and after is not None:
+                visible += 1
+                without_part += not after
+        gone = without_part / visible if visible else None
+        figures.append(Figure(f"{side} object, with the part before: gone after", gone, note=f"{visible} pictures"))
     return figures
 
 
@@ -147,27 +152,34 @@ def main(
     shown = []
     with progress_of("two objects", len(pairs)) as advance:
         for start in range(0, len(pairs), BATCH):
-            some = pairs[start : start + BATCH]
-            drawn = [draw(pipe, some, box) for box in (None, LEFT, RIGHT)]
-            read = [list(zip(images, look(images), strict=True)) for images in drawn[:2]]
-            rows += [measured(*compared) for compared in zip(some, *read, strict=True)]
-            shown += list(zip(some, *drawn, strict=True))
-            for _ in some:
+            batch = pairs[start : start + BATCH]
+            unguided = draw(pipe, batch, None)
+            left_half = draw(pipe, batch, LEFT)
+            right_half = draw(pipe, batch, RIGHT)  # for the sheet only
+            before = zip(unguided, look(unguided), strict=True)
+            after = zip(left_half, look(left_half), strict=True)
+            rows += list(map(measured, batch, before, after))
+            shown += list(zip(batch, unguided, left_half, right_half, strict=True))
+            for _ in batch:
                 advance()
     figures = figures_of(rows)
     typer.echo(table(figures))
     write(
         out, figures, about=[{"weights": hash_folder(folder()), "method": repr(METHOD)}], rows=list(map(asdict, rows))
     )
+    # Pictures in which both objects had the part come first: only they show where it goes and where it stays.
     best = sorted(zip(rows, shown, strict=True), key=lambda pair: not (pair[0].left_before and pair[0].right_before))
     _sheet([pair[1] for pair in best[:SHOWN]]).save(picture)
     raise typer.Exit(1 if any(figure.held is False for figure in figures) else 0)
 
 
 def _sheet(shown: Sequence[tuple[ObjectPair, Image, Image, Image]]) -> Image:
-    columns = [f"{each.prompt} / {each.part}" for each, *_ in shown]
+    columns = []
+    images: list[Image] = []
+    for pair, *images_of_pair in shown:
+        columns.append(f"{pair.prompt} / {pair.part}")
+        images += images_of_pair
     title = ["The same noise unguided, and guided away from the part in the left or in the right half only"]
-    images = [image for _, *images in shown for image in images]
     return contact_sheet(title, columns, ["unguided", "left half", "right half"], images)
 
 
@@ -176,7 +188,7 @@ def _pixels(image: Image) -> np.ndarray:
 
 
 def _has(reading: Reading, name: str, part: str) -> bool | None:
-    """Whether the object has the part; None if the judge does not see the object."""
+    """Return whether the object has the part; None if the judge does not see the object."""
     things = [] if reading.scene is None else [thing for thing in reading.scene.things if thing.object == name]
     return any(part in thing.parts for thing in things) if things else None
 

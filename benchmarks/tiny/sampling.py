@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
-from itertools import cycle, islice, product
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,7 +34,7 @@ Split = Literal["dev", "test"]
 class Setting:
     """A guidance method with its knobs, when and where it acts, the number of steps, and the pipeline's own guidance.
 
-    `in_context`: the negative is read as a part of what the prompt is about (`vsf.text.context.belonging`). Under
+    `in_context`: the negative is read as a part of the prompt's subject (`vsf.text.context.belonging`). Under
     `host_negative` the negative prompt goes to the pipeline's classifier-free guidance instead of the method.
     """
 
@@ -93,34 +93,47 @@ class Drawing:
     def run(self) -> Rows:
         """Return a row for each shot."""
         readings = look(draw(pipeline(self.folder), self.setting, self.shots))
-        pairs = zip(self.shots, readings, strict=True)
-        return [asdict(_row(self.setting, shot, reading)) for shot, reading in pairs]
+        rows = []
+        for shot, reading in zip(self.shots, readings, strict=True):
+            rows.append(asdict(_row(self.setting, shot, reading)))
+        return rows
 
 
 def sample(
     crew: Crew, folder: Path, settings: Sequence[Setting], shots: Sequence[Shot], tick: Tick
 ) -> dict[Setting, list[Row]]:
     """Draw and judge every shot with each of the settings."""
-    batches = [tuple(shots[start : start + BATCH]) for start in range(0, len(shots), BATCH)]
-    jobs = [Drawing(folder, setting, batch) for setting, batch in product(settings, batches)]
+    jobs = []
+    for setting in settings:
+        for start in range(0, len(shots), BATCH):
+            jobs.append(Drawing(folder, setting, tuple(shots[start : start + BATCH])))
     rows_of_setting: dict[Setting, list[Row]] = {setting: [] for setting in settings}
     for job, records in zip(jobs, crew.perform(jobs, tick), strict=True):
-        rows_of_setting[job.setting] += [Row(**record) for record in records]
+        for record in records:
+            rows_of_setting[job.setting].append(Row(**record))
     return rows_of_setting
 
 
 def draw(pipe: Any, setting: Setting, shots: Sequence[Shot]) -> list[Image]:
     """Draw a batch of shots; each starts from its own noise, so the batch changes their last bits only."""
-    negatives = [shot.pair.negative for shot in shots]
-    host_arguments = {"negative_prompt": negatives} if setting.host_negative else {}
-    within = [belonging(shot.pair.prompt) for shot in shots] if setting.in_context else None
-    negatives = [""] * len(shots) if host_arguments else negatives
+    prompts = []
+    negatives = []
+    generators = []
+    for shot in shots:
+        prompts.append(shot.pair.prompt)
+        negatives.append(shot.pair.negative)
+        generators.append(torch.Generator().manual_seed(shot.noise))
+    host_arguments: dict[str, Any] = {}
+    if setting.host_negative:
+        host_arguments["negative_prompt"] = negatives
+        negatives = [""] * len(shots)
+    within = list(map(belonging, prompts)) if setting.in_context else None
     with vsf.guide(pipe, negatives, within=within, method=setting.method, schedule=setting.schedule):
         images: list[Image] = pipe(
-            [shot.pair.prompt for shot in shots],
+            prompts,
             num_inference_steps=setting.steps,
             guidance_scale=setting.guidance_scale,
-            generator=[torch.Generator().manual_seed(shot.noise) for shot in shots],
+            generator=generators,
             **host_arguments,
         ).images
     return images
@@ -146,33 +159,54 @@ def mixed_shots(count: int, seeds: Sequence[int], split: Split) -> list[Shot]:
     One prompt in three is plain ("a red car on snow"), the others also name a part that is not asked away, as far as
     there are so many ("test" has 130 plain ones, and 389 that name a part). The noise does not depend on the setting.
     """
-    every = list(dict.fromkeys(prompt_pairs(EVERY_PAIR, seed=seeds[0], split=split)))
-    telling = [pair for pair in every if names_part(pair)]
-    plain = [pair for pair in every if not names_part(pair)]
-    few = min(len(plain), count - int(TELLING * count))
-    pairs = [*plain[:few], *islice(cycle(telling), count - few)]
+    plain = []
+    telling = []
+    for pair in dict.fromkeys(prompt_pairs(EVERY_PAIR, seed=seeds[0], split=split)):
+        if names_part(pair):
+            telling.append(pair)
+        else:
+            plain.append(pair)
+    plain_count = min(len(plain), count - int(TELLING * count))
+    # Of the plain prompts none is repeated; the others come round again if more are asked for than there are.
+    pairs = [*plain[:plain_count], *islice(cycle(telling), count - plain_count)]
     random.Random(f"{seeds[0]} {split}").shuffle(pairs)
-    return [Shot(pair, 1_000_003 * seed + index) for seed in seeds for index, pair in enumerate(pairs)]
+    shots = []
+    for seed in seeds:
+        for index, pair in enumerate(pairs):
+            # The factor is far above the number of prompts, so no two seeds share a noise.
+            shots.append(Shot(pair, 1_000_003 * seed + index))
+    return shots
 
 
 def names_part(pair: PromptPair) -> bool:
-    """Whether the prompt names a part."""
+    """Return True if the prompt names a part."""
     return not set(PARTS).isdisjoint(pair.prompt.split())
 
 
 def share(rows: Sequence[Row], column: str) -> float | None:
     """Return the mean of a column over the rows that have it; None if none has."""
-    values = [float(value) for row in rows if (value := getattr(row, column)) is not None]
+    values = _values(rows, column)
     return round(sum(values) / len(values), 4) if values else None
 
 
 def spread(rows: Sequence[Row], column: str) -> tuple[float, float] | None:
     """Return the lowest and highest share, whatever the unreadable pictures show; None without rows."""
-    known = [bool(value) for row in rows if (value := getattr(row, column)) is not None]
+    values = _values(rows, column)
     unread = sum(row.quality is None for row in rows)
-    if not (count := len(known) + unread):
+    count = len(values) + unread
+    if not count:
         return None
-    return round(sum(known) / count, 4), round((sum(known) + unread) / count, 4)
+    return round(sum(values) / count, 4), round((sum(values) + unread) / count, 4)
+
+
+def _values(rows: Sequence[Row], column: str) -> list[float]:
+    """Return a column as numbers, without the rows in which it is None."""
+    values = []
+    for row in rows:
+        value = getattr(row, column)
+        if value is not None:
+            values.append(float(value))
+    return values
 
 
 def _row(setting: Setting, shot: Shot, reading: Reading) -> Row:
@@ -184,12 +218,12 @@ def _row(setting: Setting, shot: Shot, reading: Reading) -> Row:
         return row(object=None, part_gone=None, colour=None, background=None, named=None, quality=None)
     verdict = answer(reading, Question(pair.object, pair.negative))
     things = reading.scene.things
-    named = set(pair.prompt.split()) & set(PARTS)
+    named_parts = set(pair.prompt.split()) & set(PARTS)
     return row(
         object=verdict.positive,
         part_gone=verdict.negative,
         colour=any(thing.object == pair.object and thing.colour == pair.colour for thing in things),
         background=reading.scene.background == pair.background,
-        named=any(named <= thing.parts for thing in things) if named else None,
+        named=any(named_parts <= thing.parts for thing in things) if named_parts else None,
         quality=round(reading.quality, 4),
     )

@@ -1,7 +1,7 @@
 """Search the settings of value sign flip that give away least, on dev prompts only.
 
 A *form* is everything about a setting but its scale; the scale says how far it goes along the form's frontier between
-positive and negative score. What was measured at some scales is smoothed by isotonic regression (more scale never
+positive and negative score. The scores measured at some scales are smoothed by isotonic regression (more scale never
 brings an object back nor a part), with no guidance as scale 0, and read between them by linear interpolation. So each
 estimate rests on all images of its form, not on those of one scale. The search has three rounds:
 
@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, product
 from typing import Any, Literal
 
 import vsf
@@ -59,7 +60,7 @@ class Form:
     in_context: bool = False
 
     def at(self, scale: float) -> Setting:
-        """Make the setting of this scale, named after what it sets."""
+        """Make the setting of this scale, named after its fields."""
         when = self.schedule
         name_parts = [f"vsf scale={scale:g} offset={self.offset:g} tokens={self.special_tokens}"]
         if self.orthogonal:
@@ -100,7 +101,7 @@ class Trial:
 
 
 class Search:
-    """The three rounds; `trials` has what each form scored by its scale, on the most prompts that it was drawn for."""
+    """The three rounds; `trials` has each form's scores by scale, on the most prompts that it was drawn for."""
 
     def __init__(self, draw: Draw, forms: Sequence[Form], test_images: int) -> None:
         self.draw = draw
@@ -110,30 +111,43 @@ class Search:
 
     def run(self, bounds: Sequence[float]) -> list[Setting]:
         """Choose a setting for each bound."""
-        self._try([(form, scale) for form in self.trials for scale in SCALES], COARSE)
-        places = [place for bound in bounds for place in self._furthest(bound)[:PROMISING]]
-        self._try([(form, rounded(scale * part)) for form, scale in places for part in AROUND], FINE)
+        self._try(product(self.trials, SCALES), COARSE)
+        promising = []
+        for bound in bounds:
+            for form, scale in self._furthest(bound)[:PROMISING]:
+                for factor in AROUND:
+                    promising.append((form, rounded(scale * factor)))
+        self._try(promising, FINE)
         finalists = {bound: self._furthest(bound)[:FINALISTS] for bound in bounds}
-        self._try([place for places in finalists.values() for place in places], FINAL)
-        return [self._best(bound, [form for form, _ in finalists[bound]]) for bound in bounds]
+        self._try(chain.from_iterable(finalists.values()), FINAL)
+        chosen = []
+        for bound in bounds:
+            forms = [form for form, _ in finalists[bound]]
+            chosen.append(self._best(bound, forms))
+        return chosen
 
     def table(self) -> list[dict[str, Any]]:
         """Return a row with the scores of every setting, no guidance first."""
-        trials = [trial for tried in self.trials.values() for trial in tried.values()]
-        rows = [{"setting": trial.setting.name, "prompts": trial.prompts, **trial.scores} for trial in trials]
-        return [{"setting": NONE.name, "prompts": max(trial.prompts for trial in trials), **self.unguided}, *rows]
+        rows: list[dict[str, Any]] = []
+        for trials_of_form in self.trials.values():
+            for trial in trials_of_form.values():
+                rows.append({"setting": trial.setting.name, "prompts": trial.prompts, **trial.scores})
+        # No guidance was drawn in every round, so on as many prompts as any other setting.
+        most_prompts = max(row["prompts"] for row in rows)
+        return [{"setting": NONE.name, "prompts": most_prompts, **self.unguided}, *rows]
 
-    def _try(self, places: Iterable[tuple[Form, float]], prompts: int) -> None:
-        places = list(dict.fromkeys(places))
-        rows = self.draw([NONE, *(form.at(scale) for form, scale in places)], prompts)
+    def _try(self, forms_and_scales: Iterable[tuple[Form, float]], prompts: int) -> None:
+        distinct = list(dict.fromkeys(forms_and_scales))  # two bounds may have the same finalist
+        settings = [form.at(scale) for form, scale in distinct]
+        rows = self.draw([NONE, *settings], prompts)
         self.unguided = scored(rows[NONE])
-        for form, scale in places:
-            setting = form.at(scale)
+        for (form, scale), setting in zip(distinct, settings, strict=True):
             self.trials[form][scale] = Trial(setting, len(rows[setting]), scored(rows[setting]))
 
     def _best(self, bound: float, forms: Collection[Form]) -> Setting:
         """Choose the setting that removes most within a bound, by everything that was measured."""
-        return next(form.at(scale) for form, scale in self._furthest(bound) if form in forms)
+        ranked = self._furthest(bound)
+        return next(form.at(scale) for form, scale in ranked if form in forms)
 
     def _furthest(self, bound: float) -> list[tuple[Form, float]]:
         """Return the forms with the largest scale at which each keeps a bound, the one that removes most first."""
@@ -141,15 +155,16 @@ class Search:
         for least in (bound + margin(bound, FINAL, self.test_images), bound):
             ends = {form: furthest(self._points(form), least, floor) for form in self.trials}
             if any(scale > 0 for scale, _ in ends.values()):
-                break
-        best = sorted(ends, key=lambda form: ends[form][1], reverse=True)
-        return [(form, rounded(ends[form][0])) for form in best]
+                break  # else no form leaves the margin, and the bound itself has to do
+        best_first = sorted(ends.items(), key=lambda end: end[1][1], reverse=True)
+        return [(form, rounded(scale)) for form, (scale, _) in best_first]
 
     def _points(self, form: Form) -> list[Point]:
         """Return the measurements of a form; an unreadable image counts as having kept and removed nothing."""
-        tried = self.trials[form]
-        measured = {0.0: (max(one.prompts for one in tried.values()), self.unguided)}
-        measured |= {scale: (trial.prompts, trial.scores) for scale, trial in tried.items()}
+        trials = self.trials[form]
+        measured = {0.0: (max(trial.prompts for trial in trials.values()), self.unguided)}
+        for scale, trial in trials.items():
+            measured[scale] = trial.prompts, trial.scores
         points = []
         for scale, (images, scores) in measured.items():
             positive = scores["positive"] or 0.0
@@ -176,8 +191,10 @@ def scored(rows: Sequence[Row]) -> dict[str, float | None]:
 
 
 def admissible(scores: Scores, unguided: Scores, positive: float) -> bool:
-    """Whether a setting keeps the positive score and the quality."""
-    kept, quality, reference = scores["positive"], scores["quality"], unguided["quality"]
-    if kept is None or quality is None or reference is None:
+    """Return True if a setting keeps the positive score and the quality."""
+    score = scores["positive"]
+    quality = scores["quality"]
+    reference = unguided["quality"]
+    if score is None or quality is None or reference is None:
         return False
-    return kept >= positive and quality >= reference - QUALITY_LOSS
+    return score >= positive and quality >= reference - QUALITY_LOSS

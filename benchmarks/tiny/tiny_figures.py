@@ -1,7 +1,7 @@
 """Measure the embedded models and their judge: ``python benchmarks/tiny/tiny_figures.py``.
 
 Settings are chosen on dev prompts alone (see settings_search.py); the figures are of test prompts, whose combinations
-were never trained on. A stopped run goes on where it was: what is finished lies beside the results until all is.
+were never trained on. A stopped run goes on where it was: finished work lies beside the results until the end.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from itertools import count
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,9 +37,11 @@ SEEDS = 2
 RENDERS_PER_PROMPT = 10
 BASE_PROMPTS = 64  # at most: the teacher's images take some eight times as long
 NONE_IN_4 = Setting("none, 4 steps", vsf.method("none"), steps=4)
-BASE = tuple(
-    Setting(f"tiny-base, {name}", vsf.method("none"), steps=28, guidance_scale=scale, host_negative=negative)
-    for name, scale, negative in (("no guidance", 1, False), ("CFG 4", 4, False), ("CFG 4 from negative", 4, True))
+BASE_NONE = Setting("tiny-base, no guidance", vsf.method("none"), steps=28, guidance_scale=1)
+BASE = (
+    BASE_NONE,
+    replace(BASE_NONE, name="tiny-base, CFG 4", guidance_scale=4),
+    replace(BASE_NONE, name="tiny-base, CFG 4 from negative", guidance_scale=4, host_negative=True),
 )
 BOUNDS = ((0.87, 0.60), (0.97, 0.42))  # at a positive score of at least the first, the negative score of the second
 SECONDS = 1.5
@@ -70,9 +72,9 @@ class Run:
         rounds = count(1)
 
         def draw(settings: Sequence[Setting], prompts: int) -> Mapping[Setting, Sequence[Row]]:
-            few = shots[: min(prompts, self.prompts)]
-            tick = self._tick(f"dev prompts, round {next(rounds)} of 3", len(few) * len(settings))
-            return sample(self.crew, model, settings, few, tick)
+            first_shots = shots[: min(prompts, self.prompts)]
+            tick = self._tick(f"dev prompts, round {next(rounds)} of 3", len(first_shots) * len(settings))
+            return sample(self.crew, model, settings, first_shots, tick)
 
         search = Search(draw, FORMS, self.prompts * SEEDS)
         chosen = search.run([positive for positive, _ in BOUNDS])
@@ -83,7 +85,8 @@ class Run:
         shots = mixed_shots(prompts, range(self.seed, self.seed + seeds), "test")
         settings = list(dict.fromkeys(settings))
         tick = self._tick(f"test prompts, {model.name}", len(shots) * len(settings))
-        return {setting.name: rows for setting, rows in sample(self.crew, model, settings, shots, tick).items()}
+        rows_of_setting = sample(self.crew, model, settings, shots, tick)
+        return {setting.name: rows for setting, rows in rows_of_setting.items()}
 
     def _tick(self, what: str, total: int) -> Tick:
         task = self.progress.add_task(what, total=total)
@@ -99,36 +102,39 @@ def main(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core if not given.")] = None,
 ) -> None:
     """Measure, print every figure beside its bound, write them, and exit with 1 when one falls short."""
-    student, teacher = model or folder(), base or folder("tiny-base")
+    student = model or folder()
+    teacher = base or folder("tiny-base")
     weights = {"tiny": hash_folder(student), "tiny-base": hash_folder(teacher), "judge": hash_file(WEIGHTS)}
-    kept = out.with_suffix(".unfinished.jsonl")
-    crew = Crew(kept, f"{vsf.__version__} {weights}", workers or torch.get_num_threads())
-    with _resumable(kept), _progress() as progress, crew:
+    unfinished = out.with_suffix(".unfinished.jsonl")
+    # Results of other weights, or of another version of the code, are drawn again.
+    crew = Crew(unfinished, f"{vsf.__version__} {weights}", workers or torch.get_num_threads())
+    with _resumable(unfinished), _progress() as progress, crew:
         work = Run(crew, progress, prompts, seed)
         figures, lists = work.judge()
         chosen, lists["dev_trials"] = work.search(student)
         rows = work.test(student, [NONE, NONE_IN_4, *chosen], prompts, SEEDS)
         base_rows = work.test(teacher, BASE, min(prompts, BASE_PROMPTS), 1)
     figures += [unreadable_figure(rows), *unguided_figures(rows)]
-    figures += [guided_figure(rows, setting.name, *bound) for setting, bound in zip(chosen, BOUNDS, strict=True)]
-    figures += [figure for setting in BASE for figure in base_figures(base_rows, setting.name)]
+    for setting, bound in zip(chosen, BOUNDS, strict=True):
+        figures.append(guided_figure(rows, setting.name, *bound))
+    for setting in BASE:
+        figures += base_figures(base_rows, setting.name)
     took = seconds(pipeline(student))
     figures.append(Figure("seconds for transformer and decoding, 8 steps", took, high=SECONDS, note=cores()))
     figures.append(agreement.figure(weights["tiny"]))
     typer.echo(table(figures))
-    groups = [*rows.values(), *base_rows.values()]
-    lists["rows"] = [asdict(row) for group in groups for row in group]
+    lists["rows"] = list(map(asdict, chain(*rows.values(), *base_rows.values())))
     write(out, figures, about=[{"prompts": prompts, "seeds": SEEDS, "weights": weights}], **lists)
-    kept.unlink()
+    unfinished.unlink()
     raise typer.Exit(1 if any(figure.held is False for figure in figures) else 0)
 
 
 def unreadable_figure(rows: Drawn) -> Figure:
     """Unreadable images are excluded from all scores, so report how many there are."""
-    every = [row for group in rows.values() for row in group]
-    unreadable = sum(row.quality is None for row in every)
-    note = f"{unreadable} of {len(every)}"
-    return Figure("pictures that the judge could not read", unreadable / len(every), high=0.0, note=note)
+    all_rows = list(chain.from_iterable(rows.values()))
+    unreadable = sum(row.quality is None for row in all_rows)
+    note = f"{unreadable} of {len(all_rows)}"
+    return Figure("pictures that the judge could not read", unreadable / len(all_rows), high=0.0, note=note)
 
 
 def unguided_figures(rows: Drawn) -> list[Figure]:
@@ -139,7 +145,10 @@ def unguided_figures(rows: Drawn) -> list[Figure]:
             name = f"no guidance, {setting.steps} steps: {column} right"
             figures.append(share_figure(name, rows[setting.name], column, low=low))
     plain = rows[NONE.name]
-    naming = [row for row in plain if not set(PARTS).isdisjoint(row.prompt.split())]
+    naming = []
+    for row in plain:
+        if not set(PARTS).isdisjoint(row.prompt.split()):
+            naming.append(row)
     note = f"{len(naming)} images whose prompt names one"
     drawn = "no guidance: parts named in the prompt are drawn"
     figures.append(share_figure(drawn, naming, "named", low=0.93, note=note))
@@ -161,13 +170,13 @@ def guided_figure(rows: Drawn, chosen: str, positive: float, negative: float) ->
     score = scored(rows[chosen])
     unguided = scored(rows[NONE.name])
     name = f"VSF: negative score with positive ≥ {positive:g}"
-    seen = spread(rows[chosen], "object")
+    visible = spread(rows[chosen], "object")
     gone = spread(rows[chosen], "part_gone")
-    if seen is None or score["positive"] is None or score["quality"] is None or unguided["quality"] is None:
+    if visible is None or score["positive"] is None or score["quality"] is None or unguided["quality"] is None:
         return Figure(name, None, low=negative, note=f"{chosen}: no picture could be read", spread=gone)
     note = f"{chosen}: positive {score['positive']:.3f}, quality {score['quality'] - unguided['quality']:+.3f}"
     readable = sum(row.quality is not None for row in rows[chosen]) / len(rows[chosen])
-    worst_case = {**score, "positive": seen[0], "quality": score["quality"] * readable}
+    worst_case = {**score, "positive": visible[0], "quality": score["quality"] * readable}
     if admissible(worst_case, unguided, positive):
         return Figure(name, score["negative"], low=negative, note=note, spread=gone)
     # No guidance is a setting, too: it keeps everything, and removes what is missing by chance.
@@ -179,7 +188,10 @@ def base_figures(rows: Drawn, name: str) -> list[Figure]:
     """Make the figures of the teacher, which are there for comparison and have no bounds."""
     score = scored(rows[name])
     images = f"{len(rows[name])} images"
-    return [Figure(f"{name}: {column}", score[column], note=images) for column in ("positive", "negative", "quality")]
+    figures = []
+    for column in ("positive", "negative", "quality"):
+        figures.append(Figure(f"{name}: {column}", score[column], note=images))
+    return figures
 
 
 def seconds(pipe: Any) -> float:

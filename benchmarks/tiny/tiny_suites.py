@@ -24,23 +24,25 @@ def main(
 ) -> None:
     """Write tiny-dev and tiny-test."""
     for split in SIZES:
-        entries = [Entry.model_validate(vars(pair)) for pair in tiny_suite(split)]
-        lines = "".join(f"{entry.model_dump_json()}\n" for entry in entries)
-        jsonl.write(out / f"tiny-{split}.jsonl", lines.encode())
+        lines = []
+        for pair in tiny_suite(split):
+            lines.append(Entry.model_validate(vars(pair)).model_dump_json() + "\n")
+        jsonl.write(out / f"tiny-{split}.jsonl", "".join(lines).encode())
 
 
 def tiny_suite(split: Literal["dev", "test"]) -> list[Pair]:
     """Make the pairs of one split, all distinct, in an order in which every beginning is a fair sample of the whole.
 
     Both splits hold the same shares of plain prompts, prompts that name one other part or two, and prompts that name a
-    style: those of test are all there are without a style, and styles fill up what is missing.
+    style: those of test are all there are without a style, and styles fill up the number.
     """
-    layers = _layers("test")
-    left = SIZES["test"]
+    # Test decides the shares of both splits, because it has too few prompts without a style to choose from.
+    room = SIZES["test"]
     shares = []
-    for layer in layers:
-        shares.append(min(len(layer), left) / SIZES["test"])
-        left -= min(len(layer), left)
+    for layer in _layers("test"):
+        size = min(len(layer), room)
+        shares.append(size / SIZES["test"])
+        room -= size
     rng = random.Random(f"{SEED} {split}")
     chosen: list[PromptPair] = []
     for layer, share in zip(_layers(split), shares, strict=True):
@@ -52,9 +54,17 @@ def tiny_suite(split: Literal["dev", "test"]) -> list[Pair]:
 def _layers(split: Literal["dev", "test"]) -> list[list[PromptPair]]:
     """List every prompt of a split: plain, with one other part, with two, and in a style."""
     base = list(dict.fromkeys(prompt_pairs(_ALL, seed=SEED, split=split)))
-    plain = [pair for pair in base if " with " not in pair.prompt]
-    telling = [pair for pair in base if " with " in pair.prompt]
-    styled = [_reworded(pair, f"a {style} {pair.prompt.split(' ', 1)[1]}") for pair in plain for style in STYLES[1:]]
+    plain = []
+    telling = []
+    styled = []
+    for pair in base:
+        if " with " in pair.prompt:
+            telling.append(pair)
+            continue
+        plain.append(pair)
+        without_article = pair.prompt.split(" ", 1)[1]
+        for style in STYLES[1:]:  # without the default style
+            styled.append(_reworded(pair, f"a {style} {without_article}"))
     return [plain, telling, _with_two_parts(telling), styled]
 
 
@@ -63,14 +73,14 @@ def _with_two_parts(telling: list[PromptPair]) -> list[PromptPair]:
     alike: defaultdict[tuple[str, ...], list[PromptPair]] = defaultdict(list)
     for pair in telling:
         alike[pair.object, pair.colour, pair.background, pair.negative].append(pair)
-    both = []
+    combined = []
     for group in alike.values():
         for first, second in combinations(sorted(group, key=lambda pair: pair.prompt), 2):
-            opening, rest = first.prompt.split(" with ")
-            place = BACKGROUNDS[first.background].phrase
-            parts = f"{rest.removesuffix(place)}and {second.prompt.split(' with ')[1]}"
-            both.append(_reworded(first, f"{opening} with {parts}"))
-    return both
+            opening, part_and_place = first.prompt.split(" with ")
+            background = BACKGROUNDS[first.background].phrase
+            parts = f"{part_and_place.removesuffix(background)}and {second.prompt.split(' with ')[1]}"
+            combined.append(_reworded(first, f"{opening} with {parts}"))
+    return combined
 
 
 def _reworded(pair: PromptPair, prompt: str) -> PromptPair:
@@ -78,7 +88,8 @@ def _reworded(pair: PromptPair, prompt: str) -> PromptPair:
 
 
 def _pair(name: str, pair: PromptPair) -> Pair:
-    part, thing = pair.negative, pair.object
+    part = pair.negative
+    thing = pair.object
     be = "Are" if part.endswith("s") else "Is"
     return Pair(
         id=name,

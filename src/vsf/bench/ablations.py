@@ -1,8 +1,9 @@
 """The ablations of the paper: value sign flip without one of its ideas, as methods for the benchmark only.
 
 Guo & Du, arXiv:2508.10931, use the tokens of the negative prompt twice: N⁰ as they are, and a copy N¹ with values × −α
-and −β on its logits, which serves as keys and values only. The ablations differ in what each kind of row sees (image
-tokens I and positive prompt P are seen by all rows, except that P is hidden from N⁰), or in what the tokens are:
+and −β on its logits, which serves as keys and values only. The ablations differ in the tokens that each kind of row
+sees (image tokens I and positive prompt P are seen by all rows, except that P is hidden from N⁰), or in the tokens
+themselves:
 
 ====================  =========  =======  ===============================
 rows of               image      P        N⁰
@@ -95,7 +96,7 @@ class WithoutDuplicate(_Flip):
     guided_rows: ClassVar[Collection[Kind]] = ("image", "negative")
 
     def combine(self, partials: Partials) -> Float[Tensor, "batch heads rows channels"]:
-        """Merge N¹ with what the rows see otherwise, which is the image for negative rows."""
+        """Merge N¹ with the other tokens that the rows see, which is the image alone for negative rows."""
         unflipped = (partials.image,) if partials.rows == "negative" else partials.host
         return merge(*unflipped, self.flipped(partials))
 
@@ -125,7 +126,7 @@ class EmbeddingFlip(Ablation):
     name: ClassVar[str] = "embedding-flip"
     guided_rows: ClassVar[Collection[Kind]] = ("image", "positive", "shared", "negative")
 
-    scale: float = knob(1.0, low=0.0, high=10.0, help="What the negative's embedding is multiplied with, but for sign.")
+    scale: float = knob(1.0, low=0.0, high=10.0, help="Factor on the negative's embedding, whose sign it flips.")
 
     def __post_init__(self) -> None:
         Guidance.__post_init__(self)
@@ -154,7 +155,7 @@ def method(name: str, **knobs: Any) -> Guidance:
 
 
 def negative_arguments(method: Guidance, pipe: Any, negatives: Sequence[str]) -> dict[str, Any]:
-    """Return the arguments that hand negative prompts to `vsf.guide`: texts, or what an ablation encodes them to."""
+    """Return the arguments that hand negative prompts to `vsf.guide`: texts, or an ablation's own encoding."""
     if isinstance(method, Ablation):
         return {"negative": method.encode(pipe, negatives)}
     return {"negative_prompt": negatives}

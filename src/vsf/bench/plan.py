@@ -53,7 +53,10 @@ class Setting(BaseModel):
         """Read the strings that stand for infinity in JSON, which has no such number."""
         if not isinstance(knobs, dict):
             return knobs
-        return {name: float(value) if value in ("inf", "-inf") else value for name, value in knobs.items()}
+        values = {}
+        for name, value in knobs.items():
+            values[name] = float(value) if value in ("inf", "-inf") else value
+        return values
 
     @field_serializer("knobs", when_used="json")
     def _write_infinity(self, knobs: dict[str, Any]) -> Any:
@@ -65,7 +68,7 @@ class Setting(BaseModel):
             self.guidance()
             self.when()
         except VsfError as error:
-            raise ValueError(f'"{self.label}": {error}') from error
+            raise ValueError(f'"{self.label}": {error}') from error  # pydantic collects no other class
         if self.negative == "pipeline" and not (self.method == "none" and self.guidance_scale > 1):
             raise ValueError(
                 f'"{self.label}": the pipeline takes the negative prompt only with method "none" and a guidance_scale '
@@ -144,7 +147,10 @@ def read(file: Path, defaults: Mapping[str, Any] | None = None) -> Plan:
     for name, value in document.items():
         if name not in Plan.model_fields:
             shared[name] = value
-    entries = [{**shared, **entry} if isinstance(entry, dict) else entry for entry in document["settings"]]
+    entries = []
+    for entry in document["settings"]:
+        # An entry that is not a table is passed on, because the error of `plan_of` says which one it is.
+        entries.append({**shared, **entry} if isinstance(entry, dict) else entry)
     return plan_of(entries, f'the plan "{file}"', document.get("ranges", {}))
 
 
@@ -154,5 +160,5 @@ def plan_of(entries: Sequence[Any], what: str = "the plan", ranges: Any = None) 
         return Plan.model_validate({"settings": entries, "ranges": ranges or {}})
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise RequestError(f"{what} is not valid: {place}: {first['msg'].removeprefix('Value error, ')}.") from error
+        location = ".".join(map(str, first["loc"]))
+        raise RequestError(f"{what} is not valid: {location}: {first['msg'].removeprefix('Value error, ')}.") from error

@@ -48,9 +48,9 @@ class Evaluator:
     Attributes:
         folder: For rows and verdicts.
         task: Pairs, seeds and conditions; its settings are not used.
-        judge: Who scores the images.
-        drawing_engine: Where images are drawn.
-        judging_engine: Where the judge runs.
+        judge: Scores the images.
+        drawing_engine: Runs the drawing.
+        judging_engine: Runs the judge.
     """
 
     folder: Path
@@ -60,7 +60,7 @@ class Evaluator:
     judging_engine: Engine
 
     def points(self, settings: Sequence[Setting], progress: ProgressCallback) -> list[Point]:
-        """Draw and judge what is missing and score each setting; one without a scored image is left out.
+        """Draw and judge the missing images and score each setting; one without a scored image is left out.
 
         Raises:
             RequestError: Not one image of any setting is scored, or drawing or judging fails.
@@ -71,7 +71,7 @@ class Evaluator:
         judge_folder(self.folder, self.judge, self.judging_engine, _ignore_progress)
         scores_by_label: dict[str, list[Score]] = {label: [] for label in distinct}
         for score in scored(self.folder, self.judge.name):
-            if score.row.label in scores_by_label:
+            if score.row.label in scores_by_label:  # the folder also holds settings of earlier rounds
                 scores_by_label[score.row.label].append(score)
         points = []
         for label, setting in distinct.items():
@@ -94,7 +94,7 @@ def search(evaluator: Evaluator, starts: Sequence[Setting], trials: int, progres
         evaluator: Scores the settings, and has the folder for the studies.
         starts: A setting for each method.
         trials: Settings to try of each.
-        progress: Told about the images of each round.
+        progress: Called with the images of each round.
 
     Raises:
         RequestError: A start leaves no knob to search, or no image can be scored.
@@ -103,7 +103,7 @@ def search(evaluator: Evaluator, starts: Sequence[Setting], trials: int, progres
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     for start in starts:
-        _free_knobs(start)
+        _free_knobs(start)  # raises before any image is drawn
     studies = [(start, _study(evaluator.folder, start)) for start in starts]
     while True:
         new_trials = []
@@ -113,6 +113,7 @@ def search(evaluator: Evaluator, starts: Sequence[Setting], trials: int, progres
         if not new_trials:
             break
         settings = [_suggested(start, trial) for start, _, trial in new_trials]
+        # One call for all methods, so that the engine's workers are started once per round.
         points = evaluator.points(settings, progress)
         point_by_label = {point.setting.label: point for point in points}
         for (_, study, trial), setting in zip(new_trials, settings, strict=True):
@@ -123,7 +124,8 @@ def search(evaluator: Evaluator, starts: Sequence[Setting], trials: int, progres
                 study.tell(trial, [float(point.positive), float(point.negative), float(point.quality)])
     best = []
     for start, study in studies:
-        best += [_with_knobs(start, trial.params) for trial in study.best_trials]
+        for trial in study.best_trials:
+            best.append(_with_knobs(start, trial.params))
     return evaluator.points(best, progress)
 
 
@@ -169,15 +171,22 @@ def nearest_frontier(points: Sequence[Point], count: int) -> list[Point]:
     A point's distance is how much both scores would have to rise until no other point beats it in both. If there are
     too many on the frontier itself, those spread most evenly over the negative score are chosen.
     """
-    distances = {id(point): _distance(point, points) for point in points}
-    on_frontier = [point for point in points if distances[id(point)] == 0]
-    below = [point for point in points if distances[id(point)] > 0]
+    on_frontier: list[Point] = []
+    below: list[tuple[Fraction, Point]] = []
+    for point in points:
+        distance = _distance(point, points)
+        if distance > 0:
+            below.append((distance, point))
+        else:
+            on_frontier.append(point)
     on_frontier.sort(key=lambda point: point.negative)
-    below.sort(key=lambda point: distances[id(point)])
+    below.sort(key=lambda entry: entry[0])
     if len(on_frontier) > count:
         last = len(on_frontier) - 1
         on_frontier = [on_frontier[round(index * last / max(1, count - 1))] for index in range(count)]
-    chosen = [*on_frontier, *below][:count]
+    chosen = list(on_frontier)
+    for _, point in below[: count - len(on_frontier)]:
+        chosen.append(point)
     return sorted(chosen, key=lambda point: point.setting.strength or 0.0)
 
 
@@ -187,7 +196,9 @@ def at_positive_score(points: Sequence[Point], min_positive: float) -> list[Poin
     Drawing more images of these (see `vsf.bench.stats.tradeoff.match`) sharpens the comparison between methods. The
     list is empty if the curve never scores as high.
     """
-    candidates = [tradeoff.Point(point.setting.label, point.positive, point.negative) for point in points]
+    candidates = []
+    for point in points:
+        candidates.append(tradeoff.Point(point.setting.label, point.positive, point.negative))
     mixture = tradeoff.match(candidates, min_positive)
     if mixture is None:
         return []
@@ -233,12 +244,13 @@ def _free_knobs(start: Setting) -> list[guidance.Knob]:
 def _count_finished(study: optuna.Study) -> int:
     import optuna
 
+    # A pruned trial has no scored image; it counts, or a knob at which every image fails would be tried forever.
     states = [optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED]
     return len(study.get_trials(deepcopy=False, states=states))
 
 
 def _study(folder: Path, start: Setting) -> optuna.Study:
-    """Open the study of a start in the folder's SQLite file, and queue again what ran when it was stopped."""
+    """Open the study of a start in the folder's SQLite file, and queue its unfinished trials again."""
     import optuna
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any, cast
+from typing import Generic, cast
 
 from vsf.engines.base import Engine, EngineOptions, Job, Result
 from vsf.errors import RequestError, VsfError
@@ -46,6 +46,7 @@ class Threads:
             for future in as_completed(futures):
                 yield future.result()
         finally:
+            # Without this an error, or a caller that stops, would still wait for every job that was not begun.
             pool.shutdown(cancel_futures=True)
 
 
@@ -65,10 +66,10 @@ class Processes:
             team.dismiss()
 
 
-class _Team:
+class _Team(Generic[Job, Result]):
     """The live workers, and the indices of the jobs that still have to be handed out."""
 
-    def __init__(self, work: Callable[[Any], Any], jobs: Sequence[Any]) -> None:
+    def __init__(self, work: Callable[[Job], Result], jobs: Sequence[Job]) -> None:
         self.work = work
         self.jobs = jobs
         self.waiting = list(range(len(jobs)))[::-1]  # taken from the end
@@ -83,7 +84,7 @@ class _Team:
             self._hand_out(worker)
         return bool(self.workers)
 
-    def wait_for_results(self) -> Iterator[Any]:
+    def wait_for_results(self) -> Iterator[Result]:
         """Wait until a worker finishes or dies, and yield the results that have come in."""
         for pipe in wait(list(self.workers)):
             worker = self.workers.pop(cast(Connection, pipe))
@@ -127,7 +128,7 @@ class _Team:
 class _Worker:
     """A worker process, the pipe to it, and the index of its current job."""
 
-    def __init__(self, work: Callable[[Any], Any]) -> None:
+    def __init__(self, work: Callable[[Job], Result]) -> None:
         context = multiprocessing.get_context("spawn")  # CUDA and threads do not survive a fork
         self.pipe, far_end = context.Pipe()
         self.process = context.Process(target=_serve, args=(far_end, work), daemon=True)
@@ -136,14 +137,16 @@ class _Worker:
         self.job = -1
 
 
-def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
+def _serve(pipe: Connection, work: Callable[[Job], Result]) -> None:
     """Run jobs from the pipe until it is closed, which the death of the parent does, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the group; the parent decides
     with suppress(EOFError, OSError):
         while True:
             job = pipe.recv()
+            # An error of this package is sent to the parent, which raises it. Any other ends the process, which the
+            # parent counts as a death.
             try:
-                result = work(job)
+                result: Result | VsfError = work(job)
             except VsfError as error:
                 result = error
             pipe.send(result)

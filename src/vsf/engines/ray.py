@@ -44,6 +44,7 @@ class RayCluster:
         from ray.util import ActorPool
 
         try:
+            # The connection stays open between calls, so a later one finds it.
             ray.init(address=self.address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise self._no_cluster(str(error).splitlines()[0]) from error
@@ -51,6 +52,7 @@ class RayCluster:
         try:
             yield from ActorPool(actors).map_unordered(lambda actor, job: actor.do.remote(job), list(jobs))
         except ray.exceptions.RayTaskError as error:
+            # Ray wraps a job's error; callers should get the error itself, as from the other engines.
             raise (error.cause if isinstance(error.cause, VsfError) else error) from None
         except ray.exceptions.RayActorError as error:
             raise RequestError(
@@ -76,7 +78,7 @@ class RayCluster:
             'Start one with "ray start --head", or give its --address.'
         )
 
-    def _start_actors(self, work: Callable[[Any], Any], jobs: int) -> list[Any]:
+    def _start_actors(self, work: Callable[[Job], Result], jobs: int) -> list[Any]:
         """Start as many actors as requested, or as fit, but no more than there are jobs."""
         import ray
 

@@ -34,8 +34,8 @@ class Verdict:
         judge_version: Its version.
         positive: Whether the object is visible.
         negative: Whether the unwanted part is missing.
-        quality: How good the image looks otherwise, from 0 to 1.
-        reason: What the judge saw, or why the image is unscored.
+        quality: Quality of the image otherwise, from 0 to 1.
+        reason: The judge's description of the image, or the cause of a missing score.
         tokens: Tokens that a language model read and wrote; None if nothing counts them.
         cost: US dollars; None if nothing counts them.
         final: False if the judge could not be reached, so that asking again may bring an answer.
@@ -57,7 +57,7 @@ class Verdict:
 
     @property
     def is_scored(self) -> bool:
-        """Whether the judge answered at all."""
+        """True if the judge answered."""
         return self.positive is not None
 
     @classmethod
@@ -74,8 +74,8 @@ class Case:
 
     Attributes:
         file: The image file.
-        prompt: What the image should show.
-        negative: What it should not show.
+        prompt: Prompt of the image.
+        negative: Its negative prompt.
         question_positive: Yes-or-no question whether the object is there.
         question_negative: Yes-or-no question whether the unwanted part is missing.
         about: Further facts about the pair, such as the "object" and "part" that the scenes judge needs.
@@ -103,6 +103,7 @@ class Case:
         from PIL import Image
 
         with Image.open(self.file) as file:
+            # Of a clip the judge should see this frame only, so it is cut out and encoded again.
             if file.format == "PNG" and getattr(file, "n_frames", 1) == 1:
                 return self.file.read_bytes()
         stream = io.BytesIO()

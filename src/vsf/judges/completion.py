@@ -50,7 +50,7 @@ def choice(completion: object) -> Choice | None:
 
 
 def usage(completion: object) -> Usage:
-    """Return what a completion used, as far as the endpoint reports it."""
+    """Return the tokens and the cost of a completion, as far as the endpoint reports them."""
     try:
         return Usage.model_validate(getattr(completion, "usage", None) or {})
     except ValidationError:

@@ -71,7 +71,9 @@ class LocalJudge:
         processor, model = self._processor_and_model()
         content = [{"type": "image", "image": case.image()}, {"type": "text", "text": wording.task(case)}]
         inputs = self._inputs(processor, [{"role": "user", "content": content}]).to(model.device)
+        # Without sampling, so that the same image gets the same verdict each time.
         tokens = model.generate(**inputs, max_new_tokens=LONGEST_ANSWER, do_sample=False)[0]
+        # The output begins with the tokens of the question.
         answer = processor.decode(tokens[inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return wording.verdict(answer, tokens=len(tokens))
 

@@ -100,6 +100,7 @@ class OpenAIJudge:
 
         self.name = f"openai:{self.model}"
         self.version = wording.VERSION
+        # The client wants some key, even for an endpoint that needs none. Retries are left to `_call_patiently`.
         self._client = openai.OpenAI(
             api_key=self.key or "none", base_url=self.endpoint, timeout=self.timeout, max_retries=0
         )
@@ -117,7 +118,7 @@ class OpenAIJudge:
         return [self._cached_or_asked(case) for case in cases]
 
     def _cached_or_asked(self, case: Case) -> Verdict:
-        """Return the cached verdict, with what it cost when it was bought, or ask the endpoint."""
+        """Return the cached verdict, with its cost when it was bought, or ask the endpoint."""
         image = case.png()
         if self.cache is None:
             return self._ask(case, image)
@@ -128,7 +129,7 @@ class OpenAIJudge:
         if cached is not None:
             return cached
         verdict = self._ask(case, image)
-        if verdict.is_scored:
+        if verdict.is_scored:  # asking again may bring an answer to the others
             _write(file, verdict)
         return verdict
 
@@ -138,9 +139,11 @@ class OpenAIJudge:
         try:
             verdict = self._parse(self._call_patiently(case, image))
         except openai.BadRequestError as error:
+            # The endpoint rejects this image or question and would do so again, so the verdict is final.
             verdict = Verdict.unscored(f"refused: {self._describe(error)}")
         except (openai.APIError, ValueError) as error:  # the client lets errors of its JSON parser through
             if _fails_every_call(error):
+                # Not chained, because the original message may quote the key.
                 raise RequestError(f"the judge's endpoint refuses every call: {self._describe(error)}") from None
             verdict = Verdict.unscored(f"no answer: {self._describe(error)}", final=False)
         self._give_up_if_hopeless(verdict)
@@ -178,7 +181,7 @@ class OpenAIJudge:
         return completion
 
     def _seconds(self, state: Any) -> float:
-        """Return the pause until the next attempt: what the endpoint asks for, or else growing ones with jitter."""
+        """Return the seconds until the next attempt: as the endpoint asks for, or else growing ones with jitter."""
         from tenacity import wait_random_exponential
 
         response = getattr(state.outcome.exception(), "response", None)
@@ -190,9 +193,8 @@ class OpenAIJudge:
 
     def _parse(self, completion: Any) -> Verdict:
         """Turn a completion into a verdict, with the tokens and dollars it took."""
-        from vsf.judges import (
-            completion as completions,  # here, because listing the judges has to work without pydantic
-        )
+        # Imported here, because listing the judges has to work without pydantic.
+        from vsf.judges import completion as completions
 
         used = completions.usage(completion)
         choice = completions.choice(completion)
@@ -226,14 +228,14 @@ class OpenAIJudge:
         return self._without_key(f"{type(error).__name__}: {error}")[:300]
 
     def _without_key(self, text: str) -> str:
-        """Hide the key in text from an endpoint, which may repeat what it was sent."""
+        """Hide the key in text from an endpoint, which may repeat parts of the request."""
         return text.replace(self.key, "***") if self.key else text
 
 
 def number_pair(flag: str, text: str) -> tuple[float, float]:
     """Read two numbers with a comma between them. Raises RequestError that names the flag."""
     try:
-        first, second = (float(part) for part in text.split(","))
+        first, second = map(float, text.split(","))
     except ValueError as error:
         raise RequestError(f'{flag} has to be two numbers with a comma between them, got "{text}".') from error
     return first, second
@@ -249,9 +251,10 @@ def require_key(host: str, key: str) -> None:
 
 
 def _fails_every_call(error: BaseException) -> bool:
-    """Whether every other call would fail the same way: a wrong key or model, or no money left."""
+    """Return True if every other call would fail the same way: a wrong key or model, or no money left."""
     import openai
 
+    # An exhausted account answers with the status of a rate limit, too, but waiting does not help.
     if isinstance(error, openai.RateLimitError):
         return error.code == "insufficient_quota"
     return isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError | openai.NotFoundError)

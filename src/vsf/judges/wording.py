@@ -52,10 +52,11 @@ def verdict(text: str, *, tokens: int | None = None, cost: float | None = None) 
         negative = answer["negative"]
         quality = answer["quality"]
         reason = answer["reason"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError):  # the last of these for JSON that is nested too deeply
         return malformed
     if not (isinstance(positive, bool) and isinstance(negative, bool) and isinstance(reason, str)):
         return malformed
+    # A bool is an int in Python, so True would pass as a quality of 1. NaN fails the comparison.
     if isinstance(quality, bool) or not isinstance(quality, int | float) or not 0 <= quality <= 1:
         message = f"malformed answer: quality {quality!r} is no number from 0 to 1"
         return Verdict.unscored(message, tokens=tokens, cost=cost)

@@ -92,13 +92,13 @@ class Content:
     """Everything in a report except images and costs.
 
     Attributes:
-        options: What was asked for.
+        options: The choices behind it.
         tables: Scores by setting.
         settings: A line for each setting.
         fixed: Settings that no sweep wrote, compared as they are.
-        fixed_reference: What these are compared with; "" if there is nothing.
+        fixed_reference: The setting that these are compared with; "" if there is none.
         matched: A line for each curve.
-        matched_reference: What these are compared with; "" if there is nothing.
+        matched_reference: The curve that these are compared with; "" if there is none.
         shown: The label of the setting that represents each curve.
         groups: Scores by kind of pair, and by object.
         pairs: Number of pairs.
@@ -125,16 +125,27 @@ def gather(scores: Sequence[Score], dev: Sequence[Score], pairs: Mapping[str, Pa
         scores: Of the test prompts.
         dev: Of the prompts on which strengths are matched.
         pairs: By id.
-        options: What to show.
+        options: The choices behind the report.
 
     Raises:
         RequestError: The reference is unknown, or a curve has no dev rows.
     """
     tables = by_label(scores)
     dev_tables = by_label(dev)
-    methods = {score.row.label: score.row.method for score in scores}
-    fixed = {label: column(tables[label], "negative") for label in tables if curve(label) == label}
-    fixed_reference = _reference(options.reference, {label: methods[label] for label in fixed}, methods)
+    methods = {}
+    pair_ids = set()
+    seeds = set()
+    for score in scores:
+        methods[score.row.label] = score.row.method
+        pair_ids.add(score.row.pair)
+        seeds.add(score.row.seed)
+    fixed = {}
+    method_of_fixed = {}
+    for label, table in tables.items():
+        if curve(label) == label:  # the label of a swept setting is longer than that of its curve
+            fixed[label] = column(table, "negative")
+            method_of_fixed[label] = methods[label]
+    fixed_reference = _reference(options.reference, method_of_fixed, methods)
     labels_of_curve = curves(list(tables))
     mixtures = _match_on(dev_tables, labels_of_curve, options.kept)
     method_of_curve = {}
@@ -155,8 +166,8 @@ def gather(scores: Sequence[Score], dev: Sequence[Score], pairs: Mapping[str, Pa
         matched_reference=matched_reference,
         shown=shown,
         groups=_groups(tables, pairs, list(shown.values())),
-        pairs=len({score.row.pair for score in scores}),
-        seeds=len({score.row.seed for score in scores}),
+        pairs=len(pair_ids),
+        seeds=len(seeds),
     )
 
 
@@ -170,7 +181,7 @@ def against(reference: str, columns: Mapping[str, Column]) -> dict[str, Against 
     if reference not in columns:
         return dict.fromkeys(columns)
     comparisons = {}
-    ps = {}
+    ps = {}  # of the columns that can be tested; only these count for the correction
     for name, values in columns.items():
         if name != reference:
             comparison = compare(columns[reference], values)
@@ -202,9 +213,12 @@ def _reference(wanted: str, candidates: Mapping[str, str], methods: Mapping[str,
     """
     if wanted in candidates:
         return wanted
-    if wanted and wanted not in methods and wanted not in {curve(label) for label in methods}:
+    if wanted and wanted not in methods and wanted not in curves(list(methods)):
         raise RequestError(f'no setting is called "{wanted}"; there are {", ".join(methods)}.')
-    return next((label for label, method in candidates.items() if method == "vsf"), "")
+    for label, method in candidates.items():
+        if method == "vsf":
+            return label
+    return ""
 
 
 def _match_on(
@@ -229,7 +243,9 @@ def _matched(tables: Mapping[str, Table], mixtures: Mapping[str, Mixture | None]
     comparisons = against(reference, negatives)
     lines = []
     for name, mixture in mixtures.items():
-        scores = None if mixture is None else _scores([blend(tables, mixture, metric) for metric in METRICS])
+        scores = None
+        if mixture is not None:
+            scores = _scores([blend(tables, mixture, metric) for metric in METRICS])
         lines.append(Matched(name, mixture, scores, comparisons.get(name)))
     return lines
 
@@ -249,7 +265,10 @@ def _summary(label: str, table: Table) -> SettingSummary:
 
 
 def _scores(columns: Sequence[Column]) -> Scores:
-    return Scores(*(interval(list(per_pair(values).values())) for values in columns))
+    intervals = []
+    for values in columns:
+        intervals.append(interval(list(per_pair(values).values())))
+    return Scores(*intervals)
 
 
 def _representative(mixture: Mixture | None, tables: Mapping[str, Table], labels: Sequence[str]) -> str:
@@ -280,7 +299,7 @@ def _means(
     """Return positive and negative score of each setting over some pairs."""
     means = {}
     for label in labels:
-        part = {key: score for key, score in tables[label].items() if key[0] in ids}
+        part = {key: score for key, score in tables[label].items() if key[0] in ids}  # a key begins with the pair
         means[label] = _mean(column(part, "positive")), _mean(column(part, "negative"))
     return means
 

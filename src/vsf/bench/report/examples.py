@@ -51,18 +51,20 @@ def choose(content: Content, pairs: Mapping[str, Pair], folder: Path) -> list[Sh
     if not (folder / IMAGES).exists():
         return []
     labels = list(dict.fromkeys(content.shown.values()))
+    # Sorted before sampling: the order of a set of strings changes from process to process.
     shared = set.intersection(*(set(content.tables[label]) for label in labels))
     chance = random.Random(0).sample(sorted(shared), min(COUNT, len(shared)))
     return [_sheet(label, content.tables[label], chance, pairs, folder) for label in labels]
 
 
 def merit(score: Score) -> tuple[float, float]:
-    """Return the rank of a scored image: how many questions it passed, then its quality."""
+    """Return the sort key of a scored image: the number of questions it passed, then its quality."""
     return float(bool(score.positive)) + float(bool(score.negative)), score.quality or 0.0
 
 
 def _sheet(label: str, table: Table, chance: Sequence[Key], pairs: Mapping[str, Pair], folder: Path) -> Sheet:
-    ranked = sorted((score for score in table.values() if score.is_complete), key=merit)
+    complete = [score for score in table.values() if score.is_complete]
+    ranked = sorted(complete, key=merit)
 
     def examples(scores: Sequence[Score]) -> list[Example]:
         entries = []

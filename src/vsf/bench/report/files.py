@@ -1,4 +1,4 @@
-"""A report's numbers as CSV, JSON lines and Markdown, and what its run cost."""
+"""A report's numbers as CSV, JSON lines and Markdown, and the costs of its run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vsf.bench.report.content import Against, Content, Scores
 from vsf.bench.run import jsonl
-from vsf.bench.run.rows import Score, rows, verdicts
+from vsf.bench.run.rows import Score, rows, spent, verdicts
 from vsf.bench.stats.bootstrap import Interval
 from vsf.bench.stats.tables import METRICS
 from vsf.judges.base import Verdict
@@ -61,17 +61,18 @@ class TextTable:
 
 def costs(folder: Path, scores: Sequence[Score], judge: str | None) -> Costs:
     """Add up the costs of the rows and of one judge's verdicts. Raises RequestError for damaged files."""
+    models = {f"{row.model} ({row.revision[:12]})" for row in rows(folder)}
     judged = [verdict for verdict in verdicts(folder) if verdict.judge == judge]
-    tokens = [verdict.tokens for verdict in judged if verdict.tokens is not None]
-    dollars = [verdict.cost for verdict in judged if verdict.cost is not None]
+    judges = {f"{verdict.judge} {verdict.judge_version}" for verdict in judged}
+    tokens, dollars = spent(judged)
     return Costs(
-        models=sorted({f"{row.model} ({row.revision[:12]})" for row in rows(folder)}),
-        judges=sorted({f"{verdict.judge} {verdict.judge_version}" for verdict in judged}),
+        models=sorted(models),
+        judges=sorted(judges),
         images=len(scores),
         seconds=sum(score.row.run.seconds for score in scores),
         verdicts=len(judged),
-        tokens=sum(tokens) if tokens else None,
-        dollars=sum(dollars) if dollars else None,
+        tokens=tokens,
+        dollars=dollars,
     )
 
 
@@ -81,6 +82,7 @@ def write(content: Content, costs: Costs, folder: Path) -> None:
     tables = {"settings": settings_table(content), "matched": matched_table(content), "groups": groups_table(content)}
     for name, lines in tables.items():
         stream = io.StringIO()
+        # The module's own line end would be Windows' on every system.
         csv.writer(stream, lineterminator="\n").writerows(lines)
         jsonl.write(folder / "report" / f"{name}.csv", stream.getvalue().encode())
 
@@ -91,6 +93,7 @@ def write_images(scores: Sequence[Score], file: Path) -> None:
     Raises:
         RequestError: The file cannot be written.
     """
+    # Every line has the same fields, so that a table reader finds the same columns in each.
     not_judged = dict.fromkeys(field.name for field in fields(Verdict))
     lines = []
     for score in scores:
@@ -134,7 +137,7 @@ def groups_table(content: Content) -> list[list[object]]:
 def as_records(table: Sequence[Sequence[object]]) -> list[dict[str, object]]:
     """Turn a table with a head into one mapping per line, for JSON."""
     head, *lines = table
-    names = [str(name) for name in head]
+    names = list(map(str, head))
     return [dict(zip(names, line, strict=True)) for line in lines]
 
 
@@ -162,7 +165,7 @@ def for_people(content: Content) -> list[TextTable]:
 
 
 def markdown(content: Content, costs: Costs) -> str:
-    """Format the two tables of a report as Markdown, under a line that says what they rest on."""
+    """Format the two tables of a report as Markdown, under a line about the images and tests behind them."""
     fixed, matched = for_people(content)
     seeds = "1 seed" if content.seeds == 1 else f"{content.seeds} seeds"
     lines = [
@@ -221,21 +224,22 @@ def _score_cells(scores: Scores | None) -> list[object]:
 
 
 def _score_texts(scores: Scores | None) -> list[str]:
-    return [shown(value) for value in _intervals(scores)]
+    return list(map(shown, _intervals(scores)))
 
 
 def _intervals(scores: Scores | None) -> list[Interval | None]:
-    return [None] * 3 if scores is None else [scores.positive, scores.negative, scores.quality]
+    return [None] * len(METRICS) if scores is None else [scores.positive, scores.negative, scores.quality]
 
 
 def _markdown_table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> list[str]:
     table = []
     for line in (head, ["---"] * len(head), *lines):
-        cells = " | ".join(_markdown_cell(cell) for cell in line)
+        cells = " | ".join(map(_markdown_cell, line))
         table.append(f"| {cells} |")
     return table
 
 
 def _markdown_cell(cell: object) -> str:
+    # A bar would end the cell, and a "<" could open a tag: labels and object names come from a user's files.
     text = str(cell).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
     return " ".join(text.split())

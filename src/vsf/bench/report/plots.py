@@ -1,4 +1,4 @@
-"""The trade-off plots of a report: what is kept against what is removed, a line and a band per method."""
+"""The trade-off plots of a report: positive score or quality against negative score, a line and a band per method."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ def _chart(tables: Mapping[str, Table], kept: Metric, title: str, folder: Path) 
     with matplotlib.rc_context(
         {"svg.hashsalt": "vsf", "font.size": 11, "axes.spines.top": False, "axes.spines.right": False}
     ):
+        # A Figure of its own, not pyplot's: that would keep it in a global list and may want a display.
         figure = Figure(figsize=(8.6, 5.2), layout="constrained", dpi=150)
         axes = figure.add_subplot()
         line_ends = []
@@ -101,9 +102,12 @@ def _plot_curve(
 
 
 def _coordinates(curve_points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    """Return x, what is removed, and y, what is kept, as floats, because matplotlib takes no fractions."""
-    across = [float(point.negative) for point in curve_points]
-    up = [float(point.kept) for point in curve_points]
+    """Return x, the negative scores, and y, the kept scores, as floats, because matplotlib takes no fractions."""
+    across = []
+    up = []
+    for point in curve_points:
+        across.append(float(point.negative))
+        up.append(float(point.kept))
     return across, up
 
 
@@ -123,6 +127,8 @@ def _plot_cross(axes: Axes, table: Table, point: Point, kept: Metric, colour: st
 def _write_names(axes: Axes, line_ends: Sequence[tuple[str, Point, str]]) -> None:
     """Write each method's name right of the plot, level with its last point unless that would overlap its neighbour."""
     low, high = axes.get_ylim()
+    # Names are placed from the bottom up, each at least _GAP above the one before; then those that would leave the plot
+    # at the top are pushed down, as far as the names above them need.
     upwards = sorted(line_ends, key=lambda end: end[1].kept)
     heights: list[float] = []
     for _, point, _ in upwards:

@@ -1,1 +1,1 @@
-"""A benchmark run: draw images, store rows, ask for verdicts, estimate what is left."""
+"""A benchmark run: draw images, store rows, ask for verdicts, estimate the remaining work."""

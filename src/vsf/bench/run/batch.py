@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from vsf.bench.suites.load import Pair
 
-FRAMES_KEPT = 4  # of a clip; these are judged
+FRAMES_KEPT = 4  # of a clip; all of these are judged
 
 
 class Conditions(BaseModel):
@@ -131,7 +131,7 @@ class DrawJob:
             device=str(model.origin["device"]),
             versions=provenance.versions(),
         )
-        files = tuple(png(frames) for frames in images)
+        files = tuple(map(png, images))
         return DrawnBatch(batch, files, frames=len(images[0]), size=images[0][0].size, run=run)
 
     def _model(self, batch: Batch) -> Model:
@@ -161,18 +161,23 @@ def draw(pipe: Any, batch: Batch, conditions: Conditions) -> list[list[Image]]:
     """
     setting = batch.setting
     method = setting.guidance()
+    prompts = [pair.prompt for pair in batch.pairs]
     negatives = [pair.negative for pair in batch.pairs]
+    generators = []
+    for pair in batch.pairs:
+        # On the CPU, because its random numbers are the same on every machine; a GPU's depend on its kind.
+        generators.append(torch.Generator().manual_seed(noise_seed(pair.id, batch.seed)))
     arguments: dict[str, Any] = {
-        "prompt": [pair.prompt for pair in batch.pairs],
+        "prompt": prompts,
         "num_inference_steps": setting.steps,
         "guidance_scale": setting.guidance_scale,
-        "generator": [torch.Generator().manual_seed(noise_seed(pair.id, batch.seed)) for pair in batch.pairs],
+        "generator": generators,
     }
     if conditions.size is not None:
         arguments["width"], arguments["height"] = conditions.size
     if conditions.frames is not None:
         arguments |= {"num_frames": conditions.frames, "output_type": "pil"}
-    within = [belonging(pair.prompt) for pair in batch.pairs] if setting.within == "subject" else None
+    within = list(map(belonging, prompts)) if setting.within == "subject" else None
     if setting.negative == "pipeline":
         arguments["negative_prompt"] = negatives
         negatives = [""] * len(negatives)
@@ -181,14 +186,14 @@ def draw(pipe: Any, batch: Batch, conditions: Conditions) -> list[list[Image]]:
         with guide(pipe, **guided_away_from, within=within, method=method, schedule=setting.when()):
             output = pipe(**arguments)
     except VsfError:
-        raise
+        raise  # some of these are ValueErrors or TypeErrors, too
     except (ValueError, TypeError) as error:
         raise RequestError(f'the pipeline refuses the setting "{setting.label}": {error}') from error
     except torch.OutOfMemoryError as error:
         raise RequestError("the GPU's memory is too small: ask for a smaller --batch or --size.") from error
     if conditions.frames is None:
         return [[image] for image in output.images]
-    return [_frames_to_judge(frames) for frames in output.frames]
+    return list(map(_frames_to_judge, output.frames))
 
 
 def noise_seed(pair: str, seed: int) -> int:

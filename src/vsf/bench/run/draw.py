@@ -43,9 +43,9 @@ def run(folder: Path, task: Task, engine: Engine, progress: ProgressCallback, li
 
     Args:
         folder: For images and rows.
-        task: What to draw.
-        engine: Where to draw.
-        progress: Told after every batch.
+        task: The images to draw.
+        engine: Runs the drawing.
+        progress: Called after every batch.
         limit: Number of images after which to stop; a later run continues. All images if None.
 
     Returns:
@@ -58,16 +58,19 @@ def run(folder: Path, task: Task, engine: Engine, progress: ProgressCallback, li
     models = _identify_models(task)
     with in_use(folder):
         update_manifest(folder, _manifest(task, models))
-        batches = [(batch, image_keys(batch)) for batch in _batches(task, models)]
-        wanted = {key for _, keys in batches for key in keys}
+        batches = list(_batches(task, models))
+        task_keys: set[str] = set()
+        for _, keys in batches:
+            task_keys.update(keys)
+        # The folder may hold rows of other tasks, too, so only those of this one are counted below.
         done = {row.key for row in rows(folder)}
-        before = len(wanted & done)
-        goal = len(wanted) if limit is None else min(len(wanted), before + limit)
+        before = len(task_keys & done)
+        goal = len(task_keys) if limit is None else min(len(task_keys), before + limit)
         progress(before, goal)
         for drawn in engine.map(DrawJob(task.conditions), _incomplete(batches, done, limit)):
-            done |= _store(folder, drawn, done, room=goal - len(wanted & done))
-            progress(len(wanted & done), goal)
-        return len(wanted & done)
+            done |= _store(folder, drawn, done, room=goal - len(task_keys & done))
+            progress(len(task_keys & done), goal)
+        return len(task_keys & done)
 
 
 def planned(folder: Path, task: Task) -> list[tuple[Batch, list[str]]]:
@@ -80,7 +83,7 @@ def planned(folder: Path, task: Task) -> list[tuple[Batch, list[str]]]:
     earlier = read_manifest(folder)
     if earlier is not None:
         earlier.joined(_manifest(task, models))
-    return [(batch, image_keys(batch)) for batch in _batches(task, models)]
+    return list(_batches(task, models))
 
 
 def image_keys(batch: Batch) -> list[str]:
@@ -108,9 +111,13 @@ def _incomplete(batches: Sequence[tuple[Batch, list[str]]], done: set[str], limi
 
 
 def _identify_models(task: Task) -> dict[str, tuple[str, str]]:
-    """Pin every model of a task: its place and the revision of its weights, by the name in the settings."""
-    names = dict.fromkeys(_model(setting, task) for setting in task.settings)
-    return {name: identify(name) for name in names}
+    """Pin every model of a task: its location and the revision of its weights, by the name in the settings."""
+    models: dict[str, tuple[str, str]] = {}
+    for setting in task.settings:
+        name = _model(setting, task)
+        if name not in models:  # hashing the weights of a large model takes a while
+            models[name] = identify(name)
+    return models
 
 
 def _manifest(task: Task, models: Mapping[str, tuple[str, str]]) -> Manifest:
@@ -121,32 +128,40 @@ def _manifest(task: Task, models: Mapping[str, tuple[str, str]]) -> Manifest:
         if setting.model is not None:
             setting = setting.model_copy(update={"model": public_name(setting.model)})
         settings.append(setting)
-    revisions = {public_name(name): revision for name, (_, revision) in models.items()}
+    revisions = {}
+    for name, (_, revision) in models.items():
+        revisions[public_name(name)] = revision
     return Manifest.of(conditions, settings, task.pairs, revisions)
 
 
-def _batches(task: Task, models: Mapping[str, tuple[str, str]]) -> Iterator[Batch]:
-    """Cut a task into batches, model by model, because a worker holds one model at a time."""
+def _batches(task: Task, models: Mapping[str, tuple[str, str]]) -> Iterator[tuple[Batch, list[str]]]:
+    """Cut a task into batches with the keys of their images.
+
+    They come model by model, because a worker holds one model at a time.
+    """
     size = task.conditions.batch
-    for name, (place, revision) in models.items():
+    for name, (location, revision) in models.items():
         for setting, seed in product(task.settings, task.seeds):
             if _model(setting, task) != name:
                 continue
             for start in range(0, len(task.pairs), size):
-                yield Batch(setting, tuple(task.pairs[start : start + size]), seed, place, revision)
+                batch = Batch(setting, tuple(task.pairs[start : start + size]), seed, location, revision)
+                yield batch, image_keys(batch)
 
 
 def _store(folder: Path, drawn: DrawnBatch, done: set[str], room: int) -> set[str]:
     """Write the first `room` new images of a batch, then their rows. Returns the keys of these."""
     new_rows: list[Row] = []
+    new_keys: set[str] = set()
     for index, key in enumerate(image_keys(drawn.batch)):
         if key in done or len(new_rows) == room:
             continue
         row = _row(drawn, index, key)
-        jsonl.write(folder / row.image, drawn.files[index])
+        jsonl.write(folder / row.image, drawn.files[index])  # before its row, which promises that the file exists
         new_rows.append(row)
+        new_keys.add(key)
     jsonl.append(folder / ROWS, new_rows)
-    return {row.key for row in new_rows}
+    return new_keys
 
 
 def _row(drawn: DrawnBatch, index: int, key: str) -> Row:

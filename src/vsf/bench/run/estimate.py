@@ -1,4 +1,4 @@
-"""Estimate what a run and its judging still have to do, and how long or costly that is by what was done so far."""
+"""Estimate the remaining work of a run and its judging, and its time or cost from the work done so far."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def drawing(folder: Path, task: Task, workers: int = 1) -> DrawingEstimate:
     missing = missing_by_setting.total()
     if not drawn:
         return DrawingEstimate(images, missing, None)
-    seconds = sum(count * _seconds(label, drawn) for label, count in missing_by_setting.items())
+    seconds = 0.0
+    for label, count in missing_by_setting.items():
+        seconds += count * _seconds(label, drawn)
     return DrawingEstimate(images, missing, seconds / workers)
 
 
@@ -80,20 +82,29 @@ def judging_of(folder: Path, missing: int) -> list[JudgingEstimate]:
     by_judge: dict[str, list[Verdict]] = {}
     for verdict in verdicts(folder):
         by_judge.setdefault(verdict.judge, []).append(verdict)
-    estimates = [_priced(judge, missing, earlier) for judge, earlier in by_judge.items()]
-    return [estimate for estimate in estimates if (estimate.tokens, estimate.dollars) != (None, None)]
+    estimates = []
+    for judge, earlier in by_judge.items():
+        estimate = _priced(judge, missing, earlier)
+        if estimate.tokens is not None or estimate.dollars is not None:
+            estimates.append(estimate)
+    return estimates
 
 
 def _seconds(label: str, drawn: Sequence[Row]) -> float:
     """Return the median seconds per image of a setting, or of all settings if it has no rows yet."""
-    of_setting = [row.run.seconds for row in drawn if row.label == label]
-    return median(of_setting or [row.run.seconds for row in drawn])
+    of_setting = [row for row in drawn if row.label == label]
+    return median(row.run.seconds for row in of_setting or drawn)
 
 
 def _priced(judge: str, missing: int, earlier: Sequence[Verdict]) -> JudgingEstimate:
     """Extrapolate the mean of a judge's earlier verdicts."""
-    tokens = [verdict.tokens for verdict in earlier if verdict.tokens is not None]
-    dollars = [verdict.cost for verdict in earlier if verdict.cost is not None]
+    tokens: list[int] = []
+    dollars: list[float] = []
+    for verdict in earlier:
+        if verdict.tokens is not None:
+            tokens.append(verdict.tokens)
+        if verdict.cost is not None:
+            dollars.append(verdict.cost)
     return JudgingEstimate(
         judge,
         missing,

@@ -77,7 +77,7 @@ def packed(file: Path) -> Path:
 
 
 def is_packed(file: Path) -> bool:
-    """Whether a file exists in gzipped form only."""
+    """Return True if a file exists in gzipped form only."""
     return packed(file).exists() and not file.exists()
 
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from vsf.bench.run import jsonl
 from vsf.bench.run.draw import ProgressCallback
 from vsf.bench.run.manifest import in_use, pairs
-from vsf.bench.run.rows import VERDICTS, Row, rows, verdicts
+from vsf.bench.run.rows import VERDICTS, Row, rows, spent, verdicts
 from vsf.errors import RequestError
 from vsf.judges.base import Case, Judge, Verdict
 
 if TYPE_CHECKING:
     from vsf.bench.suites.load import Pair
     from vsf.engines.base import Engine
-
-Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,16 @@ class JudgeJob:
 
     def __call__(self, images: Sequence[tuple[Row, tuple[Case, ...]]]) -> list[Verdict]:
         """Ask about every frame; the worst frame counts for its image. Raises RequestError, also for a lost file."""
-        cases = [case for _, frames in images for case in frames]
+        cases: list[Case] = []
+        for _, frames in images:
+            cases += frames
         try:
             answers = iter(self.judge(cases))
         except OSError as error:
             raise RequestError(f"cannot read an image of the run: {error}. Put it back, or draw it again.") from error
         image_verdicts = []
         for row, frames in images:
-            frame_verdicts = [next(answers) for _ in frames]
+            frame_verdicts = list(islice(answers, len(frames)))
             image_verdicts.append(_addressed(worst(frame_verdicts), row, self.judge))
         return image_verdicts
 
@@ -76,9 +77,9 @@ def judge(folder: Path, judge: Judge, engine: Engine, progress: ProgressCallback
 
     Args:
         folder: Of the run.
-        judge: Whom to ask.
-        engine: Where the judge runs.
-        progress: Told after every few images.
+        judge: The judge to ask.
+        engine: Runs the judge.
+        progress: Called after every few images.
         limit: Number of images after which to stop; a later call continues. All images if None.
 
     Raises:
@@ -90,10 +91,14 @@ def judge(folder: Path, judge: Judge, engine: Engine, progress: ProgressCallback
         open_rows = outstanding(folder, judge)
         done = len(images) - len(open_rows)
         pair_by_id = {pair.id: pair for pair in pairs(folder)}
-        todo = [(row, _cases(folder, row, pair_by_id[row.pair])) for row in open_rows[:limit]]
+        todo = []
+        for row in open_rows[:limit]:
+            todo.append((row, _cases(folder, row, pair_by_id[row.pair])))
         goal = done + len(todo)
         progress(done, goal)
-        jobs = [todo[start : start + judge.batch] for start in range(0, len(todo), judge.batch)]
+        jobs = []
+        for start in range(0, len(todo), judge.batch):
+            jobs.append(todo[start : start + judge.batch])
         for new_verdicts in engine.map(JudgeJob(judge), jobs):
             jsonl.append(folder / VERDICTS, new_verdicts)
             done += len(new_verdicts)
@@ -103,14 +108,17 @@ def judge(folder: Path, judge: Judge, engine: Engine, progress: ProgressCallback
 
 def outstanding(folder: Path, judge: Judge) -> list[Row]:
     """List the images on which a judge has no final verdict. Raises RequestError if there are no rows."""
-    final = {(verdict.image_hash, verdict.pair) for verdict in _by(judge, verdicts(folder)) if verdict.final}
+    final = set()
+    for verdict in _by(judge, verdicts(folder)):
+        if verdict.final:
+            final.add((verdict.image_hash, verdict.pair))
     return [row for subject, row in _distinct_images(folder).items() if subject not in final]
 
 
 def worst(answers: Sequence[Verdict]) -> Verdict:
     """Combine the verdicts on a clip's frames.
 
-    What does not hold in every frame does not hold, and the poorest frame is the clip's quality. A clip with an
+    An answer is yes only if it is yes for every frame, and the poorest frame is the clip's quality. A clip with an
     unscored frame is unscored.
     """
     if len(answers) == 1:
@@ -126,18 +134,19 @@ def worst(answers: Sequence[Verdict]) -> Verdict:
             quality=min(answer.quality for answer in answers if answer.quality is not None),
             reason=f"frame {answers.index(poorest) + 1} of {len(answers)}: {poorest.reason}",
         )
-    tokens = _total(answer.tokens for answer in answers)
-    cost = _total(answer.cost for answer in answers)
+    tokens, cost = spent(answers)
     return replace(combined, tokens=tokens, cost=cost)
 
 
 def tally(judged: Sequence[Verdict]) -> Tally:
     """Count the verdicts of one judge."""
-    reasons = [verdict.reason for verdict in judged if not verdict.is_scored]
-    kinds = Counter(reason.partition(":")[0] for reason in reasons)
-    trouble = reasons[0].rstrip(".") + "." if reasons else ""
-    tokens = _total(verdict.tokens for verdict in judged)
-    cost = _total(verdict.cost for verdict in judged)
+    kinds: Counter[str] = Counter()
+    trouble = ""
+    for verdict in judged:
+        if not verdict.is_scored:
+            kinds[verdict.reason.partition(":")[0]] += 1  # judges write "kind: details"
+            trouble = trouble or verdict.reason.rstrip(".") + "."
+    tokens, cost = spent(judged)
     return Tally(len(judged), kinds, tokens, cost, trouble)
 
 
@@ -149,16 +158,10 @@ def _distinct_images(folder: Path) -> dict[tuple[str, str], Row]:
     return {(row.image_hash, row.pair): row for row in all_rows}
 
 
-def _total(numbers: Iterable[Number | None]) -> Number | None:
-    """Add up the numbers that are known; None if none is."""
-    known = [number for number in numbers if number is not None]
-    return sum(known[1:], known[0]) if known else None
-
-
 def _by(judge: Judge, verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Keep the verdicts of one judge in its present version."""
-    wanted = (judge.name, judge.version)
-    return [verdict for verdict in verdicts if (verdict.judge, verdict.judge_version) == wanted]
+    identity = (judge.name, judge.version)
+    return [verdict for verdict in verdicts if (verdict.judge, verdict.judge_version) == identity]
 
 
 def _cases(folder: Path, row: Row, pair: Pair) -> tuple[Case, ...]:
@@ -175,7 +178,7 @@ def _cases(folder: Path, row: Row, pair: Pair) -> tuple[Case, ...]:
 
 
 def _addressed(answer: Verdict, row: Row, judge: Judge) -> Verdict:
-    """Fill in what a verdict is about and who gave it."""
+    """Fill in the image and pair that a verdict is about, and the judge that gave it."""
     # A language model may write half a surrogate pair, which cannot be encoded as UTF-8.
     reason = answer.reason.encode(errors="replace").decode()
     return replace(

@@ -1,4 +1,4 @@
-"""The manifest of a run's folder, which says what its rows have in common, and the lock that keeps others out."""
+"""The manifest of a run's folder, with everything that its rows share, and the lock that keeps other runs out."""
 
 from __future__ import annotations
 
@@ -44,20 +44,23 @@ class Manifest(BaseModel):
         cls, conditions: Conditions, settings: Sequence[Setting], pairs: Sequence[Pair], revisions: Mapping[str, str]
     ) -> Manifest:
         """Make the manifest of one run."""
+        fields_of_pair = {}
+        for pair in pairs:
+            fields_of_pair[pair.id] = {**asdict(pair), "about": dict(pair.about)}
         return cls(
             conditions=conditions,
             settings={setting.label: setting for setting in settings},
-            pairs={pair.id: {**asdict(pair), "about": dict(pair.about)} for pair in pairs},
+            pairs=fields_of_pair,
             revisions=dict(revisions),
         )
 
     def joined(self, later: Manifest) -> Manifest:
         """Add a later run's manifest. Raises RequestError if the two contradict each other."""
         for name, value in self.conditions:
-            wanted = getattr(later.conditions, name)
-            if value != wanted:
+            later_value = getattr(later.conditions, name)
+            if value != later_value:
                 raise RequestError(
-                    f"the rows here were drawn with {name} {value}, and now {wanted} is asked for: "
+                    f"the rows here were drawn with {name} {value}, and now {later_value} is asked for: "
                     "rows of both cannot be compared. Ask for the same, or give another --out."
                 )
         # Runs of one suite draw its first so many pairs, so the pairs of one of them are among those of the other.
@@ -69,16 +72,16 @@ class Manifest(BaseModel):
                 f'"{new}" is not here. Scores of both would be averaged together: give another --out.'
             )
         union = {}
-        for what in ("settings", "pairs", "revisions"):
-            before = getattr(self, what)
-            now = getattr(later, what)
-            changed = [name for name in now if name in before and before[name] != now[name]]
-            if changed:
-                raise RequestError(
-                    f'the rows here were drawn with other {what} under the name "{changed[0]}": '
-                    f"before {before[changed[0]]}, now {now[changed[0]]}. Rename it, or give another --out."
-                )
-            union[what] = {**before, **now}
+        for field in ("settings", "pairs", "revisions"):
+            before = getattr(self, field)
+            after = getattr(later, field)
+            for name in after:
+                if name in before and before[name] != after[name]:
+                    raise RequestError(
+                        f'the rows here were drawn with other {field} under the name "{name}": '
+                        f"before {before[name]}, now {after[name]}. Rename it, or give another --out."
+                    )
+            union[field] = {**before, **after}
         return self.model_copy(update=union)
 
 
@@ -121,8 +124,8 @@ def locked(lock: Path, what: str, advice: str) -> Iterator[None]:
 
     Args:
         lock: The file.
-        what: What it protects, for the message.
-        advice: What to do while another process holds it, for the message.
+        what: The folder or file that it protects, for the message.
+        advice: The way out while another process holds it, for the message.
 
     Raises:
         RequestError: Another process holds it, or it cannot be written.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,27 +108,27 @@ class Score:
 
     @property
     def positive(self) -> bool | None:
-        """Whether the object is visible; None if unscored."""
+        """True if the object is visible; None if unscored."""
         return self.verdict.positive if self.verdict else None
 
     @property
     def negative(self) -> bool | None:
-        """Whether the unwanted part is missing; None if unscored."""
+        """True if the unwanted part is missing; None if unscored."""
         return self.verdict.negative if self.verdict else None
 
     @property
     def quality(self) -> float | None:
-        """How good the image looks, from 0 to 1; None if unscored."""
+        """Quality of the image, from 0 to 1; None if unscored."""
         return self.verdict.quality if self.verdict else None
 
     @property
     def reason(self) -> str:
-        """What the judge saw, or why there are no scores."""
+        """The judge's reason for its answers, or for giving none."""
         return self.verdict.reason if self.verdict else "not judged yet"
 
     @property
     def is_complete(self) -> bool:
-        """Whether the image has all three scores."""
+        """True if the image has all three scores."""
         return None not in (self.positive, self.negative, self.quality)
 
 
@@ -143,6 +143,18 @@ def verdicts(folder: Path) -> list[Verdict]:
     for verdict in jsonl.read(folder / VERDICTS, Verdict):
         latest[verdict.image_hash, verdict.pair, verdict.judge, verdict.judge_version] = verdict
     return list(latest.values())
+
+
+def spent(verdicts: Iterable[Verdict]) -> tuple[int | None, float | None]:
+    """Add up the tokens and the dollars of verdicts; None if no verdict counts them."""
+    tokens: int | None = None
+    dollars: float | None = None
+    for verdict in verdicts:
+        if verdict.tokens is not None:
+            tokens = verdict.tokens if tokens is None else tokens + verdict.tokens
+        if verdict.cost is not None:
+            dollars = verdict.cost if dollars is None else dollars + verdict.cost
+    return tokens, dollars
 
 
 def scored(folder: Path, judge: str | None = None) -> list[Score]:
@@ -160,7 +172,7 @@ def scored(folder: Path, judge: str | None = None) -> list[Score]:
         raise RequestError(f'there are no rows in "{folder}": run "vsf bench run --out {folder}" first.')
     name = counted_judge(folder, judge)
     by_judge = [verdict for verdict in verdicts(folder) if verdict.judge == name]
-    newest = by_judge[-1].judge_version if by_judge else ""
+    newest = by_judge[-1].judge_version if by_judge else ""  # new verdicts are appended
     by_image = {}
     for verdict in by_judge:
         if verdict.judge_version == newest:
@@ -179,10 +191,13 @@ def counted_judge(folder: Path, judge: str | None = None) -> str | None:
     Raises:
         RequestError: There are several to choose from, or none of that name.
     """
-    all_verdicts = verdicts(folder)
-    names = list(dict.fromkeys(verdict.judge for verdict in all_verdicts))
-    answering = list(dict.fromkeys(verdict.judge for verdict in all_verdicts if verdict.is_scored))
-    candidates = answering or names
+    names: dict[str, None] = {}  # sets that keep their order
+    answering: dict[str, None] = {}
+    for verdict in verdicts(folder):
+        names[verdict.judge] = None
+        if verdict.is_scored:
+            answering[verdict.judge] = None
+    candidates = list(answering or names)
     if judge is not None:
         if judge not in names:
             raise RequestError(f'"{folder}" was not judged by {judge}, but by {", ".join(names) or "nobody yet"}.')

@@ -65,7 +65,7 @@ def percentiles(samples: Float64[np.ndarray, "draws ..."]) -> Float64[np.ndarray
 def matrix(columns: Sequence[Column]) -> Float64[np.ndarray, "pairs columns"]:
     """Return the mean of each pair in each column; NaN where a column has no scored image of a pair."""
     means = [per_pair(column) for column in columns]
-    pairs = sorted({pair for column_means in means for pair in column_means})
+    pairs = sorted(set[str]().union(*means))
     values = np.full((len(pairs), len(columns)), np.nan)
     for row, pair in enumerate(pairs):
         for column, column_means in enumerate(means):

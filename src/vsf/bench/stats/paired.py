@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from statistics import fmean
 
 import numpy as np
@@ -61,16 +62,18 @@ class Comparison:
 
 def compare(first: Column, second: Column) -> Comparison:
     """Compare two columns of scores image by image."""
-    keys = {**first, **second}
+    keys = {**first, **second}  # in the order of the columns, unlike a set, so that sums round the same each time
     scored = {}
+    image_differences = {}
     for key in keys:
         first_value = first.get(key)
         second_value = second.get(key)
         if first_value is not None and second_value is not None:
             scored[key] = first_value, second_value
-    image_differences = {key: first_value - second_value for key, (first_value, second_value) in scored.items()}
+            image_differences[key] = first_value - second_value
+    # Seeds are averaged within a pair first, since images of one pair are not independent.
     differences = tuple(per_pair(image_differences).values())
-    is_binary = all(value in (0, 1) for images in scored.values() for value in images)
+    is_binary = {0, 1}.issuperset(chain.from_iterable(scored.values()))
     return Comparison(
         difference=fmean(differences) if differences else None,
         test=sign_flip(differences) if differences else None,
@@ -128,8 +131,11 @@ def mcnemar(images: Sequence[tuple[float, float]]) -> float:
     """
     from scipy.stats import binomtest
 
-    won = sum(first > second for first, second in images)
-    lost = sum(first < second for first, second in images)
+    won = 0
+    lost = 0
+    for first, second in images:
+        won += first > second
+        lost += first < second
     return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
 
 
@@ -166,7 +172,7 @@ def _exact_p(units: Sequence[int]) -> float:
     The distribution of the sum is built up one unit after another: each unit moves half of the probability up and half
     of it down. Probabilities are only ever added, never subtracted from 1, so even tiny ones keep their digits.
     """
-    largest_sum = sum(abs(unit) for unit in units)
+    largest_sum = sum(map(abs, units))
     probabilities: Float64[np.ndarray, " sums"] = np.zeros(2 * largest_sum + 1)  # of -largest_sum to largest_sum
     probabilities[largest_sum] = 1.0
     for unit in units:

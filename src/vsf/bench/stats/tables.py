@@ -52,8 +52,12 @@ def exact_mean(values: Column) -> Fraction | None:
     for (pair, _), value in values.items():
         if value is not None:
             values_of_pair.setdefault(pair, []).append(Fraction(value))
-    means = [sum(pair_values, Fraction()) / len(pair_values) for pair_values in values_of_pair.values()]
-    return sum(means, Fraction()) / len(means) if means else None
+    if not values_of_pair:
+        return None
+    total = Fraction()
+    for pair_values in values_of_pair.values():
+        total += sum(pair_values, Fraction()) / len(pair_values)
+    return total / len(values_of_pair)
 
 
 def curve(label: str) -> str:

@@ -1,4 +1,4 @@
-"""Trade-off curves: what a method gives up for its negative score, and where methods can be compared.
+"""Trade-off curves: the positive score or quality that a method pays for its negative score, and matched points.
 
 Between two neighbouring settings of a frontier every point of the straight line can be reached by drawing each image
 with one of the two, chosen by a biased coin. That is what interpolation means here, and no more.
@@ -29,7 +29,7 @@ class Point:
 
     Attributes:
         label: Of the setting.
-        kept: What should be kept: positive score or quality.
+        kept: Positive score or quality, which should stay high.
         negative: Negative score.
     """
 
@@ -58,7 +58,7 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Band:
-    """The negative score that a curve reaches at each value of what is kept, with its interval; NaN out of reach."""
+    """The negative score that a curve reaches at each value of `kept`, with its interval; NaN out of reach."""
 
     kept: Float64[np.ndarray, " grid"]
     negative: Float64[np.ndarray, " grid"]
@@ -104,7 +104,10 @@ def match(candidates: Sequence[Point], kept: float) -> Mixture | None:
         return None
     if front[-1].kept >= bound:
         return Mixture((front[-1].label,))
-    more, less = next((a, b) for a, b in pairwise(front) if a.kept >= bound > b.kept)
+    # The frontier falls from its first point to its last, and the bound lies between these, so one segment crosses it.
+    for more, less in pairwise(front):
+        if more.kept >= bound > less.kept:
+            break
     exact_share = (bound - less.kept) / (more.kept - less.kept)
     share = Fraction(-(-exact_share * SHARES // 1), SHARES)  # the negated floor of the negative rounds up
     return Mixture((more.label,)) if share == 1 else Mixture((more.label, less.label), share)
@@ -120,7 +123,7 @@ def blend(tables: Mapping[str, Table], mixture: Mixture, metric: Metric) -> dict
 
 
 def band(tables: Mapping[str, Table], labels: Sequence[str], kept: Metric, grid: Sequence[float]) -> Band:
-    """Interpolate a method's frontier over a grid of what is kept, with its bootstrap interval.
+    """Interpolate a method's frontier over a grid of `kept` values, with its bootstrap interval.
 
     The settings are those on the frontier of all pairs; in a bootstrap draw some of them may fall off its own frontier.
     There is no interval where fewer than half of the draws keep as much.
@@ -130,9 +133,12 @@ def band(tables: Mapping[str, Table], labels: Sequence[str], kept: Metric, grid:
     if not on_frontier:
         nothing = np.full(len(axis), np.nan)
         return Band(axis, nothing, nothing, nothing)
-    columns = [column(tables[label], kept) for label in on_frontier]
-    columns += [column(tables[label], "negative") for label in on_frontier]
-    values = matrix(columns)
+    kept_columns = []
+    negative_columns = []
+    for label in on_frontier:
+        kept_columns.append(column(tables[label], kept))
+        negative_columns.append(column(tables[label], "negative"))
+    values = matrix(kept_columns + negative_columns)
     draws = np.array([_interpolate(means, grid) for means in resampled(values)])
     line = _interpolate(np.nanmean(values, axis=0), grid)
     # An interval over the few draws that reach this far would only show those that happened to be good.
@@ -146,24 +152,25 @@ def _interpolate(means: Float64[np.ndarray, " twice_settings"], grid: Sequence[f
     """Interpolate the frontier of some settings at each point of a grid.
 
     Args:
-        means: What each setting keeps, then its negative score; NaN if a draw has no image of it.
-        grid: Values of what is kept.
+        means: The kept score of each setting, then the negative score of each; NaN if a draw has no image of it.
+        grid: Values of the kept score.
     """
-    kept, negative = np.split(means, 2)
-    is_known = ~np.isnan(kept + negative)
-    kept = kept[is_known]
-    negative = negative[is_known]
-    if not len(kept):
+    kept_means, negative_means = np.split(means, 2)
+    is_known = ~np.isnan(kept_means + negative_means)
+    kept_means = kept_means[is_known]
+    negative_means = negative_means[is_known]
+    if not len(kept_means):
         return np.full(len(grid), np.nan)
-    most_kept_first = np.lexsort((-negative, -kept))
-    kept = kept[most_kept_first]
-    negative = negative[most_kept_first]
+    most_kept_first = np.lexsort((-negative_means, -kept_means))
+    kept_means = kept_means[most_kept_first]
+    negative_means = negative_means[most_kept_first]
     # As in `frontier`: a point belongs to it if its negative score is above those of all that keep more.
-    best_before = np.maximum.accumulate(np.concatenate(([-np.inf], negative[:-1])))
-    on_frontier = negative > best_before
+    best_before = np.maximum.accumulate(np.concatenate(([-np.inf], negative_means[:-1])))
+    on_frontier = negative_means > best_before
     # np.interp wants rising abscissas. Keeping less than the last point costs nothing; keeping more than the first is
     # out of reach.
-    return np.interp(grid, kept[on_frontier][::-1], negative[on_frontier][::-1], right=np.nan)
+    abscissas = kept_means[on_frontier][::-1]
+    return np.interp(grid, abscissas, negative_means[on_frontier][::-1], right=np.nan)
 
 
 def _weighted(columns: Mapping[str, Column], mixture: Mixture, key: Key) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, Va
 
 from vsf.errors import RequestError
 
-__all__ = ["Entry", "Pair", "load", "names", "shipped"]
+__all__ = ["Entry", "Pair", "load", "names", "numbered", "shipped"]
 
 _SHIPPED = Path(__file__).with_name("shipped")
 
@@ -22,8 +22,8 @@ class Pair:
 
     Attributes:
         id: Unique in its suite.
-        prompt: What the image should show.
-        negative: What it should not show.
+        prompt: Describes the image.
+        negative: Names the unwanted part.
         question_positive: Asks whether the object is there.
         question_negative: Asks whether the unwanted part is missing.
         about: Further facts, such as the "object", its "part", or the "kind" by which a report groups pairs.
@@ -76,13 +76,13 @@ def load(suite: str | Path) -> list[Pair]:
     if str(suite) in names() or not file.is_file():
         file = shipped(str(suite))
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = file.read_text(encoding="utf-8-sig")  # editors on Windows put a byte order mark first
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f'cannot read the suite "{file}": {error}.') from error
     entries = _from_list(text, file) if text.lstrip().startswith("[") else _from_lines(text, file)
     if not entries:
         raise RequestError(f'the suite "{file}" is empty.')
-    pairs = [entry.pair(f"{file.stem}-{number:03d}") for number, entry in enumerate(entries, 1)]
+    pairs = numbered(entries, file)
     counts = Counter(pair.id for pair in pairs)
     repeated = [pair_id for pair_id, count in counts.items() if count > 1]
     if repeated:
@@ -90,8 +90,14 @@ def load(suite: str | Path) -> list[Pair]:
     return pairs
 
 
+def numbered(entries: Iterable[Entry], file: Path) -> list[Pair]:
+    """Make the pairs of a suite; one without an id gets the name of the file and its own number, from 1."""
+    return [entry.pair(f"{file.stem}-{number:03d}") for number, entry in enumerate(entries, 1)]
+
+
 def _from_lines(text: str, file: Path) -> list[Entry]:
     entries = []
+    # Not splitlines, which would also split at separators such as U+2028 that JSON allows within a string.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
@@ -111,5 +117,5 @@ def _from_list(text: str, file: Path) -> list[Entry]:
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
-    place = ".".join(str(part) for part in problem["loc"])
-    return f"{place}: {problem['msg']}" if place else problem["msg"]
+    location = ".".join(map(str, problem["loc"]))
+    return f"{location}: {problem['msg']}" if location else problem["msg"]

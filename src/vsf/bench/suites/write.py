@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from vsf.bench.run import jsonl
 from vsf.bench.run.manifest import locked
-from vsf.bench.suites.load import Entry, Pair
+from vsf.bench.suites.load import Entry, Pair, numbered
 from vsf.bench.suites.near_duplicates import NearDuplicates, named
 from vsf.errors import RequestError
 from vsf.judges import completion
@@ -156,7 +156,7 @@ def extend(
         count: How many pairs it should have.
         writer: The model.
         against: Further pairs that may not be repeated.
-        progress: Told how many pairs there are, and how many there will be.
+        progress: Called with the number of pairs so far, and the number asked for.
 
     Returns:
         All pairs of the suite.
@@ -181,15 +181,18 @@ def _extend_locked(
 ) -> list[Pair]:
     """Do the work of `extend` on a file that nobody else writes to."""
     entries = jsonl.read(file, Entry)
-    pairs = [entry.pair(f"{file.stem}-{number:03d}") for number, entry in enumerate(entries, 1)]
+    pairs = numbered(entries, file)
     duplicates = NearDuplicates([*against, *pairs])
     fruitless_requests = 0
     while len(pairs) < count:
         if progress is not None:
             progress(len(pairs), count)
-        taken = [pair.about["object"] for pair in [*against, *pairs] if "object" in pair.about]
+        known_objects = []
+        for pair in [*against, *pairs]:
+            if "object" in pair.about:
+                known_objects.append(pair.about["object"])
         new_pairs: list[Pair] = []
-        for draft in writer.drafts(writer.batch, taken[-_REMINDED:]):
+        for draft in writer.drafts(writer.batch, known_objects[-_REMINDED:]):
             number = len(pairs) + len(new_pairs) + 1
             pair = _pair(draft, f"{file.stem}-{number:03d}")
             if number <= count and _is_fit(pair) and duplicates.find(pair) is None:
@@ -220,7 +223,7 @@ def _parse(content: str) -> list[_Draft]:
         try:
             drafts.append(_Draft.model_validate(record))
         except ValidationError:
-            continue
+            continue  # one bad draft does not spoil the others of its answer
     return drafts
 
 
@@ -236,5 +239,5 @@ def _pair(draft: _Draft, pair_id: str) -> Pair:
 
 
 def _is_fit(pair: Pair) -> bool:
-    """Whether the prompt has the right length and does not name the part."""
+    """Return True if the prompt has the right length and does not name the part."""
     return LEAST_WORDS <= len(pair.prompt.split()) <= MOST_WORDS and named(pair.negative, pair.prompt) is None

@@ -56,6 +56,7 @@ def run_command(**flags: Any) -> None:
     task, _ = inputs.task_of(options, folder)
     engine = inputs.drawing_engine(options, task.conditions)
     if options.dry_run:
+        # The images do not exist yet, so their judging can only be estimated for the judges of earlier rows.
         drawing = estimate.drawing(folder, task, options.workers or 1)
         judging = estimate.judging_of(folder, drawing.missing)
         lines = [forecast.drawing(drawing), *map(forecast.judging, judging)]
@@ -231,6 +232,7 @@ def _say(line: str, document: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         console.print_json(document)
     else:
+        # A path may contain brackets, which rich would read as markup, and a folded line could not be copied.
         console.stdout.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

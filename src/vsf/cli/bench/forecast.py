@@ -1,4 +1,4 @@
-"""Say in words what `vsf bench run` and `vsf bench judge` still have to do."""
+"""Describe in words the work that `vsf bench run` and `vsf bench judge` still have to do."""
 
 from __future__ import annotations
 

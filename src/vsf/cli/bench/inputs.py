@@ -64,13 +64,14 @@ def plan_of(options: DrawingOptions) -> Plan:
 
 
 def conditions_of(options: DrawingOptions, folder: Path) -> Conditions:
-    """Make what all rows of a folder share; batch and threads are those of its earlier runs unless given."""
+    """Make the conditions that a folder's rows share; batch and threads are those of its earlier runs unless given."""
     from vsf.bench.run.batch import Conditions
     from vsf.bench.run.manifest import read_manifest
 
     if not DEVICE.fullmatch(options.device):
         raise RequestError(f'--device is cpu, cuda, cuda:N, mps or auto, got "{options.device}".')
     manifest = read_manifest(folder)
+    # Batch and threads decide the last bits of an image, so a run goes on with those that it began with.
     if manifest is not None:
         batch = manifest.conditions.batch
         threads = manifest.conditions.threads
@@ -138,5 +139,6 @@ def _method(spec: str, model: str) -> dict[str, Any]:
     """Read one method with its knobs; its preset is looked up under the name of the model."""
     fields = method_grammar.parse(spec)
     preset = fields.pop("preset", None)
+    # Knobs that are written out win over those of the preset.
     preset_knobs = dict(presets.find(model, fields["method"], preset).knobs) if preset else {}
     return {"method": fields["method"], "knobs": {**preset_knobs, **fields["knobs"]}}

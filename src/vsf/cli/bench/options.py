@@ -167,6 +167,7 @@ def flags_of(options: type[Any], **settings: Any) -> list[Parameter]:
         options: A dataclass whose fields are declared with `option`.
         settings: Further settings of typer for all flags.
     """
+    # The fields themselves hold their annotations as strings.
     hints = get_type_hints(options)
     flags = []
     for field in fields(options):
@@ -181,6 +182,7 @@ def flags_of(options: type[Any], **settings: Any) -> list[Parameter]:
 
 def judge_flags() -> list[Parameter]:
     """Make the flags that the judges declare; one that several judges share stands there once."""
+    # Judges that ask a language model declare the same flags, such as --judge-model.
     by_name: dict[str, Parameter] = {}
     for options in JUDGES.values():
         for parameter in flags_of(options, rich_help_panel="Options of the judges"):
@@ -202,7 +204,7 @@ def read_judge_options(name: str, flags: Mapping[str, Any]) -> JudgeOptions:
         UnknownNameError: There is no such judge.
         RequestError: A flag is wrong.
     """
-    JUDGES[name]
+    JUDGES[name]  # raises with a suggestion, before a flag is found wrong
     by_judge = {judge: read(options, flags) for judge, options in JUDGES.items()}
     return by_judge[name]
 

@@ -24,13 +24,14 @@ class ScenesOptions(JudgeOptions):
 
 
 class ScenesJudge:
-    """Reads what the embedded models draw. The `about` of a case names the object that was asked for."""
+    """Reads the pictures of the embedded models. The `about` of a case names the object that was asked for."""
 
     name = "scenes"
     batch = 16
     waits = False
 
     def __init__(self) -> None:
+        # The package's version stands for the code that reads and draws, the hash for the network.
         self.version = f"{__version__}+{hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:12]}"
 
     def __call__(self, cases: Sequence[Case]) -> list[Verdict]:

@@ -50,10 +50,13 @@ def look(images: Sequence[Image]) -> list[Reading]:
     """Read images of any size as one batch."""
     if not images:
         return []
-    pictures = [_picture(image) for image in images]
+    pictures = list(map(_picture, images))
     with torch.inference_mode():
         scores = _reader()(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
-    return [_reading(predicted, picture) for predicted, picture in zip(predictions(scores), pictures, strict=True)]
+    readings = []
+    for predicted, picture in zip(predictions(scores), pictures, strict=True):
+        readings.append(_reading(predicted, picture))
+    return readings
 
 
 def judge(image: Image, question: Question) -> Verdict:
@@ -93,18 +96,18 @@ def words(reading: Reading, asked: str = "") -> str:
     scene = reading.scene
     if scene is None:
         return "nothing that can be read"
-    place = BACKGROUNDS[scene.background].phrase
+    background = BACKGROUNDS[scene.background].phrase
     mentioned = [word for word in re.findall(r"[a-z]+", asked.lower()) if word in PARTS]
     if not scene.things:
-        return f"nothing {place}"
+        return f"nothing {background}"
     if len(scene.things) == 1:
         (thing,) = scene.things
-        return ", ".join([f"{_name(thing)} {place}", *_parts(thing, mentioned)])
+        return ", ".join([f"{_name(thing)} {background}", *_parts(thing, mentioned)])
     descriptions = []
     for thing in scene.things:
         parts = ", ".join(_parts(thing, mentioned))
         descriptions.append(f"{_name(thing)} ({parts})")
-    return f"{' and '.join(descriptions)} {place}"
+    return f"{' and '.join(descriptions)} {background}"
 
 
 def _name(thing: Thing) -> str:
@@ -152,6 +155,7 @@ def _reading(predicted: Predictions, picture: Picture) -> Reading:
                 best = moved
                 drawing = attempt
         scene = best
+    # Parts come after the fit: their opacity can be measured only where the drawing lies on the picture.
     for index, _ in enumerate(scene.things):
         scene, drawing = _with_seen_parts(scene, index, predicted.slots[index], picture)
     scene, drawing = _without_the_unseen(scene, picture, drawing)
@@ -171,11 +175,11 @@ def _with_seen_parts(scene: Scene, index: int, slot: SlotPredictions, picture: P
         toggled = with_thing(scene, index, replace(thing, parts=thing.parts ^ {part}))
         toggled_drawing = draw(toggled)
         if part in thing.parts:
-            seen = opacity(picture, there=drawing, gone=toggled_drawing)
+            part_opacity = opacity(picture, there=drawing, gone=toggled_drawing)
         else:
-            seen = opacity(picture, there=toggled_drawing, gone=drawing)
+            part_opacity = opacity(picture, there=toggled_drawing, gone=drawing)
         log_odds = max(-_TRUST, min(_TRUST, slot.parts[part]))
-        is_present = log_odds + _CLARITY * (seen - _HALF) > 0
+        is_present = log_odds + _CLARITY * (part_opacity - _HALF) > 0
         if is_present != (part in thing.parts):
             scene = toggled
             drawing = toggled_drawing
@@ -184,9 +188,10 @@ def _with_seen_parts(scene: Scene, index: int, slot: SlotPredictions, picture: P
 
 
 def _without_the_unseen(scene: Scene, picture: Picture, drawing: Picture) -> tuple[Scene, Picture]:
-    """Remove the things of which the picture shows hardly more than what would be behind them."""
+    """Remove the things of which the picture shows hardly more than their background."""
     for thing in scene.things:
-        fewer = replace(scene, things=tuple(other for other in scene.things if other is not thing))
+        remaining = tuple(candidate for candidate in scene.things if candidate is not thing)
+        fewer = replace(scene, things=remaining)
         gone = draw(fewer)
         if opacity(picture, drawing, gone) < _VISIBLE:
             scene = fewer

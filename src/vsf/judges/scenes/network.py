@@ -64,8 +64,8 @@ class Reader(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 3 64 64"]) -> Scores:
         """Score images with values from 0 to 1."""
-        seen = self.see((images * 4 - 2).contiguous(memory_format=torch.channels_last))
-        scores = {name: self.heads[name](seen).unflatten(1, shape) for name, shape in _SHAPES.items()}
+        features = self.see((images * 4 - 2).contiguous(memory_format=torch.channels_last))
+        scores = {name: self.heads[name](features).unflatten(1, shape) for name, shape in _SHAPES.items()}
         # Centred on typical values, so that the regressions start close and weigh about as much as the logits.
         scores["places"] = 0.55 + 0.2 * scores["places"]
         scores["horizons"] = 0.67 + 0.1 * scores["horizons"]

@@ -32,11 +32,11 @@ def quality(picture: Picture, scene: Scene) -> float:
 
     Args:
         picture: Values from 0 to 1; square.
-        scene: What the picture shows, placed as it shows it.
+        scene: The scene in the picture, with everything in the place that it has there.
 
     Returns:
         2 to the power of minus the difference in units of `HALVING`, times the share of the drawing's edges that the
-        picture has; the same whichever parts are there, but for what damage carries into their neighbourhood.
+        picture has; the same whichever parts are there, except for damage carried into their neighbourhood.
     """
     drawing = draw(scene, len(picture))
     fixed = fixed_pixels(scene, len(picture))
@@ -50,33 +50,34 @@ def crispness(picture: Picture, drawing: Picture, where: Mask) -> float:
     Steps count by their size, so soft shadows and gradients hardly do. Each is looked for up to a pixel away, because
     a crisp edge a little off its place is crisp.
     """
-    wanted, shown = (_steps(image) for image in (drawing, picture))
-    nearby = ndimage.maximum_filter(shown, size=2 * _CRISP_REACH + 1)
-    weights = np.square(wanted) * where
+    drawn_steps = _steps(drawing)
+    nearby = ndimage.maximum_filter(_steps(picture), size=2 * _CRISP_REACH + 1)
+    weights = np.square(drawn_steps) * where
     total = float(weights.sum())
     if total == 0:
         return 1.0
-    share = np.minimum(nearby / np.maximum(wanted, 1e-6), 1.0)
+    share = np.minimum(nearby / np.maximum(drawn_steps, 1e-6), 1.0)
     return float((weights * share).sum()) / total
 
 
 def fixed_pixels(scene: Scene, size: int = SIZE) -> Mask:
     """Return where no removable part of things or place could change the drawing, however many are there or gone."""
-    bare = replace(
-        scene,
-        things=tuple(replace(thing, parts=frozenset()) if thing.body else thing for thing in scene.things),
-        place_parts=frozenset(),
-    )
-    nothing = draw(bare, size)
-    single = [replace(bare, place_parts=frozenset({part})) for part in PLACES[scene.place].parts]
+    things = []
+    for thing in scene.things:
+        # A loose part is all that there is of its thing, so it is not removable.
+        things.append(replace(thing, parts=frozenset()) if thing.body else thing)
+    bare = replace(scene, things=tuple(things), place_parts=frozenset())
+    scenes_with_part = []
+    for part in PLACES[scene.place].parts:
+        scenes_with_part.append(replace(bare, place_parts=frozenset({part})))
     for index, thing in enumerate(bare.things):
         if thing.body:
-            single += [
-                bare.with_thing(index, replace(thing, parts=frozenset({part}))) for part in OBJECTS[thing.object].parts
-            ]
-    touched = np.zeros(nothing.shape[:2], dtype=bool)
-    for scene_with_part in single:
-        touched |= (draw(scene_with_part, size) != nothing).any(-1)
+            for part in OBJECTS[thing.object].parts:
+                scenes_with_part.append(bare.with_thing(index, replace(thing, parts=frozenset({part}))))
+    bare_drawing = draw(bare, size)
+    touched = np.zeros(bare_drawing.shape[:2], dtype=bool)
+    for scene_with_part in scenes_with_part:
+        touched |= (draw(scene_with_part, size) != bare_drawing).any(-1)
     return ~ndimage.binary_dilation(touched, iterations=round(MARGIN * size))
 
 

@@ -51,7 +51,10 @@ def fit(scene: Scene, picture: Picture) -> tuple[Scene, Picture]:
         target = _coarse(picture, grain)
         current = _coarse(drawing, grain)
         nudge = grain / 2 / SIDE
-        derivatives = np.stack([_coarse(draw(up) - draw(down), grain).ravel() for up, down in _nudged(scene, nudge)])
+        changes = []
+        for up, down in _nudged(scene, nudge):
+            changes.append(_coarse(draw(up) - draw(down), grain).ravel())
+        derivatives = np.stack(changes)
         derivatives /= 2 * nudge
         residual = (target - current).ravel()
         # The normal equations have a few unknowns only; lstsq cuts off the directions that hardly change the drawing.
@@ -91,7 +94,7 @@ def _nudged(scene: Scene, distance: float) -> Iterator[tuple[Scene, Scene]]:
 
 def _moved(scene: Scene, step: Float[np.ndarray, " coordinates"]) -> Scene:
     """Add a step to the coordinates of a scene: its horizon, then x and size of each thing."""
-    horizon_change, *changes = (float(value) for value in step)
+    horizon_change, *changes = step.tolist()
     things = []
     for thing, x_change, size_change in zip(scene.things, changes[::2], changes[1::2], strict=True):
         x = _clamp(thing.x + x_change, 0, 1)

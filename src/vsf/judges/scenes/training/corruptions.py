@@ -18,8 +18,9 @@ def blur(images: Images, sigma: float) -> Images:
     reach = max(1, round(3 * sigma))
     kernel = torch.exp(-torch.arange(-reach, reach + 1).float().square() / (2 * sigma**2))
     kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
-    wide = F.conv2d(F.pad(images, (reach, reach, 0, 0), mode="replicate"), kernel, groups=3)
-    return F.conv2d(F.pad(wide, (0, 0, reach, reach), mode="replicate"), kernel.transpose(2, 3), groups=3)
+    # A Gaussian is separable: one pass along the rows and one along the columns cost less than a square kernel.
+    blurred_rows = F.conv2d(F.pad(images, (reach, reach, 0, 0), mode="replicate"), kernel, groups=3)
+    return F.conv2d(F.pad(blurred_rows, (0, 0, reach, reach), mode="replicate"), kernel.transpose(2, 3), groups=3)
 
 
 def shrink(images: Images, side: int) -> Images:
@@ -42,7 +43,7 @@ def tint(images: Images, contrast: float, shift: float) -> Images:
 
 
 def smear(images: Images, pixels: float) -> Images:
-    """Bend shapes by a smooth random field of about `pixels`, as an autoencoder bends what it cannot place."""
+    """Bend shapes by a smooth random field of about `pixels`, as an autoencoder bends details that it cannot place."""
     batch, _, height, width = images.shape
     field = F.interpolate(torch.randn(batch, 2, 8, 8), size=(height, width), mode="bicubic") * (2 * pixels / width)
     rows, columns = torch.meshgrid(_centres(height), _centres(width), indexing="ij")
@@ -56,8 +57,8 @@ def wipe(images: Images, side: int, rng: random.Random) -> Images:
     result = images.clone()
     for index in range(len(images)):
         top = rng.randrange(images.shape[-1] - side)
-        left = rng.randrange(images.shape[-1] - side)
-        area = (index, slice(None), slice(top, top + side), slice(left, left + side))
+        start = rng.randrange(images.shape[-1] - side)
+        area = (index, slice(None), slice(top, top + side), slice(start, start + side))
         result[area] = torch.lerp(images[area], soft[area], rng.uniform(0.4, 1.0))
     return result
 

@@ -102,11 +102,11 @@ def _random_scene(rng: random.Random) -> Scene:
         size = rng.uniform(0.56, 0.84)
         things = (Thing(owner, frozenset({part}), rng.choice(list(COLOURS)), x, size, body=False),)
     elif kind < _NOTHING + _LOOSE + _PAIRS:
-        places = []
+        placements = []
         for middle in (0.27, 0.73):
             x = middle + rng.uniform(-0.04, 0.04)
-            places.append((x, rng.uniform(0.39, 0.51)))
-        things = tuple(_random_thing(name, place, rng) for name, place in zip(names, places, strict=True))
+            placements.append((x, rng.uniform(0.39, 0.51)))
+        things = tuple(_random_thing(name, placement, rng) for name, placement in zip(names, placements, strict=True))
     else:
         x = rng.uniform(0.38, 0.62)
         things = (_random_thing(names[0], (x, rng.uniform(0.56, 0.86)), rng),)
@@ -143,15 +143,24 @@ def _targets(scenes: Sequence[Scene], parts: Float[Tensor, "batch slots parts"])
     objects = list(OBJECTS)
     colours = list(COLOURS)
     backgrounds = list(BACKGROUNDS)
+    scene_counts = []
+    scene_backgrounds = []
+    scene_styles = []
+    horizons = []
+    for scene in scenes:
+        scene_counts.append(COUNTS.index(count_of(scene)))
+        scene_backgrounds.append(backgrounds.index(scene.background))
+        scene_styles.append(STYLES.index(scene.style))
+        horizons.append(scene.horizon)
     is_clear = (parts < _UNCLEAR[0]) | (parts > _UNCLEAR[1])
     return Targets(
-        counts=torch.tensor([COUNTS.index(count_of(scene)) for scene in scenes]),
+        counts=torch.tensor(scene_counts),
         objects=_per_slot(scenes, lambda thing: objects.index(thing.object), 0),
         colours=_per_slot(scenes, lambda thing: colours.index(thing.colour), 0),
         places=_per_slot(scenes, lambda thing: (thing.x, thing.size), (0.0, 0.0)),
-        backgrounds=torch.tensor([backgrounds.index(scene.background) for scene in scenes]),
-        styles=torch.tensor([STYLES.index(scene.style) for scene in scenes]),
-        horizons=torch.tensor([[scene.horizon] for scene in scenes]),
+        backgrounds=torch.tensor(scene_backgrounds),
+        styles=torch.tensor(scene_styles),
+        horizons=torch.tensor(horizons)[:, None],
         parts=parts,
         thing_counts=has_thing,
         colour_counts=_per_slot(scenes, lambda thing: thing.body, False),
