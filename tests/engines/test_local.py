@@ -49,6 +49,12 @@ class Refusing:
         return job
 
 
+@dataclass
+class Failing:
+    def __call__(self, job):
+        raise ZeroDivisionError(f"job {job} divides by nothing")
+
+
 SLOW = pytest.mark.slow  # a process takes a while to import torch
 
 
@@ -86,6 +92,11 @@ def test_a_job_that_kills_every_worker_is_given_up(tmp_path):
     ):
         list(Processes(1).map(Dying(tmp_path, times=99), list(range(5))))
     assert len((tmp_path / "deaths").read_text()) == 3
+
+
+def test_a_job_that_fails_in_every_worker_says_why():
+    with pytest.raises(RequestError, match=r"exit code 1: ZeroDivisionError: job 0 divides by nothing\."):
+        list(Processes(1).map(Failing(), [0]))
 
 
 @SLOW

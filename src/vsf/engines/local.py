@@ -93,6 +93,9 @@ class _Team(Generic[Job, Result]):
             except (EOFError, OSError) as error:
                 self._count_death(worker, error)
                 continue
+            if isinstance(result, _Crash):
+                self._count_death(worker, result)
+                continue
             if isinstance(result, VsfError):
                 worker.process.kill()
                 raise result
@@ -118,11 +121,17 @@ class _Team(Generic[Job, Result]):
         worker.process.join()
         self.deaths[worker.job] += 1
         if self.deaths[worker.job] == ATTEMPTS:
+            # A worker that is killed, for taking too much memory above all, cannot say why.
+            reason = str(error) if isinstance(error, _Crash) else "out of memory, perhaps"
             raise RequestError(
                 f"{ATTEMPTS} worker processes in a row died over the same job, the last with exit code "
-                f"{worker.process.exitcode}: out of memory, perhaps. Ask for fewer --workers or a smaller --batch."
+                f"{worker.process.exitcode}: {reason}. Ask for fewer --workers or a smaller --batch."
             ) from error
         self.waiting.append(worker.job)
+
+
+class _Crash(Exception):  # noqa: N818 - a message, which is never raised
+    """The error that a worker dies of, in words: the error itself may not survive the way to the parent."""
 
 
 class _Worker:
@@ -143,10 +152,13 @@ def _serve(pipe: Connection, work: Callable[[Job], Result]) -> None:
     with suppress(EOFError, OSError):
         while True:
             job = pipe.recv()
-            # An error of this package is sent to the parent, which raises it. Any other ends the process, which the
-            # parent counts as a death.
+            # An error of this package is sent to the parent, which raises it. Any other ends the process, which may be
+            # broken for good, and the parent has another worker try the job.
             try:
                 result: Result | VsfError = work(job)
             except VsfError as error:
                 result = error
+            except Exception as error:
+                pipe.send(_Crash(f"{type(error).__name__}: {error}"))
+                raise
             pipe.send(result)
