@@ -34,11 +34,15 @@ def test_the_tiny_workflow_loads_runs_and_shows_its_picture(tmp_path):
 
 
 def inputs(flow: dict) -> list:
-    """What every node is given, whatever its number."""
-    return sorted(
-        (node["class_type"], sorted((name, str(value)) for name, value in node["inputs"].items() if not linked(value)))
-        for node in flow.values()
-    )
+    """Return what every node is given, whatever its number; a page writes 1.0 as 1."""
+    nodes = []
+    for node in flow.values():
+        values = {name: value for name, value in node["inputs"].items() if not linked(value)}
+        for name, value in values.items():
+            if isinstance(value, float) and value.is_integer():
+                values[name] = int(value)
+        nodes.append((node["class_type"], sorted((name, str(value)) for name, value in values.items())))
+    return sorted(nodes)
 
 
 def linked(value) -> bool:

@@ -271,6 +271,9 @@ class Guided:
         lengths = tuple(span.length for span in rows.spans)
         starts = tuple(negative.start for negative in encoded)
         texts = Texts(call.text.shape[1], lengths, starts)
+        # Compiled code is made anew for every number, but once for all values of a tensor; so a curve is tensors in
+        # every step, in those at full strength too.
+        varies = self.plan.schedule.curve != "constant"
         layers = Layers(self.plan.schedule, call.options)
         with family.corrected(denoiser, texts) as inside:
             layers.role = family.role(denoiser)
@@ -282,8 +285,7 @@ class Guided:
                 valid=rows.valid(rows.embeddings.shape[1]) if inside.negatives == lengths else None,
                 weights=rows.weights,
                 unguided=tuple(row for row, owner in enumerate(owners) if owner is None),
-                # A tensor in compiled code, which would be recompiled for every number.
-                strength=torch.tensor(strength, device=call.x.device) if compiled and strength != 1 else strength,
+                strength=torch.tensor(strength, device=call.x.device) if compiled and varies else strength,
                 region=self.region,
                 grid=grid,
                 inactive=[INACTIVE],
