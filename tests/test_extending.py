@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # every command imports the package anew, from the copy
 ROOT = Path(__file__).parents[1]
 
 
