@@ -361,8 +361,10 @@ def test_another_thread_waits_and_gets_what_it_asked_for():
 
 def test_a_guided_call_of_another_thread_does_not_make_a_layer_look_unknown():
     layer = Layer(Fused())
+    require_attention("layer", layer)
     with ProcessorTwins({"layer": (layer, Attend())}, around=lambda attend, call: call()).in_place():
-        require_attention("layer", layer)
+        assert type(layer.processor) is not Fused
+        assert require_attention("layer", layer) is None  # it would raise for a processor that it does not know
 
 
 def test_calls_around_a_processor_see_each_of_its_calls_and_keep_its_signature():
