@@ -125,7 +125,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vsf.judges.base import Case, JudgeOptions, Verdict, option
+from vsf.judges.base import Case, JudgeOptions, Verdict
+from vsf.options import option
 
 
 class Content:
@@ -145,7 +146,7 @@ class Content:
 class ContentOptions(JudgeOptions):
     """Content with everything."""
 
-    praise: int = option(90, "How good every picture is, in per cent.", low=0, high=100)
+    praise: int = option("How good every picture is, in per cent.", default=90, low=0, high=100)
 
     def judge(self, cache: Path | None = None) -> Content:
         """Make the judge."""

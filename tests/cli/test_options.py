@@ -12,8 +12,9 @@ from vsf.cli.config_file import FLAGS_ONLY
 from vsf.cli.doctor.command import DoctorOptions
 from vsf.cli.generate import GenerateOptions
 from vsf.cli.list_ import ListOptions
-from vsf.cli.options import argument, flag, option, takes_options
+from vsf.cli.options import argument, flag, takes_options
 from vsf.errors import UnknownNameError
+from vsf.options import option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +22,10 @@ class Options:
     name: str | None = argument("Who.")
     times: int = option("How often.", default=3, also=("-t",))
     steps: int | None = option("Steps.")
-    quiet: bool = option("Nothing.", default=False, spelled="--quiet")
+    quiet: bool = option("Nothing.", default=False)
     words: list[str] | None = option("Words.")
     config: str | None = option("A file.")
-    json: bool = option("JSON.", default=False, spelled="--json")
+    json: bool = option("JSON.", default=False)
     knobs: Mapping[str, object] = field(default_factory=dict)
 
 

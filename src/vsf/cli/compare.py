@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from vsf.cli import console, feedback, index, inputs, method_grammar, outputs
 from vsf.cli.drawing_options import OUT_HELP, OUT_SPELLINGS, DrawingOptions, PromptOptions
-from vsf.cli.options import option, takes_options
+from vsf.cli.options import takes_options
 from vsf.errors import RequestError
 from vsf.generation.metadata import provenance
 from vsf.generation.negatives import format_negatives
 from vsf.generation.request import Arguments, Request
+from vsf.options import option
 
 if TYPE_CHECKING:
     from PIL.Image import Image

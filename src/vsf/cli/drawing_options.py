@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from vsf.cli.options import JSON_HELP, argument, option
+from vsf.cli.options import JSON_HELP, argument
 from vsf.controls.schedule import Axis, Curve
 from vsf.generation.request import DTYPES, OFFLOADS, SHORT_DTYPES, SUBJECT
+from vsf.options import option
 
 OUT_HELP = "A .png file, or a folder; a name with a dot in it is a folder if it ends in a slash, as in runs.v2/."
 OUT_SPELLINGS = ("-o", "--output")
@@ -71,4 +72,4 @@ class DrawingOptions:
         rich_help_panel=CONTROLS_PANEL,
     )
     config: str | None = option("A TOML file with the same keys as these flags; flags win.", metavar="FILE")
-    json: bool = option(JSON_HELP, default=False, spelled="--json")
+    json: bool = option(JSON_HELP, default=False)

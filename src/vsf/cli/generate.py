@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vsf.cli import console, feedback, index, inputs, outputs
 from vsf.cli.drawing_options import OUT_HELP, OUT_SPELLINGS, DrawingOptions, PromptOptions
 from vsf.cli.knob_flags import knob_flags
-from vsf.cli.options import option, takes_options
+from vsf.cli.options import takes_options
 from vsf.errors import RequestError
 from vsf.generation import prompt_files
 from vsf.generation.files import report_files, sidecar
@@ -25,6 +25,7 @@ from vsf.text.prompt import Prompt
 
 if TYPE_CHECKING:
     from vsf.generation import Model, Result
+from vsf.options import option
 
 EXAMPLE = "vsf generate 'a red car on snow' -n wheels --within subject --scale 4 --orthogonal --seed 1 -o car.png"
 
@@ -42,9 +43,7 @@ class OwnOptions(PromptOptions):
         "Draw every prompt of a file: .txt with one a line, .jsonl or .json with prompt and negative.", metavar="FILE"
     )
     frames: int | None = option("Draw a clip of this many frames into an .mp4 file, with a model that does.")
-    report: bool = option(
-        "Write beside each picture what the negative did, with a heat map.", default=False, spelled="--report"
-    )
+    report: bool = option("Write beside each picture what the negative did, with a heat map.", default=False)
     like: str | None = option(
         "Repeat this PNG picture or MP4 clip, also one of AUTOMATIC1111 or ComfyUI; flags replace single fields.",
         metavar="FILE",

@@ -12,11 +12,12 @@ from rich.text import Text
 from vsf import guidance, tiny
 from vsf.cli import console
 from vsf.cli.knob_flags import allowed_values, format_value
-from vsf.cli.options import JSON_HELP, argument, option, takes_options
+from vsf.cli.options import JSON_HELP, argument, takes_options
 from vsf.errors import RequestError
 from vsf.families import FAMILIES
 from vsf.families.base.family import Family
 from vsf.families.catalogue.presets import PRESETS
+from vsf.options import option
 from vsf.registry import Registry
 
 EXAMPLE = "vsf list methods"
@@ -109,8 +110,8 @@ class ListOptions:
 
     what: str = argument(f"One of {', '.join(LISTS)}.", required=True)
     family: str | None = option("With presets: only those of this family, or embedded model.")
-    json: bool = option(JSON_HELP, default=False, spelled="--json")
-    markdown: bool = option("Print a Markdown table.", default=False, spelled="--markdown")
+    json: bool = option(JSON_HELP, default=False)
+    markdown: bool = option("Print a Markdown table.", default=False)
 
 
 @takes_options(ListOptions)

@@ -1,4 +1,7 @@
-"""Flags from options dataclasses: each command declares its flags, their help and defaults as fields of one."""
+"""Flags from options dataclasses: each command declares its flags, their help and defaults as fields of one.
+
+A field is declared with `vsf.options.option`, or with `argument`; a field that is neither is no flag.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +26,13 @@ JSON_HELP = "Print one JSON document, and no progress."
 Options = TypeVar("Options")
 
 
-def option(help: str, *, default: object = None, **settings: Any) -> Any:
-    """Declare a flag as a field of an options dataclass; `settings` are those of `flag`."""
-    return field(default=default, metadata={"flag": {"text": help, **settings}})
-
-
 def argument(help: str, *, required: bool = False) -> Any:
     """Declare a positional argument as a field of an options dataclass; an optional one is None if it is left out."""
     return field(default=MISSING if required else None, metadata={"argument": help})
 
 
 def takes_options(
-    options: type[Options], knob_flags: Iterable[Parameter] = ()
+    options: type[Options], further: Iterable[Parameter] = (), into: str = "knobs"
 ) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
     """Turn a command of an options dataclass into one of keyword arguments, which typer can call.
 
@@ -42,24 +40,25 @@ def takes_options(
 
     Args:
         options: the dataclass.
-        knob_flags: further flags, whose values are gathered in the field `knobs` of the dataclass.
+        further: flags that are not among its fields.
+        into: the field of the dataclass that gets their values by name.
     """
-    own_flags = _parameters(options)
+    own_flags = flags_of(options)
     own_names = {parameter.name for parameter in own_flags}
     make: Callable[..., Options] = options
 
     def wrap(command: Callable[[Options], None]) -> Callable[..., None]:
-        @takes([*own_flags, *knob_flags])
+        @takes([*own_flags, *further])
         def run(**flags: object) -> None:
             values: dict[str, object] = {}
-            knobs: dict[str, object] = {}
+            further_values: dict[str, object] = {}
             for name, value in with_config(flags).items():
                 if name in own_names:
                     values[name] = value
                 else:
-                    knobs[name] = value
-            if knobs:
-                values["knobs"] = knobs
+                    further_values[name] = value
+            if further_values:
+                values[into] = further_values
             command(make(**values))
 
         run.__doc__ = command.__doc__
@@ -102,29 +101,41 @@ def flag(
     default = DEFAULTS.get(name) if default is None else default
     has_default = default is not None and default is not False and default != ""
     help_text = f"{text} (default {default})" if has_default else text
-    spelling = spelled or "--" + name.replace("_", "-")
-    return _parameter(name, kind | None, typer.Option(None, spelling, *also, help=help_text, **settings))
+    return _parameter(
+        name, kind | None, typer.Option(None, spelled or _spelling(name), *also, help=help_text, **settings)
+    )
 
 
-def _parameters(options: type) -> list[Parameter]:
-    """Build typer's parameters from the fields of an options dataclass."""
+def flags_of(options: type, **settings: Any) -> list[Parameter]:
+    """Make the flags and arguments of an options dataclass; one that is left out is None.
+
+    Args:
+        options: the dataclass.
+        settings: further settings of typer for all flags.
+    """
+    # The fields themselves hold their annotations as strings.
     kinds = get_type_hints(options)
     parameters = []
     for declared in fields(options):
         name = declared.name
-        if "flag" in declared.metadata:
-            parameters.append(flag(name, kinds[name], default=declared.default, **declared.metadata["flag"]))
-        elif "argument" in declared.metadata:
+        if "argument" in declared.metadata:
             # typer's sign of a required argument.
             default = ... if declared.default is MISSING else declared.default
             parameters.append(
                 _parameter(name, kinds[name], typer.Argument(default, help=declared.metadata["argument"]))
             )
+        elif "flag" in declared.metadata:
+            own_settings = {**settings, **declared.metadata["flag"]}
+            if kinds[name] is bool:
+                own_settings["spelled"] = _spelling(name)  # typer would add a --no- form
+            shown_default = declared.metadata["shown"] or declared.default
+            parameters.append(flag(name, kinds[name], declared.metadata["help"], default=shown_default, **own_settings))
     return parameters
+
+
+def _spelling(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _parameter(name: str, kind: object, default: object) -> Parameter:
     return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-
-
-JSON = flag("json", bool, JSON_HELP, spelled="--json")

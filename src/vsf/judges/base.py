@@ -6,9 +6,10 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from vsf.errors import RequestError
+from vsf.options import option
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -135,29 +136,6 @@ class Judge(Protocol):
         ...
 
 
-def option(
-    default: Any,
-    text: str,
-    *,
-    low: int | None = None,
-    high: int | None = None,
-    shown: str | None = None,
-    metavar: str | None = None,
-) -> Any:
-    """Declare an option as a field of a frozen dataclass; the command line derives a flag of the same name from it.
-
-    Args:
-        default: Value if the flag is not given.
-        text: Help of the flag.
-        low: Smallest whole number that is allowed.
-        high: Largest whole number that is allowed.
-        shown: Default to show in the help instead of `default`.
-        metavar: Placeholder for the value in the help.
-    """
-    metadata = {"help": text, "low": low, "high": high, "shown": shown, "metavar": metavar}
-    return field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True, kw_only=True)
 class JudgeOptions:
     """The options of one kind of judge, each declared with `option`; its docstring is the judge's entry in a list."""
@@ -178,7 +156,7 @@ class JudgeOptions:
 class LanguageModelOptions(JudgeOptions):
     """Options of every judge that asks a vision-language model."""
 
-    judge_model: str | None = option(None, "The vision-language model that judges.")
+    judge_model: str | None = option("The vision-language model that judges.")
 
     def required_model(self) -> str:
         """Return the model's name. Raises RequestError if none was given."""

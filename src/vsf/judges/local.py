@@ -13,7 +13,8 @@ from vsf.errors import RequestError
 from vsf.generation.models import hash_folder, usable_device
 from vsf.generation.request import DEVICE
 from vsf.judges import wording
-from vsf.judges.base import Case, Judge, LanguageModelOptions, Verdict, option
+from vsf.judges.base import Case, Judge, LanguageModelOptions, Verdict
+from vsf.options import option
 
 LONGEST_ANSWER = 256  # tokens
 
@@ -22,7 +23,7 @@ LONGEST_ANSWER = 256  # tokens
 class LocalOptions(LanguageModelOptions):
     """Ask a vision-language model on this machine, with transformers."""
 
-    judge_device: str = option("auto", "Where a local judge computes: cpu, cuda, cuda:1, mps or auto.")
+    judge_device: str = option("Where a local judge computes: cpu, cuda, cuda:1, mps or auto.", default="auto")
 
     def __post_init__(self) -> None:
         if not DEVICE.fullmatch(self.judge_device):

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from vsf.errors import RequestError
 from vsf.generation.files import atomic_write
 from vsf.judges import wording
-from vsf.judges.base import Case, Judge, LanguageModelOptions, Verdict, option
+from vsf.judges.base import Case, Judge, LanguageModelOptions, Verdict
+from vsf.options import option
 
 if TYPE_CHECKING:
     from vsf.judges.completion import Usage
@@ -32,8 +33,8 @@ _CACHED = ("positive", "negative", "quality", "reason", "tokens", "cost", "final
 class EndpointOptions:
     """The endpoint of a language model, and the key for it."""
 
-    endpoint: str | None = option(None, "Where the language model answers, such as http://localhost:8000/v1.")
-    key_env: str | None = option(None, "The environment variable that holds the API key.", shown=KEY_ENV)
+    endpoint: str | None = option("Where the language model answers, such as http://localhost:8000/v1.")
+    key_env: str | None = option("The environment variable that holds the API key.", shown=KEY_ENV)
 
     def __post_init__(self) -> None:
         if self.key_env and not self.key():
@@ -48,8 +49,8 @@ class EndpointOptions:
 class OpenAIOptions(LanguageModelOptions, EndpointOptions):
     """Ask a vision-language model behind an endpoint that speaks OpenAI's protocol."""
 
-    price: str | None = option(None, "US dollars per million tokens read, and written, such as 0.2,0.6.")
-    timeout: float = option(90.0, "Seconds that such a judge may take to answer; then it is asked again.")
+    price: str | None = option("US dollars per million tokens read, and written, such as 0.2,0.6.")
+    timeout: float = option("Seconds that such a judge may take to answer; then it is asked again.", default=90.0)
 
     def __post_init__(self) -> None:
         EndpointOptions.__post_init__(self)

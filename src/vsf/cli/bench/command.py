@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +20,10 @@ from vsf.cli.bench.options import (
     ReportCommandOptions,
     RunOptions,
     SweepOptions,
-    flags_of,
     judge_flags,
-    read,
     read_judge_options,
 )
-from vsf.cli.options import takes
+from vsf.cli.options import takes_options
 
 if TYPE_CHECKING:
     from vsf.bench.plan import Setting
@@ -40,18 +37,13 @@ _UNFOLDED = 1000  # characters, more than any table of a report has
 app = typer.Typer(no_args_is_help=True, help="Compare methods on suites of prompts: draw, judge, search, report.")
 
 
-def _argument(name: str, text: str) -> Parameter:
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=typer.Argument(help=text), annotation=str)
-
-
 @app.command("run", epilog="Example: vsf bench run --suite tiny-dev --methods none,vsf --prompts 20 --out out/first")
-@takes(flags_of(RunOptions))
-def run_command(**flags: Any) -> None:
+@takes_options(RunOptions)
+def run_command(options: RunOptions) -> None:
     """Draw every pair of a suite with every setting, one row per image."""
     from vsf.bench.run import estimate
     from vsf.bench.run.draw import run
 
-    options = read(RunOptions, flags)
     folder = inputs.folder_of(options.out)
     task, _ = inputs.task_of(options, folder)
     engine = inputs.drawing_engine(options, task.conditions)
@@ -73,15 +65,14 @@ def run_command(**flags: Any) -> None:
 
 
 @app.command("judge", epilog="Example: vsf bench judge --out out/first")
-@takes([*flags_of(JudgeCommandOptions), *judge_flags()])
-def judge_command(**flags: Any) -> None:
+@takes_options(JudgeCommandOptions, judge_flags(), into="judge_flags")
+def judge_command(options: JudgeCommandOptions) -> None:
     """Ask a judge about every image of a folder that it has not judged yet; exit 2 if not one got a verdict."""
     from vsf.bench.run import estimate
     from vsf.bench.run.judge import judge as judge_folder
 
-    options = read(JudgeCommandOptions, flags)
     folder = inputs.folder_of(options.out)
-    judge = inputs.judge_of(read_judge_options(options.judge, flags), folder)
+    judge = inputs.judge_of(read_judge_options(options.judge, options.judge_flags), folder)
     if options.dry_run:
         judging = estimate.judging(folder, judge)
         _say(forecast.judging(judging), {"judging": [asdict(judging)]}, as_json=options.json)
@@ -94,15 +85,14 @@ def judge_command(**flags: Any) -> None:
 
 
 @app.command("sweep", epilog="Example: vsf bench sweep --suite tiny-dev --methods vsf,nag --trials 40 --out out/search")
-@takes([*flags_of(SweepOptions), *judge_flags()])
-def sweep_command(**flags: Any) -> None:
+@takes_options(SweepOptions, judge_flags(), into="judge_flags")
+def sweep_command(options: SweepOptions) -> None:
     """Search the knobs of each method on a dev suite; the best are frozen as a plan for the test suite."""
     from vsf.bench import sweep
 
-    options = read(SweepOptions, flags)
     folder = inputs.folder_of(options.out)
     task, plan = inputs.task_of(options, folder)
-    judge = inputs.judge_of(read_judge_options(options.judge, flags), folder)
+    judge = inputs.judge_of(read_judge_options(options.judge, options.judge_flags), folder)
     drawing = inputs.drawing_engine(options, task.conditions)
     judging = inputs.judging_engine(judge, options.workers, options.concurrency)
     evaluator = sweep.Evaluator(folder, task, judge, drawing, judging)
@@ -129,14 +119,13 @@ def sweep_command(**flags: Any) -> None:
 
 
 @app.command("report", epilog="Example: vsf bench report out/first")
-@takes([_argument("folder", "A folder of rows and verdicts."), *flags_of(ReportCommandOptions)])
-def report_command(folder: str, **flags: Any) -> None:
+@takes_options(ReportCommandOptions)
+def report_command(options: ReportCommandOptions) -> None:
     """Write a page with tables, curves and examples, and its numbers as CSV, Markdown and pictures; show the tables."""
     from vsf.bench.report import build, files
 
-    options = read(ReportCommandOptions, flags)
     report = build(
-        Path(folder).expanduser(),
+        Path(options.folder).expanduser(),
         out=Path(options.out).expanduser() if options.out else None,
         dev=Path(options.dev).expanduser() if options.dev else None,
         judge=options.judge,
@@ -156,13 +145,13 @@ def report_command(folder: str, **flags: Any) -> None:
 
 
 @app.command("new-suite", epilog="Example: vsf bench new-suite mine.jsonl --count 50 --writer some-model")
-@takes([_argument("file", "The JSONL file to fill."), *flags_of(NewSuiteOptions)])
-def new_suite_command(file: str, **flags: Any) -> None:
+@takes_options(NewSuiteOptions)
+def new_suite_command(options: NewSuiteOptions) -> None:
     """Let a language model write further pairs, none like another; the same command goes on where it stopped."""
     from vsf.bench.suites import load as suites
     from vsf.bench.suites.write import extend
 
-    options = read(NewSuiteOptions, flags)
+    file = options.file
     against = []
     for suite in options.against or []:
         against += suites.load(suite)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vsf.bench.run.batch import Conditions
     from vsf.bench.run.draw import Task
     from vsf.bench.suites.write import PairWriter
-    from vsf.cli.bench.options import DrawingOptions, NewSuiteOptions, SweepOptions
+    from vsf.cli.bench.options import NewSuiteOptions, SweepOptions, TaskOptions
     from vsf.engines.base import Engine
     from vsf.judges.base import Judge, JudgeOptions
 
@@ -33,7 +33,7 @@ def folder_of(out: str | None) -> Path:
     return Path(out).expanduser()
 
 
-def task_of(options: DrawingOptions, folder: Path) -> tuple[Task, Plan]:
+def task_of(options: TaskOptions, folder: Path) -> tuple[Task, Plan]:
     """Make the task of drawing, and the plan that its settings are from. Raises RequestError and UnknownNameError."""
     from vsf.bench.run.draw import Task
     from vsf.bench.suites import load as suites
@@ -45,7 +45,7 @@ def task_of(options: DrawingOptions, folder: Path) -> tuple[Task, Plan]:
     return Task(plan.settings, pairs, range(options.seeds), conditions_of(options, folder)), plan
 
 
-def plan_of(options: DrawingOptions) -> Plan:
+def plan_of(options: TaskOptions) -> Plan:
     """Make a plan of the settings that --methods lists, or read the one that it names.
 
     Raises:
@@ -63,7 +63,7 @@ def plan_of(options: DrawingOptions) -> Plan:
     return plan.plan_of(entries, "--methods")
 
 
-def conditions_of(options: DrawingOptions, folder: Path) -> Conditions:
+def conditions_of(options: TaskOptions, folder: Path) -> Conditions:
     """Make the conditions that a folder's rows share; batch and threads are those of its earlier runs unless given."""
     from vsf.bench.run.batch import Conditions
     from vsf.bench.run.manifest import read_manifest
@@ -89,7 +89,7 @@ def conditions_of(options: DrawingOptions, folder: Path) -> Conditions:
     )
 
 
-def drawing_engine(options: DrawingOptions, conditions: Conditions) -> Engine:
+def drawing_engine(options: TaskOptions, conditions: Conditions) -> Engine:
     """Make the engine that draws. Raises RequestError for an unknown one."""
     from vsf.engines.base import EngineOptions
     from vsf.engines.registry import ENGINES

@@ -18,9 +18,10 @@ import vsf
 from vsf.attention.kernels import kernel_for, name_of
 from vsf.cli import console
 from vsf.cli.doctor import checks, inspect_model
-from vsf.cli.options import JSON_HELP, argument, option, takes_options
+from vsf.cli.options import JSON_HELP, argument, takes_options
 from vsf.generation import Request
 from vsf.generation.models import available_gpus
+from vsf.options import option
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -38,7 +39,7 @@ class DoctorOptions:
         "A diffusers folder, a hub id (its configuration is fetched, no weights), or a pipeline by its class: say "
         "whether it can be guided, and what it lacks."
     )
-    json: bool = option(JSON_HELP, default=False, spelled="--json")
+    json: bool = option(JSON_HELP, default=False)
 
 
 @takes_options(DoctorOptions)
