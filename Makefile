@@ -34,6 +34,10 @@ test-slow: setup ## Run the slow checks (kill -9, Ray, compile, browser) and kee
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[browser]'
 	set -o pipefail; $(BIN)/python -m pytest -vv --no-header --disable-warnings --durations 0 --durations-min 1 -m slow | tee $(SLOW)
 
+test-triton: setup ## Run the fused kernels in Triton's interpreter (1 GB to install)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[triton]'
+	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/attention/test_triton_kernels.py tests/guidance/test_apply.py
+
 test-families: setup ## Run every pipeline of every model family, and quantised weights
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[quantised]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m families
@@ -81,4 +85,4 @@ check: setup ## Lint, format, types, import order
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: help setup demo test test-slow test-families test-diffusers suites bench-paper bench-speed evidence test-comfyui check
+.PHONY: help setup demo test test-slow test-triton test-families test-diffusers suites bench-paper bench-speed evidence test-comfyui check

@@ -420,16 +420,6 @@ def test_what_is_observed_is_what_happened(rule):
 # Where it runs ------------------------------------------------------------------------------------------------------
 
 
-def test_it_says_which_tensors_it_takes(monkeypatch):
-    tensor = torch.zeros(1, 1, 4, 64)
-    assert not fused.supports(tensor)
-    monkeypatch.setattr(fused, "DEVICES", {"cpu"})
-    assert fused.supports(tensor, tensor.half(), tensor.bfloat16())
-    assert not fused.supports(tensor, tensor.double())
-    assert not fused.supports(torch.zeros(1, 1, 4, 264))
-    assert not fused.supports(tensor, torch.zeros(1, 1, 4, 128)[..., ::2])
-
-
 @pytest.mark.slow
 def test_compilers_for_gpus_accept_it_and_other_numbers_compile_nothing_anew():
     """In a process of its own: where the interpreter is on, nothing is compiled."""

@@ -38,7 +38,7 @@ from vsf.attention.partial import Partial, Strength, merge
 from vsf.errors import KnobError
 from vsf.families import find_family
 from vsf.guidance import Guidance, Partials
-from vsf.guidance.parameters import AUTO, Auto, check_names, knob
+from vsf.knobs import AUTO, Auto, check_names, knob
 from vsf.patch import encode
 from vsf.registry import Registry
 from vsf.text.embeddings import Negative

@@ -268,7 +268,7 @@ def _study(folder: Path, start: Setting) -> optuna.Study:
     return study
 
 
-def _knobs(setting: Setting) -> list[guidance.Knob]:
+def _knobs(setting: Setting) -> tuple[guidance.Knob, ...]:
     return guidance.knobs(type(setting.guidance()))
 
 

@@ -8,27 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vsf.knobs import Knob
 from vsf.registry import Registry
 
 FILE = Path(__file__).with_name("index.json")
-
-
-@dataclass(frozen=True, slots=True)
-class Knob:
-    """The part of a `vsf.guidance.Knob` that the command line needs."""
-
-    name: str
-    default: float | str | bool
-    low: float | None
-    high: float | None
-    choices: tuple[str | bool, ...]
-    help: str
-    takes_auto: bool
 
 
 @cache
@@ -64,7 +52,7 @@ def collect() -> dict[str, Any]:
     for method, cls in guidance.METHODS.items():
         methods[method] = []
         for knob in guidance.knobs(cls):
-            methods[method].append({**asdict(knob), "takes_auto": knob.takes_auto})
+            methods[method].append(asdict(knob))
         for setting, knobs in cls.PRESETS.items():
             # Otherwise the setting goes by the method's own name.
             if setting not in guidance.METHODS:

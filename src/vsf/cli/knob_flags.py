@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from inspect import Parameter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vsf.cli import index
 from vsf.cli.options import flag
-
-if TYPE_CHECKING:
-    from vsf import guidance
+from vsf.knobs import Knob
 
 PANEL = "Knobs of the methods"
 
 
 def knob_flags() -> list[Parameter]:
     """Build one flag for each name of a knob, with the help of every method that has such a knob."""
-    owners: dict[str, list[tuple[str, index.Knob]]] = {}
+    owners: dict[str, list[tuple[str, Knob]]] = {}
     for method, knobs in index.methods().items():
         for knob in knobs.values():
             owners.setdefault(knob.name, []).append((method, knob))
     return [_knob_flag(*owner) for owner in owners.items()]
 
 
-def _knob_flag(name: str, owners: list[tuple[str, index.Knob]]) -> Parameter:
+def _knob_flag(name: str, owners: list[tuple[str, Knob]]) -> Parameter:
     text = " ".join(f"{method}: {knob.help} ({allowed_values(knob)})" for method, knob in owners)
     _, knob = owners[0]  # knobs of one name are of one type
     settings: dict[str, Any] = {"rich_help_panel": PANEL}
@@ -43,7 +41,7 @@ def number_or_auto(text: str) -> float | str:
     return text if text == "auto" else float(text)
 
 
-def allowed_values(knob: index.Knob | guidance.Knob) -> str:
+def allowed_values(knob: Knob) -> str:
     """Format the values that a knob takes and its default: `0 to 10, or auto; default 1.0`."""
     values = ", ".join(map(format_value, knob.choices)) if knob.choices else f"{knob.low:g} to {knob.high:g}"
     if knob.takes_auto:

@@ -6,9 +6,9 @@ import re
 from typing import Any
 
 from vsf.cli import index
-from vsf.cli.index import Knob
 from vsf.cli.knob_flags import number_or_auto
 from vsf.errors import KnobError
+from vsf.knobs import Knob
 from vsf.registry import Registry
 
 NAMES: Registry[None] = Registry("method", dict.fromkeys([*index.methods(), *index.published()]))

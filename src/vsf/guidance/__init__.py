@@ -18,9 +18,9 @@ from vsf.guidance.methods.negpip import NegativeInPrompt
 from vsf.guidance.methods.none import Unguided
 from vsf.guidance.methods.ong import OrthogonalNegativeGuidance
 from vsf.guidance.methods.vsf import ValueSignFlip
-from vsf.guidance.parameters import AUTO, Knob, check_names, knobs
 from vsf.guidance.partials import Partials
 from vsf.guidance.plan import AttentionPlan
+from vsf.knobs import AUTO, Knob, check_names, knobs
 from vsf.registry import Registry
 
 METHODS: Registry[type[Guidance]] = Registry(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vsf.errors import KnobError
 from vsf.guidance.base import Guidance
-from vsf.guidance.parameters import Knob, knobs
+from vsf.knobs import Knob, knobs
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from torch import Tensor
 from vsf.attention.layout import Kind
 from vsf.errors import KnobError
 from vsf.guidance.fusion import Fusion
-from vsf.guidance.parameters import AUTO, knobs
 from vsf.guidance.partials import Numbers, Partials
+from vsf.knobs import AUTO, knobs
 
 
 class Guidance(ABC):

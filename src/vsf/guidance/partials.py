@@ -8,7 +8,7 @@ from torch import Tensor
 from vsf.attention.partial import Partial, Strength, merge, per_row
 from vsf.attention.rows import Rows, RowsCall, RowsPlan
 from vsf.errors import KnobError
-from vsf.guidance.parameters import Auto
+from vsf.knobs import Auto
 
 
 class Numbers:

@@ -370,6 +370,7 @@ class GuidedDenoiser:
         weights = self.run.texts.token_weights
         if weights is None or self.injection is None:
             return None
+        # Families whose words can be weighted give every row the same number of positive tokens, padding included.
         tokens = 0
         for span in self.injection.text[0]:
             if span.kind == "positive":

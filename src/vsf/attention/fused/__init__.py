@@ -23,9 +23,6 @@ Number = float | Tensor
 DEVICES = {"cuda"}
 """Types of device that Triton compiles for. Its interpreter also runs on the CPU, slowly: tests add "cpu"."""
 
-MAX_CHANNELS = 256
-"""The most channels of a head that the kernels take."""
-
 
 class Keys(NamedTuple):
     """Further keys for the image rows: those of the negative prompts, concatenated, or of the positive one.
@@ -95,20 +92,6 @@ class Observed(NamedTuple):
     mass: Float[Tensor, "batch heads negatives rows"]
     change: Float[Tensor, "batch heads rows"]
     length: Float[Tensor, "batch heads rows"]
-
-
-def supports(*tensors: Tensor) -> bool:
-    """Tell whether the kernels take these queries, keys, values and outputs: (batch, heads, tokens, channels).
-
-    They do on a GPU, in half or single precision, with no more than 256 channels, contiguous in memory.
-    """
-    return all(
-        tensor.device.type in DEVICES
-        and tensor.dtype in (torch.float16, torch.bfloat16, torch.float32)
-        and tensor.shape[3] <= MAX_CHANNELS
-        and tensor.stride(3) == 1
-        for tensor in tensors
-    )
 
 
 def flip(

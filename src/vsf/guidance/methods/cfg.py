@@ -10,8 +10,8 @@ from torch import Tensor
 from vsf.attention.partial import Strength, per_row
 from vsf.errors import KnobError
 from vsf.guidance.base import Guidance
-from vsf.guidance.parameters import Auto, knob
 from vsf.guidance.partials import Partials
+from vsf.knobs import Auto, knob
 
 
 @dataclass(frozen=True, slots=True)

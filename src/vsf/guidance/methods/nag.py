@@ -12,8 +12,8 @@ from torch import Tensor
 from vsf.attention.partial import Strength, blend, in_pieces
 from vsf.guidance.base import Guidance
 from vsf.guidance.fusion import Fusion
-from vsf.guidance.parameters import Auto, choice, knob
 from vsf.guidance.partials import Numbers, Partials
+from vsf.knobs import Auto, choice, knob
 
 
 @dataclass(frozen=True, slots=True)

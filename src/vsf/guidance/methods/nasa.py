@@ -9,8 +9,8 @@ from torch import Tensor
 from vsf.attention.partial import Strength, in_pieces
 from vsf.guidance.base import Guidance
 from vsf.guidance.fusion import Fusion
-from vsf.guidance.parameters import Auto, knob
 from vsf.guidance.partials import Numbers, Partials
+from vsf.knobs import Auto, knob
 
 
 @dataclass(frozen=True, slots=True)

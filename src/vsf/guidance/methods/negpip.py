@@ -11,8 +11,8 @@ from vsf.attention.layout import Kind
 from vsf.attention.partial import Strength, merge
 from vsf.guidance.base import Guidance
 from vsf.guidance.fusion import Fusion
-from vsf.guidance.parameters import Auto, knob
 from vsf.guidance.partials import Numbers, Partials
+from vsf.knobs import Auto, knob
 
 
 @dataclass(frozen=True, slots=True)

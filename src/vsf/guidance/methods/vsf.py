@@ -11,8 +11,8 @@ from vsf.attention.partial import Strength, in_pieces, merge
 from vsf.guidance.base import Guidance
 from vsf.guidance.fusion import Fusion
 from vsf.guidance.methods.orthogonal import orthogonal_part
-from vsf.guidance.parameters import Auto, choice, knob
 from vsf.guidance.partials import Numbers, Partials
+from vsf.knobs import Auto, choice, knob
 
 
 @dataclass(frozen=True, slots=True)

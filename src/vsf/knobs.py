@@ -1,14 +1,14 @@
 """Knobs: the settings of a method, declared once with default, range and help.
 
-Command-line flags, node inputs, sliders and sweeps are generated from these declarations.
+Command-line flags, node inputs, sliders and sweeps are generated from these declarations. Without torch, because the
+command line needs them before it can afford that import.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Literal
-
-from torch import Tensor
 
 from vsf.errors import KnobError
 
@@ -38,7 +38,7 @@ class Knob:
             if value not in self.choices or isinstance(value, bool) != isinstance(self.default, bool):
                 raise KnobError(f"{self.name} is one of {', '.join(map(repr, self.choices))}, got {value!r}")
             return
-        if isinstance(value, Tensor) and value.is_floating_point():
+        if hasattr(value, "is_floating_point") and value.is_floating_point():
             return
         if isinstance(value, str) and value == AUTO and self.takes_auto:
             return
@@ -64,9 +64,11 @@ def choice(default: str | bool, *, choices: Sequence[str | bool] = (False, True)
     return field(default=default, metadata={"low": None, "high": None, "choices": tuple(choices), "help": help})
 
 
-def knobs(cls: type) -> list[Knob]:
-    """List the knobs of a method class, in order of declaration."""
-    return [Knob(name=f.name, default=f.default, **f.metadata) for f in fields(cls) if f.metadata]  # type: ignore[arg-type]
+@cache
+def knobs(cls: type) -> tuple[Knob, ...]:
+    """Return the knobs of a method class, in order of declaration."""
+    # Made once for each class: they are asked for in every denoiser call.
+    return tuple(Knob(name=f.name, default=f.default, **f.metadata) for f in fields(cls) if f.metadata)  # type: ignore[arg-type]
 
 
 def check_names(cls: type, label: str, names: Sequence[str]) -> None:
