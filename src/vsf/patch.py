@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from vsf.controls.region import Region
+from vsf.controls.region import Range, Region
 from vsf.controls.schedule import Schedule
 from vsf.errors import KnobError, NotGuidedError, PromptError, UnknownNameError
 from vsf.families import find_family
@@ -33,6 +33,9 @@ def guide(
     method: str | Guidance = "vsf",
     schedule: Schedule | None = None,
     mask: Any = None,
+    frames: Range | None = None,
+    seconds: Range | None = None,
+    fps: float | None = None,
     observe: bool = False,
     **options: Any,
 ) -> Iterator[Report]:
@@ -56,8 +59,12 @@ def guide(
         method: a name, or an instance such as `vsf.ValueSignFlip(scale=1.5)`.
         schedule: in which steps and layers the method acts, and how strongly, such as `vsf.Schedule(end=0.75)`;
             everywhere by default.
-        mask: where in the picture it acts: a tensor (height, width) of numbers from 0 to 1, a PIL image (white = 1), or
-            a box (left, top, right, bottom) in fractions.
+        mask: where in the picture it acts: a tensor (height, width) of numbers from 0 to 1, or (frames, height, width)
+            spread over a clip, a PIL image (white = 1), or a box (left, top, right, bottom) in fractions.
+        frames: when in a clip it acts: the first frame, counted from 0, and the first in which it no longer does. None
+            for either leaves it open.
+        seconds: the same in seconds.
+        fps: frames per second, where neither the pipeline nor its call tells, or to count otherwise than they do.
         observe: note in every layer how much the image looks at each negative and what that changes, for the report; it
             costs time and memory. `scale="auto"` observes anyway.
         options: how the negative prompt is encoded, where the pipeline is called with the same: `clip_skip`,
@@ -72,10 +79,11 @@ def guide(
         UnsupportedAttentionError: it holds an attention processor that cannot be guided.
         AlreadyGuidedError: it is guided already, or runs in another thread.
         PromptError: the negatives cannot be used with it.
-        KnobError: the method, schedule or mask cannot.
+        KnobError: the method, schedule, mask or time cannot.
         NotGuidedError: a run turned out not to have been guided; all others come before anything runs.
     """
-    session = Session(pipe, *_settings(method, schedule, mask), observe)
+    region = _region(mask, frames, seconds, fps)
+    session = Session(pipe, *_settings(method, schedule), region, observe)
     if negative_prompt is not None and negative is not None:
         raise PromptError("give either negative_prompt=, texts, or negative=, the result of vsf.encode")
     if negative is not None and (within is not None or options):
@@ -98,6 +106,9 @@ def attach(
     method: str | Guidance = "vsf",
     schedule: Schedule | None = None,
     mask: Any = None,
+    frames: Range | None = None,
+    seconds: Range | None = None,
+    fps: float | None = None,
     observe: bool = False,
 ) -> Report:
     """Let the pipeline's own `negative_prompt=` argument feed the guidance, until `detach`.
@@ -108,8 +119,7 @@ def attach(
     refused with a PromptError. The negative is encoded as the call encodes its prompt, with the same `clip_skip` and
     weight of LoRAs.
 
-    A pipeline that is attached already goes on with the method, schedule, mask and observe given now; compiled code is
-    kept. One guided pipeline per thread, with a denoiser of its own; encoders are shared safely. Other pipelines with
+    A pipeline that is attached already goes on with the settings given now; compiled code is kept. One guided pipeline per thread, with a denoiser of its own; encoders are shared safely. Other pipelines with
     this denoiser stay unguided.
 
     Args:
@@ -117,6 +127,9 @@ def attach(
         method: as `guide` takes it.
         schedule: as `guide` takes it.
         mask: as `guide` takes it.
+        frames: as `guide` takes it.
+        seconds: as `guide` takes it.
+        fps: as `guide` takes it.
         observe: as `guide` takes it.
 
     Returns:
@@ -127,11 +140,12 @@ def attach(
     """
     if isinstance(pipe, nn.Module):
         raise PromptError("attach needs a pipeline, whose negative_prompt= it takes over; guide takes a denoiser")
+    region = _region(mask, frames, seconds, fps)
     attached = owner_of(pipe)
     if attached is not None and attached.takes_argument:
-        attached.change(*_settings(method, schedule, mask), observe)
+        attached.change(*_settings(method, schedule), region, observe)
         return attached.report
-    session = Session(pipe, *_settings(method, schedule, mask), observe)
+    session = Session(pipe, *_settings(method, schedule), region, observe)
     session.takes_argument = True
     session.install()
     return session.report
@@ -198,11 +212,18 @@ def unread(pipe: Pipeline, texts: str | Prompt | Sequence[str]) -> list[Unread]:
     return [entry for entry in entries if entry]
 
 
-def _settings(method: str | Guidance, schedule: Schedule | None, mask: Any) -> tuple[Guidance, Schedule, Region | None]:
-    """Check method, schedule and mask, and return the objects that a session takes."""
+def _settings(method: str | Guidance, schedule: Schedule | None) -> tuple[Guidance, Schedule]:
+    """Check method and schedule, and return the objects that a session takes."""
     if not isinstance(schedule, Schedule | None):
         raise KnobError(f"schedule= takes a vsf.Schedule, got {schedule!r}")
-    return _resolved(method), schedule or Schedule(), None if mask is None else Region(mask)
+    return _resolved(method), schedule or Schedule()
+
+
+def _region(mask: Any, frames: Range | None, seconds: Range | None, fps: float | None) -> Region | None:
+    """Return where and when a method acts, None for everywhere and always."""
+    if mask is None and frames is None and seconds is None:
+        return None
+    return Region(mask, frames, seconds, fps)
 
 
 def _resolved(method: str | Guidance) -> Guidance:

@@ -155,9 +155,4 @@ class GuidedCall:
         """Return the strength in a layer of this many image tokens: a number, or with a region one for each token."""
         if self._region is None or self._grid is None or not role.picture:
             return self.strength
-        grid = self._grid.fit(tokens)
-        of_image = self._region.on(grid.height, grid.width, device).flatten().repeat(grid.frames)
-        # Key frames and sound before the grid, and reference images behind it, are no part of the picture.
-        before = of_image.new_zeros(grid.before)
-        behind = of_image.new_zeros(tokens - grid.before - grid.tokens)
-        return torch.cat([before, self.strength * of_image, behind])
+        return self.strength * self._region.on_tokens(tokens, self._grid, device)

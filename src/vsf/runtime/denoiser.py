@@ -197,6 +197,8 @@ class GuidedDenoiser:
             self.grid = None
             if run.settings.needs_grid:  # some families read it off positions on the device, which has to be waited for
                 self.grid = self.family.grid(self.inner, arguments.values)
+                if run.settings.is_timed:
+                    self.grid = run.timed(self.grid, self.inner)
             if run.settings.observes and self.grid is not None:
                 run.report.begin_step(self.grid)
             if run.calls_twice:
@@ -349,9 +351,10 @@ class GuidedDenoiser:
             has_negative = prompt is not None and run.negative.lengths[prompt] > 0
             strengths.append(strength * has_negative)
 
+        axes = {"channels_last": self.family.channels_last, "frames_first": self.family.frames_first}
+
         def mix(conditional: Tensor, unconditional: Tensor) -> Tensor:
-            channels_last = self.family.channels_last
-            share = strength_on(conditional, strengths, settings.region, self.grid, channels_last=channels_last)
+            share = strength_on(conditional, strengths, settings.region, self.grid, **axes)
             return settings.method.mix(conditional, unconditional, share)
 
         run.report.steps += 1

@@ -4,16 +4,19 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
+from vsf.controls.clock import Clock
+from vsf.controls.grid import Grid
 from vsf.controls.region import Region
 from vsf.controls.schedule import Schedule
 from vsf.errors import KnobError, NotGuidedError, PromptError
 from vsf.families.base.branches import Branches
+from vsf.families.base.clip import told_rate
 from vsf.families.base.family import Family
 from vsf.guidance import Guidance
 from vsf.patching.hosts import CallArguments, Pipeline
@@ -37,7 +40,7 @@ class Settings:
         pipe: the guided pipeline; None for a denoiser on its own.
         method: the guidance.
         schedule: the steps and layers in which it acts.
-        region: where in the picture it acts; None for everywhere.
+        region: where in the picture and the clip it acts; None for everywhere.
         observe: whether the caller asked to observe the attention.
     """
 
@@ -57,6 +60,11 @@ class Settings:
     def needs_grid(self) -> bool:
         """True if the grid of image tokens is needed."""
         return self.observes or self.region is not None
+
+    @property
+    def is_timed(self) -> bool:
+        """True if the clip's clock is needed."""
+        return self.region is not None and self.region.is_timed
 
     @property
     def follows_steps(self) -> bool:
@@ -121,7 +129,10 @@ class Run:
         self._latest_weights: tuple[object, tuple[Tensor | None, ...]] | None = None
         self._calls_before = report.calls
         self._first_timestep: Any = None
+        self._arguments = arguments or {}
         self._check(arguments)
+        if settings.is_timed:
+            self._check_time()
 
     def _check(self, arguments: CallArguments | None) -> None:
         negative = self.texts.negative
@@ -130,6 +141,29 @@ class Run:
             raise PromptError(f"{len(negative)} negatives for {prompts} prompts: give one, or one for each")
         if self.texts.token_weights is not None and arguments is not None:
             self.texts.token_weights.check(arguments.get("prompt"))
+
+    def _check_time(self) -> None:
+        """Raise KnobError when the seconds of the clip cannot be told."""
+        settings = self.settings
+        if settings.pipe is not None:
+            settings.family.check_time(settings.pipe, self._arguments)
+        region = settings.region
+        needs_rate = region is not None and region.seconds is not None and region.rate is None
+        if needs_rate and self._told_rate is None:
+            raise KnobError(
+                f"seconds= needs the frames per second, which nothing tells in this {settings.family.name} run: give "
+                f"fps=; {settings.family.clip_rate:g} is usual"
+            )
+
+    @property
+    def _told_rate(self) -> float | None:
+        return told_rate(self.settings.pipe, self._arguments)
+
+    def timed(self, grid: Grid, denoiser: Any) -> Grid:
+        """Return the grid of a denoiser call with its clock. Raises KnobError when its frames are not known."""
+        settings = self.settings
+        covered = settings.family.clip_frames(denoiser, settings.pipe, self._arguments, grid.frames)
+        return replace(grid, clock=Clock(covered, self._told_rate))
 
     @cached_property
     def acts(self) -> bool:

@@ -96,6 +96,8 @@ class Session:
             )
         if method.is_auto:
             AutoScaler(method)  # raises here, not in the first run, for a method without a scale
+        if settings.is_timed:
+            self.family.check_time(self.target, {})
         if self.pipe is None and settings.follows_steps:
             raise KnobError("a denoiser on its own has no steps: guide the pipeline, or leave out start, end and curve")
         return settings
