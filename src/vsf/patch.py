@@ -119,8 +119,9 @@ def attach(
     refused with a PromptError. The negative is encoded as the call encodes its prompt, with the same `clip_skip` and
     weight of LoRAs.
 
-    A pipeline that is attached already goes on with the settings given now; compiled code is kept. One guided pipeline per thread, with a denoiser of its own; encoders are shared safely. Other pipelines with
-    this denoiser stay unguided.
+    A pipeline that is attached already goes on with the settings given now; compiled code is kept. One guided pipeline
+    per thread, with a denoiser of its own; encoders are shared safely. Other pipelines with this denoiser stay
+    unguided.
 
     Args:
         pipe: a pipeline of a supported family.

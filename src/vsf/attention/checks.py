@@ -51,12 +51,16 @@ def _check_control(call: HostCall, layouts: Sequence[TokenLayout], control: Cont
     batch = call.query.shape[0]
     _check_rows(control, layouts)
     expected = (batch, max(len(layout.negative_lengths) for layout in layouts))
+    image_rows = [layout.count(["image"]) if call.kind == "joint" else call.query.shape[2] for layout in layouts]
     if weights is not None and tuple(weights.shape) != expected:
-        raise LayoutError(f"weights are (batch, negatives) = {expected}, got {tuple(weights.shape)}")
+        if tuple(weights.shape) != (*expected, image_rows[0]) or len(set(image_rows)) > 1:
+            raise LayoutError(
+                f"weights are (batch, negatives) = {expected}, or one for each image row as well = "
+                f"{(*expected, image_rows[0])}, got {tuple(weights.shape)}"
+            )
     if not isinstance(strength, Tensor):
         return
-    for layout in layouts:
-        rows = layout.count(["image"]) if call.kind == "joint" else call.query.shape[2]
+    for rows in image_rows:
         if not _is_strength_of(strength, batch, rows):
             raise LayoutError(
                 f"strength is a number, (image rows) = ({rows},), or one for each batch row as well = {(batch, rows)}, "

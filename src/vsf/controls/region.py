@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import inf
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from vsf.controls.clock import Clock, Interval
+from vsf.controls.clock import Clock
 from vsf.controls.grid import Grid
 from vsf.errors import KnobError
 
@@ -139,7 +140,7 @@ def _spread(frames: Float[Tensor, "mask_frames height width"], clock: Clock) -> 
     """Average the frames of a mask, spread evenly over the clip, over the time of each frame of tokens."""
     count = len(frames)
     edges = [number * clock.length / count for number in range(count + 1)]
-    shares = clock.overlap(list(zip(edges, edges[1:], strict=False)))
+    shares = clock.overlap(list(pairwise(edges)))
     averages = torch.einsum("tm,mhw->thw", shares, frames.cpu().double())
     return averages.float().clamp(0, 1)
 

@@ -293,9 +293,7 @@ class Family(ABC):
         """
         name = type(target).__name__
         if self.clip_rate is None:
-            raise KnobError(
-                f"{name} draws no clips, or each frame by itself: leave out frames=, seconds= and their like"
-            )
+            raise KnobError(f"{name} draws no clips, or each frame by itself: leave out frames= and seconds=")
         if set(class_names(target)) & set(self.in_sections):
             raise in_sections(name)
 
