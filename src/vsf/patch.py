@@ -1,12 +1,13 @@
 """The public functions that guide a live pipeline, and leave nothing behind when guidance ends."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
 from torch import nn
 
-from vsf.controls.region import Range, Region
+from vsf.controls.places import Places
+from vsf.controls.region import Range
 from vsf.controls.schedule import Schedule
 from vsf.errors import KnobError, NotGuidedError, PromptError, UnknownNameError
 from vsf.families import find_family
@@ -30,12 +31,14 @@ def guide(
     *,
     negative: Negative | None = None,
     within: str | Sequence[str] | None = None,
+    sound: Negatives | Sequence[Negatives] | None = None,
     method: str | Guidance = "vsf",
     schedule: Schedule | None = None,
     mask: Any = None,
-    frames: Range | None = None,
-    seconds: Range | None = None,
+    frames: Range | Mapping[str, Range] | None = None,
+    seconds: Range | Mapping[str, Range] | None = None,
     fps: float | None = None,
+    sound_strength: float = 1.0,
     observe: bool = False,
     **options: Any,
 ) -> Iterator[Report]:
@@ -65,6 +68,11 @@ def guide(
             for either leaves it open.
         seconds: the same in seconds.
         fps: frames per second, where neither the pipeline nor its call tells, or to count otherwise than they do.
+            `mask`, `frames` and `seconds` may also be given for single negatives, by their texts: seconds={"rain":
+            (0, 2), "fog": (2, 4)}. A negative that is not named acts everywhere.
+        sound: negatives of the sound in a clip with sound, given like `negative_prompt`, which then is for the picture
+            alone. None: all are for both.
+        sound_strength: how strongly the method acts in the sound, as a factor of its strength, 0 to 1.
         observe: note in every layer how much the image looks at each negative and what that changes, for the report; it
             costs time and memory. `scale="auto"` observes anyway.
         options: how the negative prompt is encoded, where the pipeline is called with the same: `clip_skip`,
@@ -82,17 +90,17 @@ def guide(
         KnobError: the method, schedule, mask or time cannot.
         NotGuidedError: a run turned out not to have been guided; all others come before anything runs.
     """
-    region = _region(mask, frames, seconds, fps)
-    session = Session(pipe, *_settings(method, schedule), region, observe)
+    places = Places.of(mask, frames, seconds, fps, sound_strength)
+    session = Session(pipe, *_settings(method, schedule), places, observe)
     if negative_prompt is not None and negative is not None:
         raise PromptError("give either negative_prompt=, texts, or negative=, the result of vsf.encode")
-    if negative is not None and (within is not None or options):
-        name = "within" if within is not None else next(iter(options))
+    if negative is not None and (within is not None or sound is not None or options):
+        name = "within" if within is not None else "sound" if sound is not None else next(iter(options))
         raise PromptError(f"negative= is encoded already: give {name}= to vsf.encode")
     if negative is not None:
         session.use(negative)
-    elif negative_prompt is not None:
-        session.use_prompts(cast(Negatives, negative_prompt), within, chosen_options(pipe, options))
+    elif negative_prompt is not None or sound is not None:
+        session.use_prompts(cast(Negatives, negative_prompt or ""), within, chosen_options(pipe, options), sound)
     try:
         session.install()
         yield session.report
@@ -106,9 +114,10 @@ def attach(
     method: str | Guidance = "vsf",
     schedule: Schedule | None = None,
     mask: Any = None,
-    frames: Range | None = None,
-    seconds: Range | None = None,
+    frames: Range | Mapping[str, Range] | None = None,
+    seconds: Range | Mapping[str, Range] | None = None,
     fps: float | None = None,
+    sound_strength: float = 1.0,
     observe: bool = False,
 ) -> Report:
     """Let the pipeline's own `negative_prompt=` argument feed the guidance, until `detach`.
@@ -131,6 +140,7 @@ def attach(
         frames: as `guide` takes it.
         seconds: as `guide` takes it.
         fps: as `guide` takes it.
+        sound_strength: as `guide` takes it.
         observe: as `guide` takes it.
 
     Returns:
@@ -141,12 +151,12 @@ def attach(
     """
     if isinstance(pipe, nn.Module):
         raise PromptError("attach needs a pipeline, whose negative_prompt= it takes over; guide takes a denoiser")
-    region = _region(mask, frames, seconds, fps)
+    places = Places.of(mask, frames, seconds, fps, sound_strength)
     attached = owner_of(pipe)
     if attached is not None and attached.takes_argument:
-        attached.change(*_settings(method, schedule), region, observe)
+        attached.change(*_settings(method, schedule), places, observe)
         return attached.report
-    session = Session(pipe, *_settings(method, schedule), region, observe)
+    session = Session(pipe, *_settings(method, schedule), places, observe)
     session.takes_argument = True
     session.install()
     return session.report
@@ -168,6 +178,8 @@ def encode(
     pipe: Pipeline,
     negatives: Negatives | Sequence[Negatives],
     within: str | Sequence[str] | None = None,
+    *,
+    sound: Negatives | Sequence[Negatives] | None = None,
     **options: Any,
 ) -> Negative:
     """Encode negative prompts with the pipeline's own encoders, without padding; "" becomes no token at all.
@@ -176,14 +188,16 @@ def encode(
         pipe: a pipeline of a supported family.
         negatives: one text or mapping from text to weight, for all prompts, or one per prompt.
         within: as `guide` takes it.
+        sound: as `guide` takes it.
         options: as `guide` takes them.
 
     Raises:
         PromptError: the encoders are gone, or the pipeline encodes its prompts without such an option.
         UnsupportedPipelineError: no family recognises the pipeline.
-        KnobError: `within` is given, and the family does not tell which tokens words become.
+        KnobError: `within` is given, and the family does not tell which tokens words become; or `sound`, and it has no
+            layers of the sound's own.
     """
-    return encode_locked(find_family(pipe), pipe, negatives, within, chosen_options(pipe, options))
+    return encode_locked(find_family(pipe), pipe, negatives, within, chosen_options(pipe, options), sound)
 
 
 def unread(pipe: Pipeline, texts: str | Prompt | Sequence[str]) -> list[Unread]:
@@ -218,13 +232,6 @@ def _settings(method: str | Guidance, schedule: Schedule | None) -> tuple[Guidan
     if not isinstance(schedule, Schedule | None):
         raise KnobError(f"schedule= takes a vsf.Schedule, got {schedule!r}")
     return _resolved(method), schedule or Schedule()
-
-
-def _region(mask: Any, frames: Range | None, seconds: Range | None, fps: float | None) -> Region | None:
-    """Return where and when a method acts, None for everywhere and always."""
-    if mask is None and frames is None and seconds is None:
-        return None
-    return Region(mask, frames, seconds, fps)
 
 
 def _resolved(method: str | Guidance) -> Guidance:

@@ -103,6 +103,56 @@ def test_an_attached_pipeline_may_go_on_with_another_time():
     vsf.detach(pipe)
 
 
+# Other negatives at other times ------------------------------------------------------------------------------------
+
+
+@EVERY_METHOD
+@torch.no_grad()
+def test_each_negative_has_the_frames_that_are_its_own(method):
+    """Of one layer: each part of the clip is to the last bit or nearly as under its own negative alone."""
+    pipe = tiny_wan.pipeline(model=partial(tiny_wan.transformer, num_layers=1))
+    settings = {"num_frames": 13, "num_inference_steps": 1}
+    plain = video(pipe, **settings)
+
+    def guided(negatives, **when):
+        with vsf.guide(pipe, negatives, method=method, **when):
+            return video(pipe, **settings)
+
+    rain, fog = guided("rain"), guided("fog")
+    together = guided({"rain": 1.0, "fog": 1.0}, frames={"rain": (0, 1), "fog": (1, 9)})
+    assert changes(together, rain)[0] <= 1e-5 * changes(rain, plain)[0]
+    assert (changes(together, fog)[1:3] <= 1e-5 * changes(fog, plain)[1:3]).all()
+    assert torch.equal(together[:, :, 3], plain[:, :, 3])
+    assert changes(rain, fog).min() > 1e-4
+
+
+def test_a_negative_that_is_not_named_acts_all_the_time_and_places_are_like_times():
+    pipe = tiny_wan.pipeline()
+
+    def guided(negatives, **where):
+        with vsf.guide(pipe, negatives, method=STRONG, **where):
+            return video(pipe)
+
+    both = {"rain": 1.0, "fog": 0.5}
+    assert difference(guided(both, seconds={"rain": (0, 9)}, fps=16), guided(both)) <= 1e-6
+    confined = guided(both, mask={"fog": (0, 0, 0.5, 1)}, frames={"fog": (0, 1)})
+    assert difference(confined, guided(both)) > 1e-4
+    assert difference(confined, guided("rain")) > 1e-4
+
+
+def test_a_place_for_a_negative_that_is_not_there_is_refused():
+    pipe = tiny_wan.pipeline()
+    with pytest.raises(vsf.KnobError, match='no negative is "snow", .* the negatives are "fog", "rain"'):
+        with vsf.guide(pipe, {"rain": 1.0, "fog": 1.0}, frames={"snow": (0, 1)}):
+            video(pipe)
+    with pytest.raises(vsf.KnobError, match="the negatives are not known"):
+        with vsf.guide(pipe, negative=vsf.Negative((torch.zeros(3, 32),)), frames={"snow": (0, 1)}):
+            video(pipe)
+    with pytest.raises(vsf.KnobError, match='method "cfg" knows one negative for each prompt here'):
+        with vsf.guide(pipe, "rain", method="cfg", frames={"rain": (0, 1)}):
+            pass
+
+
 # The clocks of families ---------------------------------------------------------------------------------------------
 
 

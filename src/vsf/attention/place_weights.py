@@ -38,16 +38,11 @@ class PlaceWeights:
         self._lengths = list(lengths)
         weights = weights[:, : len(self._lengths)].to(torch.promote_types(dtype, torch.float32))
         # A negative without a real token is absent, however much it weighs.
-        for number, tokens in enumerate(torch.arange(sum(self._lengths)).split(self._lengths)):
-            if not len(tokens):
-                weights = weights.index_fill(1, torch.tensor(number, device=weights.device), 0)
-            elif valid is not None:
-                is_real = valid[:, tokens[0] : tokens[-1] + 1].any(1)
-                shown = torch.ones_like(weights)
-                shown[:, number] = is_real[:, None].to(weights.dtype)
-                weights = weights * shown
-        self._of_image = weights
-        self._of_text = weights.amin(-1, keepdim=True)
+        if valid is None:
+            valid = torch.ones(len(weights), sum(self._lengths), dtype=torch.bool, device=weights.device)
+        is_real = [of_negative.any(1, keepdim=True) for of_negative in valid.split(self._lengths, 1)]
+        self._of_image = weights * torch.cat(is_real, 1)[..., None]
+        self._of_text = self._of_image.amin(-1, keepdim=True)
 
     def present(self, rows: str) -> Bool[Tensor, "batch 1 queries 1"]:
         """Tell on which rows there is a negative."""

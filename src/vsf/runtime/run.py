@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vsf.controls.clock import Clock
 from vsf.controls.grid import Grid
+from vsf.controls.places import Places
 from vsf.controls.region import Region
 from vsf.controls.schedule import Schedule
 from vsf.errors import KnobError, NotGuidedError, PromptError
@@ -40,7 +41,7 @@ class Settings:
         pipe: the guided pipeline; None for a denoiser on its own.
         method: the guidance.
         schedule: the steps and layers in which it acts.
-        region: where in the picture and the clip it acts; None for everywhere.
+        places: where and when it acts, and each negative.
         observe: whether the caller asked to observe the attention.
     """
 
@@ -48,7 +49,7 @@ class Settings:
     pipe: Pipeline | None
     method: Guidance
     schedule: Schedule
-    region: Region | None
+    places: Places
     observe: bool = False
 
     @property
@@ -59,12 +60,7 @@ class Settings:
     @property
     def needs_grid(self) -> bool:
         """True if the grid of image tokens is needed."""
-        return self.observes or self.region is not None
-
-    @property
-    def is_timed(self) -> bool:
-        """True if the clip's clock is needed."""
-        return self.region is not None and self.region.is_timed
+        return self.observes or self.places.need_grid
 
     @property
     def follows_steps(self) -> bool:
@@ -131,7 +127,7 @@ class Run:
         self._first_timestep: Any = None
         self._arguments = arguments or {}
         self._check(arguments)
-        if settings.is_timed:
+        if settings.places.are_timed:
             self._check_time()
 
     def _check(self, arguments: CallArguments | None) -> None:
@@ -139,6 +135,8 @@ class Run:
         prompts = self.rows.prompts
         if negative is not None and prompts is not None and len(negative) not in (1, prompts):
             raise PromptError(f"{len(negative)} negatives for {prompts} prompts: give one, or one for each")
+        if negative is not None and any(negative.lengths):
+            self.settings.places.check_texts(negative.texts)
         if self.texts.token_weights is not None and arguments is not None:
             self.texts.token_weights.check(arguments.get("prompt"))
 
@@ -147,9 +145,7 @@ class Run:
         settings = self.settings
         if settings.pipe is not None:
             settings.family.check_time(settings.pipe, self._arguments)
-        region = settings.region
-        needs_rate = region is not None and region.seconds is not None and region.rate is None
-        if needs_rate and self._told_rate is None:
+        if settings.places.need_rate and self._told_rate is None:
             raise KnobError(
                 f"seconds= needs the frames per second, which nothing tells in this {settings.family.name} run: give "
                 f"fps=; {settings.family.clip_rate:g} is usual"
@@ -190,6 +186,17 @@ class Run:
         if self._latest_negatives is None or self._latest_negatives[0] != key:
             self._latest_negatives = key, self.negative.rows(row_to_prompt, like=like, multiple=multiple)
         return self._latest_negatives[1]
+
+    def places_of(self, row_to_prompt: Sequence[int | None]) -> list[list[Region | None]] | None:
+        """Return where each negative of each batch row acts, None where all act alike."""
+        places = self.settings.places
+        if not places.of_negatives:
+            return None
+        rows = []
+        for prompt in row_to_prompt:
+            texts = () if prompt is None else self.negative.texts[prompt]
+            rows.append([places.of_negatives.get(text) for text in texts])
+        return rows
 
     def token_weights(
         self, row_to_prompt: Sequence[int | None], tokens: int, like: Tensor

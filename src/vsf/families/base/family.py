@@ -314,6 +314,11 @@ class Family(ABC):
         return fraction_done(pipe, over, timestep, first)
 
     @property
+    def has_sound(self) -> bool:
+        """True if the sound of a clip has attention layers of its own."""
+        return any(not role.picture for _, role in self.roles)
+
+    @property
     def negatives_enter(self) -> str:
         """The path of negatives to the attention layers, as the table of families words it."""
         if any(role.kind == "joint" for _, role in self.roles):
