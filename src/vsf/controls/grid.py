@@ -1,6 +1,6 @@
 """The grid of image tokens: how the tokens of a layer lie in the picture."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -25,7 +25,7 @@ class Grid:
     width: int
     frames: int = 1
     before: int = 0
-    clock: Clock | None = None
+    clock: Clock | None = field(default=None, kw_only=True)
 
     @classmethod
     def of_positions(cls, positions: Float[Tensor, "tokens 3"]) -> "Grid":
