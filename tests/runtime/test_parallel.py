@@ -18,10 +18,10 @@ def guided_wan(model, frames=4):
     inputs = case.inputs(case.text())
     inputs["hidden_states"] = torch.randn(1, 16, frames, 4, 8, generator=torch.Generator().manual_seed(1))
     negative = vsf.Negative((case.text(7, seed=100)[0],))
-    outputs = [model(**inputs).sample]
+    outputs = [model(**inputs, return_dict=False)[0]]
     for method in (STRONG, "nag", "nasa", "ong"):
         with vsf.guide(model, negative=negative, method=method):
-            outputs.append(model(**inputs).sample)
+            outputs.append(model(**inputs, return_dict=False)[0])
     return torch.stack(outputs)
 
 
