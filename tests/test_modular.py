@@ -117,7 +117,16 @@ def assert_guided(case, pipe, negative):
     return guided
 
 
-@pytest.mark.parametrize("name", TOLD)
+# The rest of the models run with every pipeline of every family.
+OFTEN = {"wan", "z_image", "sdxl"}
+
+
+def often(names):
+    """Models as parameters of a test, those that stand for the others in every run."""
+    return [name if name in OFTEN else pytest.param(name, marks=pytest.mark.families) for name in names]
+
+
+@pytest.mark.parametrize("name", often(TOLD))
 def test_a_modular_pipeline_is_guided_by_guide_and_by_its_guider(name):
     case = TOLD[name]
     pipe, ordinary = case.build(**NEVER)
@@ -129,7 +138,7 @@ def test_a_modular_pipeline_is_guided_by_guide_and_by_its_guider(name):
     assert sum(getattr(pipe, guider).report.steps for guider in case.guiders) == 2
 
 
-@pytest.mark.parametrize("name", UNTOLD)
+@pytest.mark.parametrize("name", often(UNTOLD))
 def test_where_words_cannot_be_told_from_padding_the_guider_takes_the_negative_that_was_encoded(name):
     case = UNTOLD[name]
     pipe, ordinary = case.build(**NEVER)
@@ -150,7 +159,7 @@ def test_a_modular_pipeline_without_a_guider_is_guided_by_guide(name):
     assert_guided(case, pipe, vsf.encode(ordinary, "wheels"))
 
 
-@pytest.mark.parametrize("name", [*TOLD, *UNTOLD])
+@pytest.mark.parametrize("name", often([*TOLD, *UNTOLD]))
 def test_the_call_without_the_prompt_is_left_alone_under_a_guider_that_makes_one(name):
     case = {**TOLD, **UNTOLD}[name]
     pipe, ordinary = case.build(**NEVER)

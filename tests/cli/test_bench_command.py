@@ -213,7 +213,7 @@ def test_a_judged_folder_is_reported(run, vsf, tmp_path):
 
 
 def test_a_judge_that_nobody_reaches_is_an_error_and_does_not_stand_in_the_way_of_another(run, vsf, monkeypatch):
-    monkeypatch.setattr("vsf.judges.openai.OpenAIJudge.attempts", 1)
+    monkeypatch.setattr("vsf.judges.openai.OpenAIJudge._seconds", lambda judge, state: 0.0)  # retries without waiting
     run("--prompts", 1)
     with fake.serving(otherwise=fake.drops) as dead:
         code, out, err = ask(vsf, dead)
