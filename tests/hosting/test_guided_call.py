@@ -89,6 +89,34 @@ def test_a_layer_that_is_inactive_or_attends_to_text_alone_is_the_unguided_one()
     assert call.calls == 0
 
 
+@pytest.mark.parametrize("text", [TEXT, (*TEXT, Span("negative", 4)), (*TEXT[::-1],)], ids=["", "two", "in front"])
+def test_in_a_causal_layer_each_text_sees_its_own_tokens_so_far(text):
+    tokens = TokenLayout(text).tokens
+    q, k, v = (each.double() for each in tensors(tokens, tokens))
+    call = GuidedCall(method("vsf"), [text])
+    out = call.attend(Role("text"), q, k, v, causal=True)
+    start = 0
+    for span in text:
+        for last in range(start, start + span.length):
+            own = slice(start, last + 1)
+            logits = q[:, :, last : last + 1] @ k[:, :, own].mT / 8**0.5
+            expected = logits.softmax(-1) @ v[:, :, own]
+            torch.testing.assert_close(out[:, :, last : last + 1], expected, rtol=0, atol=1e-12)
+        start += span.length
+    assert torch.equal(call.attend(Role("text"), q, k, v, causal=True), out)
+
+
+def test_the_mask_of_causal_layers_is_made_once():
+    call = GuidedCall(method("vsf"), [TEXT])
+    masks = []
+    attend = AttentionPlan.attend
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AttentionPlan, "attend", lambda plan, host: masks.append(host.bias) or attend(plan, host))
+        for _ in range(2):
+            call.attend(Role("text"), *tensors(8, 8), causal=True)
+    assert masks[0] is masks[1]
+
+
 def test_a_region_is_laid_on_the_grid_of_every_layer():
     left = Region((0, 0, 0.5, 1))
     call = GuidedCall(method("vsf"), [TEXT], region=left, grid=Grid(4, 4), strength=0.5)
