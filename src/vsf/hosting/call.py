@@ -76,7 +76,9 @@ class GuidedCall:
         self._emphasis = emphasis
         self._region = region
         self._grid = grid
-        self._tokens = TokenLayout(self.text[0]).tokens
+        layout = TokenLayout(self.text[0])
+        self._tokens = layout.tokens
+        self._rows = layout.of_rows().tokens
         self._is_off = not isinstance(strength, Tensor) and strength == 0
         self._holds_image = any(span.kind == "image" for span in self.text[0])
         self._plans: dict[object, AttentionPlan] = {}
@@ -92,9 +94,10 @@ class GuidedCall:
         """
         if role.kind == "cross":
             return keys == self._tokens
-        # Where tokens attend to one another there are as many queries as keys; calls of an adapter have fewer keys.
+        # Where tokens attend to one another there are as many queries as keys that are not kept; calls of an adapter
+        # have fewer keys.
         if role.kind == "text" or self._holds_image:
-            return queries == keys == self._tokens
+            return keys == self._tokens and queries == self._rows
         return queries == keys > self._tokens
 
     def attend(
