@@ -67,7 +67,9 @@ class GuidedLayer:
         bias = options.get("attn_mask")
         causal = bool(options.get("is_causal"))
         if causal and (self.role.kind != "text" or bias is not None):
-            raise UnsupportedAttentionError("the model attends with is_causal to more than text, or with a mask as well")
+            raise UnsupportedAttentionError(
+                "the model attends with is_causal to more than text, or with a mask as well"
+            )
         return guided.attend(
             self.role,
             query,
