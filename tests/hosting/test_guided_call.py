@@ -102,6 +102,15 @@ def test_a_region_is_laid_on_the_grid_of_every_layer():
         GuidedCall(method("vsf"), [TEXT], region=left)
 
 
+def test_a_region_leaves_tokens_before_and_behind_the_grid_alone():
+    left = Region((0, 0, 0.5, 1))
+    call = GuidedCall(method("vsf"), [TEXT], region=left, grid=Grid(1, 2, frames=2, before=3), strength=0.5)
+    q, k, v = tensors(8, 8)
+    control = Control(strength=torch.tensor([0, 0, 0, 0.5, 0, 0.5, 0, 0]))
+    expected = guided_attention(method("vsf"), HostCall(q, k, v, "cross"), TokenLayout(TEXT), control=control)
+    assert torch.equal(call.attend(CROSS, q, k, v), expected)
+
+
 def test_what_is_observed_comes_with_the_name_of_the_layer():
     seen = []
     call = GuidedCall(method("vsf"), [TEXT], record=lambda *entry: seen.append(entry))

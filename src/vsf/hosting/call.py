@@ -157,5 +157,7 @@ class GuidedCall:
             return self.strength
         grid = self._grid.fit(tokens)
         of_image = self._region.on(grid.height, grid.width, device).flatten().repeat(grid.frames)
-        of_references = of_image.new_zeros(tokens - grid.tokens)  # images behind the grid are no part of the picture
-        return torch.cat([self.strength * of_image, of_references])
+        # Key frames and sound before the grid, and reference images behind it, are no part of the picture.
+        before = of_image.new_zeros(grid.before)
+        behind = of_image.new_zeros(tokens - grid.before - grid.tokens)
+        return torch.cat([before, self.strength * of_image, behind])
