@@ -197,7 +197,7 @@ def test_the_method_that_calls_the_model_twice_is_left_to_the_guider():
 
 def test_a_modular_pipeline_does_not_encode_and_says_what_does():
     pipe, _ = TOLD["wan"].build(**NEVER)
-    with pytest.raises(vsf.PromptError, match="with an ordinary pipeline of the same parts"):
+    with pytest.raises(vsf.PromptError, match="with an ordinary pipeline of the same parts, such as WanPipeline"):
         vsf.encode(pipe, "wheels")
 
 

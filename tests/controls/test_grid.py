@@ -45,6 +45,15 @@ def test_tokens_of_reference_images_lie_behind_the_grid():
     assert grid.cut(torch.arange(7.0)).tolist() == [[[0, 1], [2, 3]]]
 
 
+def test_key_frames_and_sound_may_stand_before_the_grid():
+    grid = Grid(1, 2, frames=2, before=3)
+    assert grid.fit(8) == grid
+    assert grid.cut(torch.arange(8.0)).tolist() == [[[3, 4]], [[5, 6]]]
+    assert Grid(4, 4, before=3).fit(7) == Grid(2, 2, before=3)
+    with pytest.raises(vsf.LayoutError, match="6 image tokens"):
+        Grid(4, 4, before=3).fit(6)
+
+
 @pytest.mark.parametrize("tokens", [13, 7, 3])
 def test_a_number_of_tokens_that_no_halving_gives_is_refused(tokens):
     with pytest.raises(vsf.LayoutError, match=f"{tokens} image tokens"):

@@ -184,10 +184,9 @@ def _outputs(found: Any, rows: int | None) -> Iterator[Tensor]:
         yield found
     elif isinstance(found, list) and (rows is None or len(found) == rows) and _alike(found):
         yield torch.stack(found)
-    else:
+    elif isinstance(found, tuple | list):  # not, for one, keys that a denoiser keeps for its next call
         for each in found:
-            if each is not None:
-                yield from _outputs(each, rows)
+            yield from _outputs(each, rows)
 
 
 def _alike(found: list[Any]) -> bool:

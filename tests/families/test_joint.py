@@ -36,15 +36,6 @@ def test_layers_of_qwen_image_are_frames_and_its_condition_is_not():
     assert (grid.frames, grid.height, grid.width) == (3, 4, 6)
 
 
-# Refused ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_pipeline_of_flux2_that_keeps_keys_is_refused_with_the_reason():
-    pipe = tiny_flux2.pipeline(diffusers.Flux2KleinKVPipeline, tiny_flux2.transformer(), tiny_flux2.klein_encoder())
-    with pytest.raises(vsf.UnsupportedPipelineError, match="Flux2KleinPipeline"), vsf.guide(pipe, "wheels"):
-        pass
-
-
 # Qwen-Image-Edit --------------------------------------------------------------------------------------------------
 
 

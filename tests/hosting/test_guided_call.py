@@ -77,6 +77,17 @@ def test_calls_of_other_sizes_do_not_see_the_text(role, queries, keys, sees):
     assert GuidedCall(method("vsf"), [TEXT]).sees_text(role, queries, keys) is sees
 
 
+def test_keys_without_rows_are_told_by_the_exact_sizes_of_the_call():
+    spans = (*TEXT, Span("kept", 4), Span("image", 16))
+    call = GuidedCall(method("nag"), [spans])
+    sizes = [(24, 28), (28, 28), (4, 4), (16, 28), (24, 24)]
+    assert [call.sees_text(JOINT, *size) for size in sizes] == [True, False, False, False, False]
+    q, k, v = tensors(24, 28)
+    assert torch.equal(
+        call.attend(JOINT, q, k, v), guided_attention(method("nag"), HostCall(q, k, v), TokenLayout(spans))
+    )
+
+
 def test_a_layer_that_is_inactive_or_attends_to_text_alone_is_the_unguided_one():
     call = GuidedCall(method("vsf"), [TEXT], inactive={"off"})
     q, k, v = tensors(16, 8)
@@ -87,6 +98,34 @@ def test_a_layer_that_is_inactive_or_attends_to_text_alone_is_the_unguided_one()
     parts = [F.scaled_dot_product_attention(q[:, :, at], k[:, :, at], v[:, :, at]) for at in (slice(5), slice(5, 8))]
     torch.testing.assert_close(text, torch.cat(parts, 2))
     assert call.calls == 0
+
+
+@pytest.mark.parametrize("text", [TEXT, (*TEXT, Span("negative", 4)), (*TEXT[::-1],)], ids=["", "two", "in front"])
+def test_in_a_causal_layer_each_text_sees_its_own_tokens_so_far(text):
+    tokens = TokenLayout(text).tokens
+    q, k, v = (each.double() for each in tensors(tokens, tokens))
+    call = GuidedCall(method("vsf"), [text])
+    out = call.attend(Role("text"), q, k, v, causal=True)
+    start = 0
+    for span in text:
+        for last in range(start, start + span.length):
+            own = slice(start, last + 1)
+            logits = q[:, :, last : last + 1] @ k[:, :, own].mT / 8**0.5
+            expected = logits.softmax(-1) @ v[:, :, own]
+            torch.testing.assert_close(out[:, :, last : last + 1], expected, rtol=0, atol=1e-12)
+        start += span.length
+    assert torch.equal(call.attend(Role("text"), q, k, v, causal=True), out)
+
+
+def test_the_mask_of_causal_layers_is_made_once():
+    call = GuidedCall(method("vsf"), [TEXT])
+    masks = []
+    attend = AttentionPlan.attend
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AttentionPlan, "attend", lambda plan, host: masks.append(host.bias) or attend(plan, host))
+        for _ in range(2):
+            call.attend(Role("text"), *tensors(8, 8), causal=True)
+    assert masks[0] is masks[1]
 
 
 def test_a_region_is_laid_on_the_grid_of_every_layer():
@@ -100,6 +139,15 @@ def test_a_region_is_laid_on_the_grid_of_every_layer():
         assert torch.equal(call.attend(CROSS, q, k, v), expected)
     with pytest.raises(KnobError, match="a region needs a grid"):
         GuidedCall(method("vsf"), [TEXT], region=left)
+
+
+def test_a_region_leaves_tokens_before_and_behind_the_grid_alone():
+    left = Region((0, 0, 0.5, 1))
+    call = GuidedCall(method("vsf"), [TEXT], region=left, grid=Grid(1, 2, frames=2, before=3), strength=0.5)
+    q, k, v = tensors(8, 8)
+    control = Control(strength=torch.tensor([0, 0, 0, 0.5, 0, 0.5, 0, 0]))
+    expected = guided_attention(method("vsf"), HostCall(q, k, v, "cross"), TokenLayout(TEXT), control=control)
+    assert torch.equal(call.attend(CROSS, q, k, v), expected)
 
 
 def test_what_is_observed_comes_with_the_name_of_the_layer():

@@ -119,4 +119,6 @@ def test_strength_lies_on_clips_and_on_tokens_as_on_pictures():
     assert last.expand(2, 2, 4, 6, 3)[1, 0, 3, :, 2].tolist() == [1, 1, 1, 0, 0, 0]
     tokens = strength_on(torch.zeros(2, 10, 3), rows, region, grid)
     assert tokens[1, :, 0].tolist() == [1, 0, 1, 0, 1, 0, 1, 0, 0, 0]
+    later = strength_on(torch.zeros(2, 10, 3), rows, region, Grid(2, 2, before=3))
+    assert later[1, :, 0].tolist() == [0, 0, 0, 1, 0, 1, 0, 0, 0, 0]
     assert strength_on(torch.zeros(2, 10, 3), rows, None, grid).flatten().tolist() == rows

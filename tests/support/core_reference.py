@@ -7,7 +7,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-# A layout here is one label per token: "image", "positive", "shared", or the number of a negative prompt.
+# A layout here is one label per token: "image", "positive", "shared", "kept", or the number of a negative prompt.
 Label = str | int
 
 
@@ -29,7 +29,7 @@ def sees(row: Label, key: Label) -> bool:
     if row == "image":
         return True
     if isinstance(row, int):
-        return key in ("image", "shared") or key == row
+        return key in ("image", "shared", "kept") or key == row
     return not isinstance(key, int)
 
 
@@ -53,7 +53,10 @@ class Case:
         return rows_of(self.lengths[row])
 
     def row_labels(self, row: int) -> list[Label]:
-        return self.labels(row) if self.kind == "joint" else ["image"] * self.query.shape[2]
+        """The label of every query; kept tokens have none."""
+        if self.kind == "cross":
+            return ["image"] * self.query.shape[2]
+        return [label for label in self.labels(row) if label != "kept"]
 
     def visible(self, row: int) -> Tensor:
         """Which keys are real tokens."""
@@ -250,6 +253,10 @@ def cases(draw, dtype: torch.dtype) -> Case:
     ragged = draw(st.booleans())
     lengths = [first] + [draw(spans(kind, keys)) if ragged else first for _ in range(batch - 1)]
     queries = keys if kind == "joint" else draw(st.integers(1, 5))
+    kept = draw(st.sampled_from([0, 0, 2, 3]))
+    # a copy for every row: those of one layout may be one list
+    lengths = [[*each[: len(each) // 2], ("kept", kept), *each[len(each) // 2 :]] for each in lengths]
+    keys += kept
     random = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
 
     def normal(tokens: int) -> Tensor:
@@ -316,4 +323,6 @@ def real_rows(case: Case) -> Tensor:
     """(batch, queries): rows whose output means something, all but those of padded negative tokens."""
     if case.kind == "cross":
         return torch.ones(case.query.shape[0], case.query.shape[2], dtype=torch.bool)
-    return torch.stack([case.visible(row) for row in range(case.query.shape[0])])
+    is_row = [[label != "kept" for label in case.labels(row)] for row in range(case.query.shape[0])]
+    visible = [case.visible(row) for row in range(case.query.shape[0])]
+    return torch.stack([real[torch.tensor(rows)] for real, rows in zip(visible, is_row, strict=True)])

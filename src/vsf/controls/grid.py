@@ -10,11 +10,19 @@ from vsf.errors import LayoutError
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A grid of image tokens, which follow frame by frame and row by row; a picture is one frame."""
+    """A grid of image tokens, which follow frame by frame and row by row; a picture is one frame.
+
+    Attributes:
+        height: rows.
+        width: columns.
+        frames: how often rows and columns are repeated.
+        before: how many image tokens stand before the grid: key frames or sound, no part of the picture.
+    """
 
     height: int
     width: int
     frames: int = 1
+    before: int = 0
 
     @classmethod
     def of_positions(cls, positions: Float[Tensor, "tokens 3"]) -> "Grid":
@@ -46,22 +54,24 @@ class Grid:
     def fit(self, tokens: int) -> "Grid":
         """Return the grid of a layer with this many image tokens.
 
-        Further tokens follow the grid: those of reference images, which are no part of the picture. Fewer tokens are
-        those of a layer deeper in a U-Net, where rows and columns were halved, rounding up.
+        Those `before` are counted. Further tokens follow the grid: those of reference images, which are no part of the
+        picture. Fewer tokens are those of a layer deeper in a U-Net, where rows and columns were halved, rounding up.
 
         Raises:
             LayoutError: no halving leads to this number of tokens.
         """
         grid = self
-        while grid.tokens > tokens and max(grid.height, grid.width) > 1:
-            grid = Grid(-(-grid.height // 2), -(-grid.width // 2), grid.frames)
-        if grid.tokens > tokens or (grid != self and grid.tokens != tokens):
+        available = tokens - self.before
+        while grid.tokens > available and max(grid.height, grid.width) > 1:
+            grid = Grid(-(-grid.height // 2), -(-grid.width // 2), grid.frames, grid.before)
+        if grid.tokens > available or (grid != self and grid.tokens != available):
             raise LayoutError(f"{tokens} image tokens do not lie on a grid of {self}, however often it is halved")
         return grid
 
     def cut(self, tokens: Float[Tensor, "... tokens"]) -> Float[Tensor, "... frames height width"]:
-        """Arrange values of tokens on the grid; those behind it are dropped."""
-        return tokens[..., : self.tokens].unflatten(-1, (self.frames, self.height, self.width))
+        """Arrange values of tokens on the grid; those before and behind it are dropped."""
+        on_grid = tokens[..., self.before : self.before + self.tokens]
+        return on_grid.unflatten(-1, (self.frames, self.height, self.width))
 
 
 def _rising(numbers: Float[Tensor, " _"]) -> int:

@@ -76,10 +76,13 @@ class GuidedCall:
         self._emphasis = emphasis
         self._region = region
         self._grid = grid
-        self._tokens = TokenLayout(self.text[0]).tokens
+        layout = TokenLayout(self.text[0])
+        self._tokens = layout.tokens
+        self._rows = layout.of_rows().tokens
         self._is_off = not isinstance(strength, Tensor) and strength == 0
         self._holds_image = any(span.kind == "image" for span in self.text[0])
         self._plans: dict[object, AttentionPlan] = {}
+        self._causal_mask: Tensor | None = None
 
     def sees_text(self, role: Role, queries: int, keys: int) -> bool:
         """Tell whether an attention call of these sizes may be the one that sees the text of this denoiser call.
@@ -91,9 +94,10 @@ class GuidedCall:
         """
         if role.kind == "cross":
             return keys == self._tokens
-        # Where tokens attend to one another there are as many queries as keys; calls of an adapter have fewer keys.
+        # Where tokens attend to one another there are as many queries as keys that are not kept; calls of an adapter
+        # have fewer keys.
         if role.kind == "text" or self._holds_image:
-            return queries == keys == self._tokens
+            return keys == self._tokens and queries == self._rows
         return queries == keys > self._tokens
 
     def attend(
@@ -105,6 +109,7 @@ class GuidedCall:
         *,
         bias: Float[Tensor, "..."] | Bool[Tensor, "..."] | None = None,
         scale: float | None = None,
+        causal: bool = False,
         name: str | None = None,
         host: HostAttention | None = None,
     ) -> Float[Tensor, "batch heads queries channels"]:
@@ -117,6 +122,7 @@ class GuidedCall:
             value: as the keys.
             bias: the host's own mask, boolean (True = visible) or added to the logits.
             scale: of the logits; None = 1/√channels.
+            causal: whether no text token sees those behind it, in a layer of the role "text" without a mask.
             name: of the layer, for `inactive` and `record`.
             host: the host's own attention; None is torch's.
 
@@ -127,6 +133,8 @@ class GuidedCall:
             LayoutError: the shapes do not fit the spans.
         """
         kind: Literal["joint", "cross"] = "cross" if role.kind == "cross" else "joint"
+        if causal:
+            bias = self._none_behind(key)
         call = HostCall(query, key, value, kind, bias, scale, host)
         acts = not self._is_off and role.kind != "text" and name not in self.inactive
         if torch.compiler.is_compiling():
@@ -151,11 +159,25 @@ class GuidedCall:
         layout = layouts if len(layouts) > 1 else layouts[0]
         return AttentionPlan(self.method, call, layout, negative_valid=self._valid, control=control)
 
+    def _none_behind(self, key: Tensor) -> Bool[Tensor, "tokens tokens"]:
+        """Return the mask of a causal layer, which hides the tokens behind each; the same one for all layers.
+
+        No text sees another, so the mask of the whole sequence is also that of each text in it.
+        """
+        mask = self._causal_mask
+        if mask is None:
+            mask = torch.ones(key.shape[2], key.shape[2], dtype=torch.bool, device=key.device).tril()
+            if not torch.compiler.is_compiling():
+                self._causal_mask = mask
+        return mask
+
     def _strength_on(self, tokens: int, role: Role, device: torch.device) -> float | Tensor:
         """Return the strength in a layer of this many image tokens: a number, or with a region one for each token."""
         if self._region is None or self._grid is None or not role.picture:
             return self.strength
         grid = self._grid.fit(tokens)
         of_image = self._region.on(grid.height, grid.width, device).flatten().repeat(grid.frames)
-        of_references = of_image.new_zeros(tokens - grid.tokens)  # images behind the grid are no part of the picture
-        return torch.cat([self.strength * of_image, of_references])
+        # Key frames and sound before the grid, and reference images behind it, are no part of the picture.
+        before = of_image.new_zeros(grid.before)
+        behind = of_image.new_zeros(tokens - grid.before - grid.tokens)
+        return torch.cat([before, self.strength * of_image, behind])

@@ -14,7 +14,7 @@ from vsf.patching.hosts import CallArguments
 _TEXT_VALUES = ("to_v", "to_kv", "to_value")
 """Names of the projection that makes a cross-attention layer's values, or its keys and values, of the text."""
 
-_CANNOT_FOLLOW = ("is_causal", "dropout_p", "parallel_config")
+_CANNOT_FOLLOW = ("dropout_p", "parallel_config")
 """Options of attention functions that a guided call cannot reproduce."""
 
 
@@ -65,9 +65,22 @@ class GuidedLayer:
             if options.get(option):
                 raise UnsupportedAttentionError(f"the model attends with {option}, which guidance cannot follow")
         bias = options.get("attn_mask")
-        scale = options.get("scale")
-        backend = options.get("host")
-        return guided.attend(self.role, query, key, value, bias=bias, scale=scale, name=self.name, host=backend)
+        causal = bool(options.get("is_causal"))
+        if causal and (self.role.kind != "text" or bias is not None):
+            raise UnsupportedAttentionError(
+                "the model attends with is_causal to more than text, or with a mask as well"
+            )
+        return guided.attend(
+            self.role,
+            query,
+            key,
+            value,
+            bias=bias,
+            scale=options.get("scale"),
+            causal=causal,
+            name=self.name,
+            host=options.get("host"),
+        )
 
     def listen(self, module: nn.Module) -> list[Callable[[], None]]:
         """Note from now on the values that a cross-attention layer makes of the text; return functions that end that.

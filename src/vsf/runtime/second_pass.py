@@ -104,8 +104,10 @@ def strength_on(
     assert grid is not None
     fitted = grid.fit(output.shape[1])
     of_image = region.on(fitted.height, fitted.width).flatten().repeat(fitted.frames)
-    of_references = of_image.new_zeros(output.shape[1] - fitted.tokens)  # images behind the grid are no part of it
-    return of_rows * torch.cat([of_image, of_references]).to(output.device)[None, :, None]
+    # Tokens before and behind the grid are no part of the picture.
+    before = of_image.new_zeros(fitted.before)
+    behind = of_image.new_zeros(output.shape[1] - fitted.before - fitted.tokens)
+    return of_rows * torch.cat([before, of_image, behind]).to(output.device)[None, :, None]
 
 
 @contextmanager

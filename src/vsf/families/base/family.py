@@ -113,6 +113,8 @@ class Family(ABC):
     text_lengths: ClassVar[str] = ""
     """The argument with the number of real text tokens of each row, (batch,), for models with that instead of a mask;
     "" for the others."""
+    encodes_from_parts: ClassVar[bool] = False
+    """Whether `encode` uses a pipeline's parts alone, none of its functions, and so serves modular pipelines too."""
     encoder_sees_padding: ClassVar[bool] = False
     """Whether padding changes how the text encoder reads the words, although the denoiser masks the padding."""
     conditions: ClassVar[tuple[str, ...]] = ("encoder_hidden_states",)

@@ -49,8 +49,6 @@ def _reasons_by_pipeline() -> dict[str, str]:
         "BlipDiffusionControlNetPipeline": _WITH_A_PICTURE,
         "LEditsPPPipelineStableDiffusion": _OWN_PROCESSORS,
         "LEditsPPPipelineStableDiffusionXL": _OWN_PROCESSORS,
-        "Flux2KleinKVPipeline": "it attends to keys of the reference images that it keeps from its first step, which "
-        "guidance cannot follow; use Flux2KleinPipeline, which gives the same pictures",
         "HunyuanVideoImageToVideoPipeline": f"{_WITH_A_PICTURE}; SkyReels, FramePack and HunyuanVideo-1.5 make videos "
         "from pictures too",
         "Kandinsky5I2IPipeline": f"{_WITH_A_PICTURE}; the other Kandinsky 5 pipelines read it alone",
