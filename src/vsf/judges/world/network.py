@@ -80,6 +80,7 @@ class Reader(nn.Module):
             nn.Conv2d(96, 12, 1), nn.ReLU(), nn.Flatten(), nn.Linear(12 * CELLS**2, 128), nn.ReLU()
         )
         self.scene = nn.Linear(128, sum(_SCENE_SHAPES.values()))
+        assert self.things.bias is not None
         # Few cells hold a middle: start from that, not from one half.
         nn.init.constant_(self.things.bias[:1], -4.0)
         cell_middles = (torch.arange(CELLS) + 0.5) / CELLS
