@@ -11,14 +11,17 @@ import torch
 from diffusers import modular_pipelines
 
 import vsf
-from families.harness import OFF, STRONG, DenoiserRows, difference
+from families.harness import OFF, STRONG, DenoiserRows, call, difference
 from families.models import (
+    tiny_anima,
     tiny_ernie,
     tiny_flux,
     tiny_flux2,
+    tiny_flux3,
     tiny_krea2,
     tiny_ltx2,
     tiny_masked,
+    tiny_minimax_h3,
     tiny_qwen_image,
     tiny_unet,
     tiny_wan,
@@ -206,3 +209,69 @@ def test_the_two_guiders_of_modular_ltx2_are_refused_with_the_reason():
     pipe, _ = case.build()
     with pytest.raises(vsf.UnsupportedPipelineError, match="one for the picture and one for the sound"):
         case.run(pipe, negative_prompt="wheels")
+
+
+# Models that have modular pipelines alone ---------------------------------------------------------------------------
+
+ALONE = {
+    "anima": (tiny_anima.pipeline, tiny_anima.SETTINGS),
+    "flux3": (tiny_flux3.plain, tiny_flux3.SETTINGS),
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_pipeline_without_an_ordinary_one_encodes_for_its_guider(name):
+    build, settings = ALONE[name]
+    pipe = build(VSFGuider(knobs=KNOBS))
+    pipe.guider.negative = vsf.encode(pipe, "wheels")
+    by_guider = call(pipe, "a red car", **settings)
+    pipe = build()
+    with vsf.guide(pipe, "wheels", method=STRONG):
+        assert difference(call(pipe, "a red car", **settings), by_guider) <= 1e-6
+
+
+def test_the_guider_of_anima_tells_words_from_the_zeros_behind_them():
+    pipe = tiny_anima.pipeline(VSFGuider(knobs=KNOBS))
+    told = call(pipe, "a red car", **tiny_anima.SETTINGS, negative_prompt="wheels")
+    pipe.guider.negative = vsf.encode(pipe, "wheels")
+    assert difference(call(pipe, "a red car", **tiny_anima.SETTINGS), told) <= 1e-6
+
+
+def test_the_guider_of_flux3_cannot_tell_and_says_what_encodes():
+    pipe = tiny_flux3.plain(VSFGuider(knobs=KNOBS))
+    with pytest.raises(vsf.PromptError, match=r"guider\.negative = vsf\.encode\(pipe, texts\)"):
+        call(pipe, "a red car", **tiny_flux3.SETTINGS, negative_prompt="wheels")
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_their_call_without_the_prompt_is_left_alone(name):
+    build, settings = ALONE[name]
+    pipe = build(diffusers.ClassifierFreeGuidance(guidance_scale=3.0))
+    recorder = DenoiserRows(pipe.transformer)
+    settings = {**settings, "num_inference_steps": 1, "negative_prompt": "ugly"}
+    call(pipe, "a red car", **settings)
+    plain, recorder.rows = recorder.rows, []
+    with vsf.guide(pipe, "wheels", method=STRONG):
+        call(pipe, "a red car", **settings)
+    assert [torch.equal(*pair) for pair in zip(recorder.rows, plain, strict=True)] == [False, True]
+
+
+def test_a_pipeline_that_takes_no_negative_prompt_does_when_it_is_attached():
+    pipe = tiny_minimax_h3.pipeline()
+    plain = call(pipe, "a red car", **tiny_minimax_h3.SETTINGS)
+    report = vsf.attach(pipe, method=STRONG, schedule=vsf.Schedule(end=0.5))
+    guided = call(pipe, "a red car", **tiny_minimax_h3.SETTINGS, negative_prompt="wheels")
+    vsf.detach(pipe)
+    assert (report.steps, report.skipped) == (1, 1)
+    assert difference(guided, plain) > 1e-4
+    assert torch.equal(call(pipe, "a red car", **tiny_minimax_h3.SETTINGS), plain)
+
+
+def test_a_prompt_that_is_read_from_other_layers_than_the_negative_is_refused():
+    pipe = tiny_flux3.distilled()
+    layers = tuple(layer - 1 for layer in tiny_flux3.READ)
+    with (
+        vsf.guide(pipe, "wheels"),
+        pytest.raises(vsf.PromptError, match="reads its prompt with text_encoder_out"),
+    ):
+        call(pipe, "a red car", **tiny_flux3.SETTINGS, text_encoder_out_layers=layers)

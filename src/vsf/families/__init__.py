@@ -13,11 +13,12 @@ from vsf.families.catalogue.unsupported import UNSUPPORTED_DENOISERS
 from vsf.registry import Registry
 
 # By module and class, so that a new family costs one line here. The first family that recognises a pipeline gets it:
-# Kolors, whose denoiser is a U-Net, comes before U-Nets.
+# Kolors, whose denoiser is a U-Net, comes before U-Nets, and Anima before Cosmos.
 _CLASSES = (
     "sd3.StableDiffusion3",
     "flux.Flux",
     "flux2.Flux2",
+    "flux3.Flux3",
     "qwen_image.QwenImage",
     "chroma.Chroma",
     "auraflow.AuraFlow",
@@ -25,6 +26,8 @@ _CLASSES = (
     "cogview4.CogView4",
     "krea2.Krea2",
     "wan.Wan",
+    "anima.Anima",
+    "cosmos.Cosmos",
     "kolors.Kolors",
     "unet.UNet",
     "ltx.LtxVideo",
@@ -48,6 +51,7 @@ _CLASSES = (
     "hidream.HiDream",
     "sana_video.SanaVideo",
     "kandinsky6.Kandinsky6",
+    "minimax_h3.MiniMaxH3",
     "prx.Prx",
 )
 
