@@ -18,6 +18,7 @@ _CLASSES = (
     "sd3.StableDiffusion3",
     "flux.Flux",
     "flux2.Flux2",
+    "ideogram4.Ideogram4",
     "qwen_image.QwenImage",
     "chroma.Chroma",
     "auraflow.AuraFlow",
