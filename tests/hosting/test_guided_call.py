@@ -83,9 +83,8 @@ def test_keys_without_rows_are_told_by_the_exact_sizes_of_the_call():
     sizes = [(24, 28), (28, 28), (4, 4), (16, 28), (24, 24)]
     assert [call.sees_text(JOINT, *size) for size in sizes] == [True, False, False, False, False]
     q, k, v = tensors(24, 28)
-    assert torch.equal(
-        call.attend(JOINT, q, k, v), guided_attention(method("nag"), HostCall(q, k, v), TokenLayout(spans))
-    )
+    expected = guided_attention(method("nag"), HostCall(q, k, v), TokenLayout(spans))
+    assert torch.equal(call.attend(JOINT, q, k, v), expected)
 
 
 def test_a_layer_that_is_inactive_or_attends_to_text_alone_is_the_unguided_one():

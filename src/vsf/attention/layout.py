@@ -1,4 +1,4 @@
-"""Token layouts: which tokens of a sequence are image, positive or negative prompt, shared by all, or only kept keys."""
+"""Token layouts: which tokens of a sequence are image, positive or negative prompt, shared by all, or kept keys."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -19,6 +19,7 @@ _CLASSES = (
     "flux.Flux",
     "flux2.Flux2",
     "flux3.Flux3",
+    "ideogram4.Ideogram4",
     "qwen_image.QwenImage",
     "chroma.Chroma",
     "auraflow.AuraFlow",
