@@ -53,6 +53,8 @@ _CLASSES = (
     "consisid.ConsisID",
     "cogview3plus.CogView3Plus",
     "easyanimate.EasyAnimate",
+    "lumina_next.LuminaNext",
+    "anyflow.AnyFlow",
 )
 
 
