@@ -55,6 +55,7 @@ _CLASSES = (
     "easyanimate.EasyAnimate",
     "lumina_next.LuminaNext",
     "anyflow.AnyFlow",
+    "helios.Helios",
 )
 
 

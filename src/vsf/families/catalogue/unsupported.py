@@ -13,7 +13,7 @@ _NOT_STUDIED = "its model was not studied yet, so that nobody knows whether it c
 _DENOISERS_BY_REASON: Mapping[str, str] = {
     _NOT_YET: "AceStepTransformer1DModel CosmosTransformer3DModel "
     "Cosmos3OmniTransformer DreamLiteUNetModel Flux3Transformer2DModel "
-    "HeliosTransformer3DModel HunyuanDiT2DModel Ideogram4Transformer2DModel JoyImageEditTransformer3DModel "
+    "HunyuanDiT2DModel Ideogram4Transformer2DModel JoyImageEditTransformer3DModel "
     "JoyImageEditPlusTransformer3DModel LatteTransformer3DModel MiniMaxH3Transformer3DModel "
     "MotifVideoTransformer3DModel NucleusMoEImageTransformer2DModel SanaWMTransformer3DModel "
     "SanaWMLTX2RefinerTransformer3DModel StableAudio3DiTModel WanAnimate2Transformer3DModel",
@@ -30,8 +30,8 @@ def _reasons_by_denoiser() -> dict[str, str]:
         "BriaFibo2Transformer2DModel": "the image tokens of Bria FIBO 2 attend to a few tokens that its text is "
         "pressed into and, in some layers, to the text itself; a negative would have to be in both, and the tokens of "
         "a guided call are laid out alike in all layers",
-        "AnyFlowFARTransformer3DModel": "AnyFlow's FAR makes a clip piece by piece and keeps what it made as keys, in which "
-        "guidance was not studied; use AnyFlowPipeline",
+        "AnyFlowFARTransformer3DModel": "AnyFlow's FAR makes a clip piece by piece and keeps keys of what it made, in "
+        "which guidance was not studied; use AnyFlowPipeline",
         "GlmImageTransformer2DModel": "GLM-Image reads only the words in quotes of a prompt; a language model turns "
         "the rest into a rough picture beforehand",
         "Kandinsky3UNet": "the time embedding of Kandinsky 3 is made from the text, so that a negative would change "
