@@ -56,6 +56,7 @@ _CLASSES = (
     "lumina_next.LuminaNext",
     "anyflow.AnyFlow",
     "helios.Helios",
+    "dreamlite.DreamLite",
 )
 
 

@@ -31,7 +31,7 @@ class Helios(Wan):
         has_history = arguments.get("latents_history_short") is not None
         if has_history and not denoiser.config.guidance_cross_attn:
             raise KnobError(
-                "mask= and observe= do not work with a Helios whose history attends to the text "
+                'mask=, observe= and scale="auto" do not work with a Helios whose history attends to the text '
                 "(guidance_cross_attn=False): leave them out"
             )
         return super().grid(denoiser, arguments)

@@ -12,7 +12,7 @@ _NOT_STUDIED = "its model was not studied yet, so that nobody knows whether it c
 
 _DENOISERS_BY_REASON: Mapping[str, str] = {
     _NOT_YET: "AceStepTransformer1DModel CosmosTransformer3DModel "
-    "Cosmos3OmniTransformer DreamLiteUNetModel Flux3Transformer2DModel "
+    "Cosmos3OmniTransformer Flux3Transformer2DModel "
     "HunyuanDiT2DModel Ideogram4Transformer2DModel JoyImageEditTransformer3DModel "
     "JoyImageEditPlusTransformer3DModel LatteTransformer3DModel MiniMaxH3Transformer3DModel "
     "MotifVideoTransformer3DModel NucleusMoEImageTransformer2DModel SanaWMTransformer3DModel "

@@ -1,0 +1,45 @@
+"""What is special to the families that came after Kandinsky 6, and what they refuse."""
+
+import pytest
+import torch
+
+import vsf
+from families.harness import STRONG, difference
+from families.models import tiny_easyanimate, tiny_helios
+
+HISTORY = tiny_helios.CASES[0]
+
+
+def test_a_history_of_helios_that_attends_to_the_text_is_guided_too_and_rules_out_masks():
+    model = tiny_helios.transformer(guidance_cross_attn=False)
+    text, negative = HISTORY.text(), vsf.Negative((HISTORY.text(7, seed=100)[0],))
+    plain = HISTORY.run(model, text)
+    with vsf.guide(model, negative=negative, method=STRONG):
+        assert difference(HISTORY.run(model, text), plain) > 1e-4
+    with (
+        pytest.raises(vsf.KnobError, match="a Helios whose history attends to the text"),
+        vsf.guide(model, negative=negative, method=STRONG, mask=torch.ones(2, 3)),
+    ):
+        HISTORY.run(model, text)
+
+
+def test_the_steps_of_a_pyramid_have_no_schedule():
+    variant = tiny_helios.VARIANTS[0]
+    pipe = variant.build()
+    with (
+        pytest.raises(vsf.KnobError, match="counted anew at every size"),
+        vsf.guide(pipe, "wheels", method=STRONG, schedule=vsf.Schedule(end=0.5)),
+    ):
+        pipe("a red car", **variant.settings)
+
+
+def test_a_second_text_of_easyanimate_is_refused():
+    case = tiny_easyanimate.CASES[0]
+    model = tiny_easyanimate.transformer(text_embed_dim_t5=16)
+    text, negative = case.text(), vsf.Negative((case.text(7, seed=100)[0],))
+    given = {**case.inputs(text), "encoder_hidden_states_t5": text}
+    with (
+        pytest.raises(vsf.LayoutError, match="guided with one text"),
+        vsf.guide(model, negative=negative, method=STRONG),
+    ):
+        model(**given)
