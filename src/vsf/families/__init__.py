@@ -57,6 +57,7 @@ _CLASSES = (
     "anyflow.AnyFlow",
     "helios.Helios",
     "dreamlite.DreamLite",
+    "joyimage.JoyImage",
 )
 
 
