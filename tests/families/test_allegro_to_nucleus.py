@@ -1,11 +1,14 @@
 """What is special to the families that came after Kandinsky 6, and what they refuse."""
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 
 import vsf
 from families.harness import STRONG, difference
-from families.models import tiny_easyanimate, tiny_helios
+from families.models import tiny_easyanimate, tiny_helios, tiny_joyimage, tiny_joyimage_plus
 
 HISTORY = tiny_helios.CASES[0]
 
@@ -43,3 +46,26 @@ def test_a_second_text_of_easyanimate_is_refused():
         vsf.guide(model, negative=negative, method=STRONG),
     ):
         model(**given)
+
+
+WITH_OTHER_PICTURES = {
+    "joyimage": (tiny_joyimage.CASES[1], partial(tiny_joyimage.inputs, pictures=2)),
+    "joyimage_plus": (
+        tiny_joyimage_plus.CASES[0],
+        partial(tiny_joyimage_plus.inputs, shapes=((1, 2, 3), (1, 2, 2)), padding=2),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITH_OTHER_PICTURES)
+def test_pictures_to_edit_attend_as_the_picture_does_and_are_outside_of_masks(name):
+    case, inputs = WITH_OTHER_PICTURES[name]
+    case = replace(case, inputs=inputs)
+    model, text, negative = case.model(), case.text(), case.text(case.negative, seed=100)
+    for_all = vsf.Negative((negative[0],))
+    with vsf.guide(model, negative=for_all, method=STRONG, observe=True) as report:
+        assert difference(case.run(model, text), case.oracle(text, negative, STRONG)) <= case.tolerance
+    assert report.heat_map().shape == (2, 3)
+    plain = case.run(model, text)
+    with vsf.guide(model, negative=for_all, method=STRONG, mask=torch.zeros(2, 3)):
+        assert torch.equal(case.run(model, text), plain)

@@ -58,6 +58,7 @@ _CLASSES = (
     "helios.Helios",
     "dreamlite.DreamLite",
     "joyimage.JoyImage",
+    "joyimage_plus.JoyImagePlus",
 )
 
 

@@ -16,11 +16,11 @@ def transformer(**changes):
     return built(diffusers.JoyImageEditTransformer3DModel, **{**sizes, "rope_dim_list": [4, 6, 6], **changes})
 
 
-def inputs(text):
-    """A picture to edit, and in the last place the one that is drawn."""
+def inputs(text, pictures=1):
+    """So many pictures: those to edit, and in the last place the one that is drawn."""
     rows = len(text)
     return {
-        "hidden_states": noise(1, 2, 16, 1, 4, 6).expand(rows, -1, -1, -1, -1, -1),
+        "hidden_states": noise(1, pictures, 16, 1, 4, 6).expand(rows, -1, -1, -1, -1, -1),
         "encoder_hidden_states": text,
         "timestep": torch.full((rows,), 500.0),
     }
@@ -53,14 +53,19 @@ class Reader:
 
 
 def chatted(pipe, text):
-    ids = torch.tensor([pipe.tokenizer(pipe.prompt_template_encode["image"].format(text)).input_ids])
+    start = pipe.prompt_template_encode_start_idx["image"]
+    return last_layer(pipe, pipe.prompt_template_encode["image"].format(text))[start:]
+
+
+def last_layer(pipe, text):
+    """What the last layer of the language model makes of a text, before its norm."""
     states = []
     handle = pipe.text_encoder.model.language_model.layers[-1].register_forward_hook(
         lambda _module, _args, output: states.append(output[0] if isinstance(output, tuple) else output)
     )
-    pipe.text_encoder(input_ids=ids)
+    pipe.text_encoder(input_ids=torch.tensor([pipe.tokenizer(text).input_ids]))
     handle.remove()
-    return states[0][0, pipe.prompt_template_encode_start_idx["image"] :]
+    return states[0][0]
 
 
 LAYERS = {r"double_blocks\.\d+\.attn": ("image", "text")}

@@ -14,7 +14,7 @@ _DENOISERS_BY_REASON: Mapping[str, str] = {
     _NOT_YET: "AceStepTransformer1DModel CosmosTransformer3DModel "
     "Cosmos3OmniTransformer Flux3Transformer2DModel "
     "HunyuanDiT2DModel Ideogram4Transformer2DModel "
-    "JoyImageEditPlusTransformer3DModel LatteTransformer3DModel MiniMaxH3Transformer3DModel "
+    "LatteTransformer3DModel MiniMaxH3Transformer3DModel "
     "MotifVideoTransformer3DModel NucleusMoEImageTransformer2DModel SanaWMTransformer3DModel "
     "SanaWMLTX2RefinerTransformer3DModel StableAudio3DiTModel WanAnimate2Transformer3DModel",
     _NOT_STUDIED: "AudioLDM2UNet2DConditionModel LongCatAudioDiTTransformer MiniMaxMusic3Transformer1DModel "
