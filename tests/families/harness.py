@@ -34,6 +34,7 @@ class Case:
     layers: pattern of an attention layer's name -> order of its tokens, stated independently of the family's roles:
         ("image", "text"), ("text", "image"), (("shared", 8), "text", "image"), or lockstep_oracle.CROSS.
     grid: shape of the heat map: (height, width), or (frames, height, width). Sides of different length tell them apart.
+        None where masks and heat maps are refused.
     alone: whether all image tokens are the picture's; a mask leaves those of references and sound unguided.
     positive: text tokens of the positive prompt. negative: of the negative one, where a model allows one length only.
     attended: how many tokens a text of so many tokens has in the attention.
@@ -45,7 +46,7 @@ class Case:
     inputs: Callable[[Tensor], dict[str, Any]]
     channels: int
     layers: Mapping[str, Order]
-    grid: tuple[int, ...]
+    grid: tuple[int, ...] | None
     name: str = ""
     alone: bool = True
     positive: int = 12

@@ -115,6 +115,11 @@ def test_every_method_guides_and_leaves_nothing_behind(case):
 @every_case
 def test_a_mask_and_the_heat_map_have_the_shape_of_the_picture(case):
     model, text, negative = model_of(case), case.text(), negative_of(case, NEGATIVE)
+    if case.grid is None:
+        for option in ({"observe": True}, {"mask": torch.ones(4, 6)}):
+            with pytest.raises(vsf.KnobError, match=r"mask=, observe= and .* do not work"):
+                guided(case, text, negative, **option)
+        return
     with vsf.guide(model, negative=negative, method=STRONG, observe=True) as report:
         everywhere = case.run(model, text)
     assert report.heat_map().shape == case.grid

@@ -147,8 +147,12 @@ def _is_part(value: Tensor, projected: Tensor) -> bool:
     """Tell whether an attention call's values, (batch, heads, tokens, channels), are those that a projection made.
 
     They share its memory, or are a copy of its last channels: a projection for keys and values puts the keys in front.
+    In a copy each head may stand several times, where several of the queries' heads share it.
     """
     if value.untyped_storage().data_ptr() == projected.untyped_storage().data_ptr():
         return True
+    copies, rest = divmod(value.shape[1] * value.shape[3], projected.shape[2])
+    if copies > 1 and not rest:
+        value = value[:, ::copies]
     flat = value.transpose(1, 2).flatten(2)
     return flat.shape[:2] == projected.shape[:2] and torch.equal(flat, projected[..., -flat.shape[2] :].to(flat.dtype))

@@ -346,7 +346,7 @@ def _is_or_wraps(part: object, family: Family) -> bool:
     """Tell whether a part of a pipeline is one of the family's denoisers, or has one inside."""
     if not isinstance(part, nn.Module):
         return False
-    return any(set(class_names(module)) & set(family.denoisers) for module in part.modules())
+    return any(family.recognises(module) for module in part.modules())
 
 
 def _parsed_prompts(prompts: object) -> list[Prompt] | None:

@@ -121,6 +121,8 @@ class Family(ABC):
     """All arguments that follow from the prompt: those that a second call for another prompt replaces."""
     guidance: ClassVar[Literal["batch", "batch, conditional first", "calls"]] = "calls"
     """How pipelines run classifier-free guidance: in one batch, unconditional rows first or last, or in two calls."""
+    guides_above_one: ClassVar[bool] = False
+    """Whether the pipelines do not say that they run it, but do so where their `guidance_scale` is above 1."""
     has_reference_layout: ClassVar[bool] = False
     """Whether the token layout of the VSF authors' code is supported too."""
     negatives_first: ClassVar[bool] = False
@@ -158,7 +160,11 @@ class Family(ABC):
     def denoisers_of(self, target: Pipeline | Denoiser) -> list[nn.Module]:
         """Return the models to guide: the target itself, or those among a pipeline's components."""
         components = [target] if isinstance(target, nn.Module) else getattr(target, "components", {}).values()
-        return [part for part in components if set(class_names(part)) & set(self.denoisers)]
+        return [part for part in components if self.recognises(part)]
+
+    def recognises(self, part: object) -> bool:
+        """Return whether an object is one of this family's denoisers."""
+        return bool(set(architecture_names(part)) & set(self.denoisers))
 
     def attention_layers(self, denoiser: nn.Module) -> dict[str, tuple[nn.Module, Role]]:
         """Return the attention layers to guide, by name. Raises UnsupportedAttentionError when there is none."""
@@ -250,7 +256,11 @@ class Family(ABC):
             arguments: of the denoiser call.
         """
         rows = self.row_count(arguments)
-        if self.guidance == "calls" or not getattr(pipe, "do_classifier_free_guidance", False):
+        if self.guides_above_one:
+            is_guided = pipe is not None and pipe.guidance_scale > 1
+        else:
+            is_guided = getattr(pipe, "do_classifier_free_guidance", False)
+        if self.guidance == "calls" or not is_guided:
             return [True] * rows
         return halves(rows, first=self.guidance == "batch, conditional first")
 
@@ -290,6 +300,20 @@ def require_encoders(pipe: Pipeline, *names: str) -> None:
 def class_names(target: object) -> list[str]:
     """Return the class names of an object and of its bases; of a compiled model, those of the model inside."""
     return [cls.__name__ for cls in type(getattr(target, "_orig_mod", target)).__mro__]
+
+
+def architecture_names(part: object) -> list[str]:
+    """Return the class names that tell the architecture of a model: up to the first class that diffusers defines.
+
+    A class that users derive from a model of diffusers is the same model to us, but one that diffusers itself derives
+    is another model, with a name of its own.
+    """
+    names = []
+    for cls in type(getattr(part, "_orig_mod", part)).__mro__:
+        names.append(cls.__name__)
+        if cls.__module__.startswith("diffusers."):
+            break
+    return names
 
 
 def halves(rows: int, *, first: bool = False) -> list[bool]:
