@@ -12,6 +12,7 @@ import vsf
 from support import tiny_pipelines as tiny
 from support.every_method import EVERY_METHOD, STRONG
 from vsf.guidance import AttentionPlan
+from vsf.text.embeddings import Share
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_a_batch_with_different_numbers_of_negatives_equals_one_by_one(pipe, met
 def test_several_negatives_survive_stripping_of_their_marks(pipe):
     method = vsf.ValueSignFlip(scale=2.0, special_tokens="strip")
     stripped = vsf.encode(pipe, {"ab": 0.5, "wheels": 2.0}).stripped()
-    assert [[tuple(share) for share in shares] for shares in stripped.shares] == [[(5, 0.5), (13, 2.0)]]
+    assert stripped.shares == ((Share(5, 0.5), Share(13, 2.0)),)
     unmarked = vsf.Negative(stripped.embeddings, shares=stripped.shares)
     plain = vsf.ValueSignFlip(scale=2.0)
     assert torch.equal(

@@ -14,6 +14,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
 from torch import Tensor, nn
 
+from vsf.controls.places import Places
 from vsf.controls.schedule import Schedule
 from vsf.errors import KnobError, NotGuidedError, PromptError, UnsupportedPipelineError
 from vsf.families.base.family import Family
@@ -118,7 +119,7 @@ class VSFGuider(BaseGuidance):
         if not self._is_on():
             return
         if self._session is None or self._session.target is not denoiser:
-            self._session = Session(denoiser, self._method, Schedule(), None)
+            self._session = Session(denoiser, self._method, Schedule(), Places())
         negative = self.negative
         if negative is None:
             negative = _unpadded(self._session.family, self._negatives)

@@ -1,12 +1,13 @@
 """The public functions that guide a live pipeline, and leave nothing behind when guidance ends."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
 from torch import nn
 
-from vsf.controls.region import Region
+from vsf.controls.places import Places
+from vsf.controls.region import Range
 from vsf.controls.schedule import Schedule
 from vsf.errors import KnobError, NotGuidedError, PromptError, UnknownNameError
 from vsf.families import find_family
@@ -30,9 +31,14 @@ def guide(
     *,
     negative: Negative | None = None,
     within: str | Sequence[str] | None = None,
+    sound: Negatives | Sequence[Negatives] | None = None,
     method: str | Guidance = "vsf",
     schedule: Schedule | None = None,
     mask: Any = None,
+    frames: Range | Mapping[str, Range] | None = None,
+    seconds: Range | Mapping[str, Range] | None = None,
+    fps: float | None = None,
+    sound_strength: float = 1.0,
     observe: bool = False,
     **options: Any,
 ) -> Iterator[Report]:
@@ -56,8 +62,17 @@ def guide(
         method: a name, or an instance such as `vsf.ValueSignFlip(scale=1.5)`.
         schedule: in which steps and layers the method acts, and how strongly, such as `vsf.Schedule(end=0.75)`;
             everywhere by default.
-        mask: where in the picture it acts: a tensor (height, width) of numbers from 0 to 1, a PIL image (white = 1), or
-            a box (left, top, right, bottom) in fractions.
+        mask: where in the picture it acts: a tensor (height, width) of numbers from 0 to 1, or (frames, height, width)
+            spread over a clip, a PIL image (white = 1), or a box (left, top, right, bottom) in fractions.
+        frames: when in a clip it acts: the first frame, counted from 0, and the first in which it no longer does. None
+            for either leaves it open.
+        seconds: the same in seconds.
+        fps: frames per second, where neither the pipeline nor its call tells, or to count otherwise than they do.
+            `mask`, `frames` and `seconds` may also be given for single negatives, by their texts: seconds={"rain":
+            (0, 2), "fog": (2, 4)}. A negative that is not named acts everywhere.
+        sound: negatives of the sound in a clip with sound, given like `negative_prompt`, which then is for the picture
+            alone. None: all are for both.
+        sound_strength: how strongly the method acts in the sound, as a factor of its strength, 0 to 1.
         observe: note in every layer how much the image looks at each negative and what that changes, for the report; it
             costs time and memory. `scale="auto"` observes anyway.
         options: how the negative prompt is encoded, where the pipeline is called with the same: `clip_skip`,
@@ -72,19 +87,20 @@ def guide(
         UnsupportedAttentionError: it holds an attention processor that cannot be guided.
         AlreadyGuidedError: it is guided already, or runs in another thread.
         PromptError: the negatives cannot be used with it.
-        KnobError: the method, schedule or mask cannot.
+        KnobError: the method, schedule, mask or time cannot.
         NotGuidedError: a run turned out not to have been guided; all others come before anything runs.
     """
-    session = Session(pipe, *_settings(method, schedule, mask), observe)
+    places = Places.of(mask, frames, seconds, fps, sound_strength)
+    session = Session(pipe, *_settings(method, schedule), places, observe)
     if negative_prompt is not None and negative is not None:
         raise PromptError("give either negative_prompt=, texts, or negative=, the result of vsf.encode")
-    if negative is not None and (within is not None or options):
-        name = "within" if within is not None else next(iter(options))
+    if negative is not None and (within is not None or sound is not None or options):
+        name = "within" if within is not None else "sound" if sound is not None else next(iter(options))
         raise PromptError(f"negative= is encoded already: give {name}= to vsf.encode")
     if negative is not None:
         session.use(negative)
-    elif negative_prompt is not None:
-        session.use_prompts(cast(Negatives, negative_prompt), within, chosen_options(pipe, options))
+    elif negative_prompt is not None or sound is not None:
+        session.use_prompts(cast(Negatives, negative_prompt or ""), within, chosen_options(pipe, options), sound)
     try:
         session.install()
         yield session.report
@@ -98,6 +114,10 @@ def attach(
     method: str | Guidance = "vsf",
     schedule: Schedule | None = None,
     mask: Any = None,
+    frames: Range | Mapping[str, Range] | None = None,
+    seconds: Range | Mapping[str, Range] | None = None,
+    fps: float | None = None,
+    sound_strength: float = 1.0,
     observe: bool = False,
 ) -> Report:
     """Let the pipeline's own `negative_prompt=` argument feed the guidance, until `detach`.
@@ -108,15 +128,19 @@ def attach(
     refused with a PromptError. The negative is encoded as the call encodes its prompt, with the same `clip_skip` and
     weight of LoRAs.
 
-    A pipeline that is attached already goes on with the method, schedule, mask and observe given now; compiled code is
-    kept. One guided pipeline per thread, with a denoiser of its own; encoders are shared safely. Other pipelines with
-    this denoiser stay unguided.
+    A pipeline that is attached already goes on with the settings given now; compiled code is kept. One guided pipeline
+    per thread, with a denoiser of its own; encoders are shared safely. Other pipelines with this denoiser stay
+    unguided.
 
     Args:
         pipe: a pipeline of a supported family.
         method: as `guide` takes it.
         schedule: as `guide` takes it.
         mask: as `guide` takes it.
+        frames: as `guide` takes it.
+        seconds: as `guide` takes it.
+        fps: as `guide` takes it.
+        sound_strength: as `guide` takes it.
         observe: as `guide` takes it.
 
     Returns:
@@ -127,11 +151,12 @@ def attach(
     """
     if isinstance(pipe, nn.Module):
         raise PromptError("attach needs a pipeline, whose negative_prompt= it takes over; guide takes a denoiser")
+    places = Places.of(mask, frames, seconds, fps, sound_strength)
     attached = owner_of(pipe)
     if attached is not None and attached.takes_argument:
-        attached.change(*_settings(method, schedule, mask), observe)
+        attached.change(*_settings(method, schedule), places, observe)
         return attached.report
-    session = Session(pipe, *_settings(method, schedule, mask), observe)
+    session = Session(pipe, *_settings(method, schedule), places, observe)
     session.takes_argument = True
     session.install()
     return session.report
@@ -153,6 +178,8 @@ def encode(
     pipe: Pipeline,
     negatives: Negatives | Sequence[Negatives],
     within: str | Sequence[str] | None = None,
+    *,
+    sound: Negatives | Sequence[Negatives] | None = None,
     **options: Any,
 ) -> Negative:
     """Encode negative prompts with the pipeline's own encoders, without padding; "" becomes no token at all.
@@ -161,14 +188,16 @@ def encode(
         pipe: a pipeline of a supported family.
         negatives: one text or mapping from text to weight, for all prompts, or one per prompt.
         within: as `guide` takes it.
+        sound: as `guide` takes it.
         options: as `guide` takes them.
 
     Raises:
         PromptError: the encoders are gone, or the pipeline encodes its prompts without such an option.
         UnsupportedPipelineError: no family recognises the pipeline.
-        KnobError: `within` is given, and the family does not tell which tokens words become.
+        KnobError: `within` is given, and the family does not tell which tokens words become; or `sound`, and it has no
+            layers of the sound's own.
     """
-    return encode_locked(find_family(pipe), pipe, negatives, within, chosen_options(pipe, options))
+    return encode_locked(find_family(pipe), pipe, negatives, within, chosen_options(pipe, options), sound)
 
 
 def unread(pipe: Pipeline, texts: str | Prompt | Sequence[str]) -> list[Unread]:
@@ -198,11 +227,11 @@ def unread(pipe: Pipeline, texts: str | Prompt | Sequence[str]) -> list[Unread]:
     return [entry for entry in entries if entry]
 
 
-def _settings(method: str | Guidance, schedule: Schedule | None, mask: Any) -> tuple[Guidance, Schedule, Region | None]:
-    """Check method, schedule and mask, and return the objects that a session takes."""
+def _settings(method: str | Guidance, schedule: Schedule | None) -> tuple[Guidance, Schedule]:
+    """Check method and schedule, and return the objects that a session takes."""
     if not isinstance(schedule, Schedule | None):
         raise KnobError(f"schedule= takes a vsf.Schedule, got {schedule!r}")
-    return _resolved(method), schedule or Schedule(), None if mask is None else Region(mask)
+    return _resolved(method), schedule or Schedule()
 
 
 def _resolved(method: str | Guidance) -> Guidance:

@@ -99,6 +99,24 @@ def test_the_order_of_weighted_negatives_does_not_matter(name, kind):
     torch.testing.assert_close(swapped, out, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@EVERY_KIND
+@EVERY_METHOD
+def test_negatives_may_weigh_otherwise_on_each_image_row(name, kind, dtype):
+    """Rows 0 to 9 see one negative, rows 10 to 19 the other one, both half as much up to 29, and the rest none."""
+    tensors, weights = draw(kind, 3, 2, dtype=dtype), torch.zeros(2, 2, IMAGE)
+    for rows, of_negatives in ((slice(0, 10), (1, 0)), (slice(10, 20), (0, 1)), (slice(20, 30), (0.5, 0.5))):
+        weights[:, :, rows] = torch.tensor(of_negatives)[:, None]
+        expected = guided(name, kind, tensors, (3, 2), weights=torch.tensor([of_negatives] * 2))
+        out = guided(name, kind, tensors, (3, 2), weights=weights)
+        exact = 1e-5 if dtype == torch.float32 else 2e-2
+        torch.testing.assert_close(out[:, :, rows], expected[:, :, rows], rtol=exact, atol=exact)
+    assert torch.equal(out[:, :, 30:], guided("none", kind, tensors, (3, 2))[:, :, 30:])
+    if name in ACTING:
+        assert not torch.allclose(out[:, :, :30], guided("none", kind, tensors, (3, 2))[:, :, :30], atol=1e-3)
+
+
 @pytest.mark.parametrize("name", [name for name, cls in METHODS.items() if "negative" not in cls.guided_rows])
 def test_the_stream_of_a_negative_is_not_weighted(name):
     tensors, layout = draw("joint", 3, 2), layout_of("joint", 3, 2)
@@ -338,7 +356,11 @@ def test_watching_leaves_gradients_as_they_are(name):
 @pytest.mark.parametrize(
     ("control", "message"),
     [
-        ({"weights": torch.ones(2, 3)}, r"weights are \(batch, negatives\) = \(2, 2\), got \(2, 3\)"),
+        (
+            {"weights": torch.ones(2, 3)},
+            r"weights are \(batch, negatives\) = \(2, 2\), or .* \(2, 2, 40\), got \(2, 3\)",
+        ),
+        ({"weights": torch.ones(2, 2, 39)}, r"got \(2, 2, 39\)"),
         ({"weights": torch.ones(2)}, r"got \(2,\)"),
         ({"strength": torch.ones(7)}, r"\(image rows\) = \(40,\), or .* \(2, 40\), got \(7,\)"),
         ({"strength": torch.ones(3, 40)}, r"got \(3, 40\)"),

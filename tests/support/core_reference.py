@@ -1,6 +1,7 @@
 """The equations, in float64, one query row at a time; shares no code with the package. And random cases for them."""
 
 from dataclasses import dataclass
+from itertools import count
 from math import inf, log
 
 import torch
@@ -58,29 +59,41 @@ class Case:
             return ["image"] * self.query.shape[2]
         return [label for label in self.labels(row) if label != "kept"]
 
-    def visible(self, row: int) -> Tensor:
-        """Which keys are real tokens."""
+    def visible(self, row: int, image: int | None = None) -> Tensor:
+        """Which keys have a weight, to an image row where its number is given, to other rows the least one of all."""
+        return self.real(row) & torch.tensor([self.weight(row, label, image) > 0 for label in self.labels(row)])
+
+    def real(self, row: int) -> Tensor:
+        """Which keys are real tokens; those of a negative that weighs nothing anywhere are not."""
         labels = self.labels(row)
         real = torch.ones(len(labels), dtype=torch.bool)
         if self.negative_valid is not None:
             negative = [at for at, label in enumerate(labels) if isinstance(label, int)]
             for flag, at in enumerate(negative):
                 real[at] = self.negative_valid[row, flag]
+        if self.weights is None or self.weights.dim() == 3:
+            return real
         return real & torch.tensor([self.weight(row, label) > 0 for label in labels])
 
-    def weight(self, row: int, label: Label) -> float:
-        return 1.0 if self.weights is None or not isinstance(label, int) else float(self.weights[row, label])
+    def weight(self, row: int, label: Label, image: int | None = None) -> float:
+        """A key's weight to an image row, to other rows (None) the least of all."""
+        if self.weights is None or not isinstance(label, int):
+            return 1.0
+        weight = self.weights[row, label]
+        if weight.dim() == 1:
+            weight = weight.min() if image is None else weight[image]
+        return float(weight)
 
-    def log_weights(self, row: int) -> Tensor:
+    def log_weights(self, row: int, image: int | None = None) -> Tensor:
         """What a key's weight adds to the logits of image rows."""
-        weights = [self.weight(row, label) for label in self.labels(row)]
+        weights = [self.weight(row, label, image) for label in self.labels(row)]
         return torch.tensor([log(weight) if weight > 0 else 0.0 for weight in weights], dtype=torch.float64)
 
-    def fade(self, row: int) -> float:
+    def fade(self, row: int, image: int | None = None) -> float:
         """min(1, Σ weights) of the negatives that have a real token."""
-        real = self.visible(row)
+        real = self.visible(row, image)
         there = {label for label, seen in zip(self.labels(row), real, strict=True) if isinstance(label, int) and seen}
-        return min(1.0, sum(self.weight(row, label) for label in there))
+        return min(1.0, sum(self.weight(row, label, image) for label in there))
 
     def log_emphasis(self, row: int) -> Tensor:
         """What a positive word's weight adds to the logits of image rows."""
@@ -119,17 +132,21 @@ def reference(case: Case, method_row, text_too: bool = False, fades: bool = Fals
     logits, values = case.logits(), case.value.double()
     out = torch.zeros(*case.query.shape[:3], case.value.shape[3], dtype=torch.float64)
     for batch in range(out.shape[0]):
-        keys, real, strengths = case.labels(batch), case.visible(batch), case.strengths(batch)
-        least, places = min(strengths), iter(strengths)
+        keys, strengths = case.labels(batch), case.strengths(batch)
+        least, places, images = min(strengths), iter(strengths), count()
         for at, row in enumerate(case.row_labels(batch)):
+            image = next(images) if row == "image" else None
+            real = case.visible(batch, image)
             own = logits[batch, :, at] + (case.log_emphasis(batch) if row == "image" else 0.0)
-            seen = torch.tensor([row == "image" or sees(row, key) for key in keys]) & real
+            seen = torch.tensor([row == "image" or sees(row, key) for key in keys])
+            seen = seen & (real if row == "image" else case.real(batch))
             left_alone = seen & ~is_negative(keys) if row == "image" else seen
             unguided = attend(own, values[batch], left_alone)
             strength = next(places) if row == "image" else least if text_too else 0.0
-            weighted = own + case.log_weights(batch)
-            more = {"fade": case.fade(batch)} if fades else {}
-            guided = method_row(weighted, values[batch], keys, real, **more) if strength else unguided
+            weighted = own + case.log_weights(batch, image)
+            more = {"fade": case.fade(batch, image)} if fades else {}
+            acts = strength and bool((real & is_negative(keys)).any())
+            guided = method_row(weighted, values[batch], keys, real, **more) if acts else unguided
             out[batch, :, at] = unguided + strength * (guided - unguided)
     return out
 
@@ -305,11 +322,13 @@ def controlled(draw, dtype: torch.dtype) -> Case:
     levels = torch.tensor([0.0, 0.25, 0.5, 1.0, 2.5], dtype=torch.float64)
     if draw(st.booleans()):
         case.weights = levels[torch.randint(5, (batch, most), generator=random)]
+    images = {case.row_labels(row).count("image") for row in range(batch)}
+    if draw(st.booleans()) and len(images) == 1:
+        case.weights = levels[torch.randint(5, (batch, most, *images), generator=random)]
     if draw(st.booleans()):
         counts = [case.labels(row).count("positive") for row in range(batch)]
         given = [levels[torch.randint(1, 5, (count,), generator=random)] for count in counts]
         case.emphasis = [weights if draw(st.booleans()) else None for weights in given]
-    images = {case.row_labels(row).count("image") for row in range(batch)}
     style = draw(st.sampled_from(["off", "part", "token", "both"]))
     if style in ("off", "part") or len(images) > 1:
         case.strength = 0.0 if style == "off" else 0.7
@@ -324,5 +343,5 @@ def real_rows(case: Case) -> Tensor:
     if case.kind == "cross":
         return torch.ones(case.query.shape[0], case.query.shape[2], dtype=torch.bool)
     is_row = [[label != "kept" for label in case.labels(row)] for row in range(case.query.shape[0])]
-    visible = [case.visible(row) for row in range(case.query.shape[0])]
-    return torch.stack([real[torch.tensor(rows)] for real, rows in zip(visible, is_row, strict=True)])
+    real = [case.real(row) for row in range(case.query.shape[0])]
+    return torch.stack([of_keys[torch.tensor(rows)] for of_keys, rows in zip(real, is_row, strict=True)])

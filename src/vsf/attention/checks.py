@@ -46,22 +46,38 @@ def check_shapes(
 
 
 def _check_control(call: HostCall, layouts: Sequence[TokenLayout], control: Control) -> None:
-    weights = control.weights
     strength = control.strength
     batch = call.query.shape[0]
     _check_rows(control, layouts)
-    expected = (batch, max(len(layout.negative_lengths) for layout in layouts))
-    if weights is not None and tuple(weights.shape) != expected:
-        raise LayoutError(f"weights are (batch, negatives) = {expected}, got {tuple(weights.shape)}")
+    _check_weights(call, layouts, control.weights)
     if not isinstance(strength, Tensor):
         return
     for layout in layouts:
-        rows = layout.count(["image"]) if call.kind == "joint" else call.query.shape[2]
+        rows = _image_rows(call, layout)
         if not _is_strength_of(strength, batch, rows):
             raise LayoutError(
                 f"strength is a number, (image rows) = ({rows},), or one for each batch row as well = {(batch, rows)}, "
                 f"got {tuple(strength.shape)}"
             )
+
+
+def _image_rows(call: HostCall, layout: TokenLayout) -> int:
+    return layout.count(["image"]) if call.kind == "joint" else call.query.shape[2]
+
+
+def _check_weights(call: HostCall, layouts: Sequence[TokenLayout], weights: Tensor | None) -> None:
+    if weights is None:
+        return
+    expected = (call.query.shape[0], max(len(layout.negative_lengths) for layout in layouts))
+    if tuple(weights.shape) == expected:
+        return
+    image_rows = {_image_rows(call, layout) for layout in layouts}
+    for_each = (*expected, max(image_rows))
+    if tuple(weights.shape) != for_each or len(image_rows) > 1:
+        raise LayoutError(
+            f"weights are (batch, negatives) = {expected}, or one for each image row as well = {for_each}, "
+            f"got {tuple(weights.shape)}"
+        )
 
 
 def _is_strength_of(strength: Tensor, batch: int, rows: int) -> bool:

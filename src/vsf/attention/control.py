@@ -33,7 +33,8 @@ class Control:
     Attributes:
         weights: of each negative. Weight w adds ln w to the logits that guided rows have for that negative's keys, so
             that two equal halves equal one whole; 0 is absent. Rows that are not guided, as a negative's own stream
-            mostly is, are not affected.
+            mostly is, are not affected. With one for each image row as well, text rows, where a method guides them,
+            follow the least.
         strength: m in out = Z⁺ + m·(combined − Z⁺), a number, or (queries,) or (batch, queries) over the image rows. 0
             leaves Z⁺ and 1 the method's own result, both to the last bit. Text rows, where a method guides them, follow
             the least of a row's strengths.
@@ -48,7 +49,7 @@ class Control:
             log-sum-exp (gradients wanted; devices without a fused kernel), which would have to be computed for it.
     """
 
-    weights: Float[Tensor, "batch negatives"] | None = None
+    weights: Float[Tensor, "batch negatives"] | Float[Tensor, "batch negatives queries"] | None = None
     strength: float | Float[Tensor, "..."] = 1.0
     emphasis: Sequence[Float[Tensor, " positive_tokens"] | None] | Float[Tensor, "batch positive_tokens"] | None = None
     unguided: tuple[int, ...] | None = None

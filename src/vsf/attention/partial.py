@@ -137,7 +137,7 @@ class Partial:
         if self._log_sum_exp is None and self.is_fused:
             self.attend()
         if self._log_sum_exp is None:
-            self._log_sum_exp = torch.logsumexp(logits(self), -1)
+            self._log_sum_exp = torch.logsumexp(self.logits(), -1)
         return self._log_sum_exp + self.shift
 
     def scaled(self, gain: Strength) -> "Partial":
@@ -180,6 +180,14 @@ class Partial:
         if value is None:
             self.computed = out
         return out
+
+    def logits(self) -> Float[Tensor, "batch heads queries keys"]:
+        """Return the biased logits, not shifted, in float32 or wider; gradients can pass through them."""
+        query = self.query
+        wide_dtype = _wide(query.dtype)
+        scale = query.shape[-1] ** -0.5 if self.scale is None else self.scale
+        products = query.to(wide_dtype) @ self.key.to(wide_dtype).mT * scale
+        return products if self.bias is None else products + additive(self.bias, wide_dtype)
 
 
 def merge(*partials: Partial) -> Float[Tensor, "batch heads queries channels"]:
@@ -228,15 +236,17 @@ def blend(start: Tensor, end: Tensor, share: float | Tensor) -> Tensor:
 
 
 def in_pieces(
-    formula: Callable[..., Tensor], *outputs: Float[Tensor, "batch heads queries _"]
+    formula: Callable[..., Tensor], *outputs: float | Float[Tensor, "..."]
 ) -> Float[Tensor, "batch heads queries channels"]:
     """Apply a formula to attention outputs in float32 or wider; the result has the dtype of the first output.
 
     Args:
         formula: treats each query row by itself.
         outputs: those of half precision are widened some rows at a time, so that no float32 copy of all rows is kept.
+            After the first one also numbers, and tensors (batch, 1, queries, 1).
     """
     first = outputs[0]
+    assert isinstance(first, Tensor)
     wide_dtype = _wide(first.dtype)
     if first.dtype == wide_dtype:
         return formula(*outputs).to(wide_dtype)
@@ -244,9 +254,16 @@ def in_pieces(
     step = max(1, WIDE_PIECE * rows // max(1, first.numel()))
     pieces = []
     for start in range(0, max(rows, 1), step):
-        widened = [output[:, :, start : start + step].to(wide_dtype) for output in outputs]
+        widened = [_widened(output, start, start + step, wide_dtype) for output in outputs]
         pieces.append(formula(*widened).to(first.dtype))
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)
+
+
+def _widened(output: float | Tensor, start: int, stop: int, dtype: torch.dtype) -> float | Tensor:
+    """Return some rows of an output in another dtype; what is the same for all rows as it is."""
+    if not isinstance(output, Tensor) or output.dim() < 4:
+        return output
+    return (output if output.shape[2] == 1 else output[:, :, start:stop]).to(dtype)
 
 
 def additive(bias: Tensor, dtype: torch.dtype) -> Tensor:
@@ -346,16 +363,6 @@ def _shifted_bias(partial: Partial) -> Tensor:
     if isinstance(shift, Tensor):
         shift = shift.to(dtype).reshape(-1, 1, 1, 1)
     return (bias + shift).expand(-1, -1, -1, keys)
-
-
-def logits(partial: Partial) -> Float[Tensor, "batch heads queries keys"]:
-    """Return the biased logits, not shifted, in float32 or wider; gradients can pass through them."""
-    query = partial.query
-    key = partial.key
-    wide_dtype = _wide(query.dtype)
-    scale = query.shape[-1] ** -0.5 if partial.scale is None else partial.scale
-    products = query.to(wide_dtype) @ key.to(wide_dtype).mT * scale
-    return products if partial.bias is None else products + additive(partial.bias, wide_dtype)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -13,6 +13,7 @@ from vsf.attention.control import Control, batch_places
 from vsf.attention.kernels import best_kernel, may_fuse
 from vsf.attention.layout import COMMON, HOST, Part, TokenLayout
 from vsf.attention.partial import Partial, finite, lowest
+from vsf.attention.place_weights import PlaceWeights
 
 Rows = Literal["host", "image", "text", "negative"]
 """A choice of queries.
@@ -54,6 +55,7 @@ class RowsPlan:
         has_negative: whether the layout has negative tokens.
         acts: whether a method is to act at all.
         valid: which negative tokens are real, (batch, negative tokens); None where all are.
+        place_weights: the negatives' weights where each image row has its own; None elsewhere.
         may_lack_negative: whether some rows may turn out to have no real negative token.
         may_bypass: whether some image rows may have to equal the unguided model's to the last bit.
         has_text: whether the layout has positive or shared tokens.
@@ -91,7 +93,10 @@ class RowsPlan:
         self.has_negative = layout.count(["negative"]) > 0
         self.acts = self.has_negative and not self.control.is_off
         self.valid = _real_tokens(layout, self.control, None if valid is None else valid[self.batch])
+        self.place_weights = _place_weights(layout, self.control, self.valid, self.dtype)
         self.may_lack_negative = control.unguided is None and self.valid is not None
+        if self.place_weights is not None:
+            self.may_lack_negative = True
         self.may_bypass = self.may_lack_negative or _may_be_zero(self.control)
         self.has_text = layout.count(ROWS["text"]) > 0
         row_layout = layout.of_rows()
@@ -107,9 +112,10 @@ class RowsPlan:
         self.biases: dict[tuple[Rows, Keys], Tensor | None] = {}
         self._fade: float | Tensor | None = None
 
-    @property
-    def present(self) -> Bool[Tensor, "batch 1 1 1"]:
-        """True for each row that has a real negative token."""
+    def present(self, rows: Rows) -> Bool[Tensor, "batch 1 _ 1"]:
+        """Tell for each row of the batch, or each of these queries, whether it has a real negative token."""
+        if self.place_weights is not None:
+            return self.place_weights.present(rows)
         assert self.valid is not None
         return self.valid.any(1)[:, None, None, None]
 
@@ -156,7 +162,7 @@ class RowsPlan:
             bias = finite(bias, self.dtype)
         if keys in ("host", "positive") and rows == "image" and self.emphasis is not None:
             bias = _sum(bias, self._log_emphasis(keys), self.dtype)
-        if keys == "negative" and self.control.weights is not None:
+        if keys == "negative" and self.control.weights is not None and self.place_weights is None:
             bias = _sum(bias, self._log_weights(), self.dtype)
         if keys == "all":
             return self._where_visible(self._own_stream(), bias)
@@ -311,7 +317,10 @@ class RowsCall:
             kernel = host.fused
         if bias is not None and bias.requires_grad and torch.is_grad_enabled():
             kernel = None
-        return Partial(query, key, value, bias, self.scale, kernel, host)
+        partial = Partial(query, key, value, bias, self.scale, kernel, host)
+        if keys == "negative" and plan.place_weights is not None:
+            return plan.place_weights.weigh(partial, rows)
+        return partial
 
 
 def with_four_axes(bias: Tensor) -> Tensor:
@@ -356,12 +365,22 @@ def _real_tokens(layout: TokenLayout, control: Control, valid: Tensor | None) ->
     lengths = layout.negative_lengths
     weights = control.weights
     real = None if valid is None else valid[:, : sum(lengths)]
-    if weights is None or not sum(lengths):
+    if weights is None or weights.dim() == 3 or not sum(lengths):
         return real
     is_present = weights > 0
     columns = [is_present[:, number : number + 1].expand(-1, length) for number, length in enumerate(lengths)]
     present = torch.cat(columns, 1)
     return present if real is None else real & present
+
+
+def _place_weights(
+    layout: TokenLayout, control: Control, valid: Tensor | None, dtype: torch.dtype
+) -> PlaceWeights | None:
+    """Return the weights where every image row has its own, None elsewhere."""
+    weights = control.weights
+    if weights is None or weights.dim() < 3:
+        return None
+    return PlaceWeights(weights, layout.negative_lengths, valid, dtype)
 
 
 def _may_be_zero(control: Control) -> bool:

@@ -1,10 +1,11 @@
 """The grid of image tokens: how the tokens of a layer lie in the picture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
 
+from vsf.controls.clock import Clock
 from vsf.errors import LayoutError
 
 
@@ -17,12 +18,14 @@ class Grid:
         width: columns.
         frames: how often rows and columns are repeated.
         before: how many image tokens stand before the grid: key frames or sound, no part of the picture.
+        clock: when the frames are shown; None where that is not known or not needed.
     """
 
     height: int
     width: int
     frames: int = 1
     before: int = 0
+    clock: Clock | None = None
 
     @classmethod
     def of_positions(cls, positions: Float[Tensor, "tokens 3"]) -> "Grid":
@@ -63,7 +66,7 @@ class Grid:
         grid = self
         available = tokens - self.before
         while grid.tokens > available and max(grid.height, grid.width) > 1:
-            grid = Grid(-(-grid.height // 2), -(-grid.width // 2), grid.frames, grid.before)
+            grid = replace(grid, height=-(-grid.height // 2), width=-(-grid.width // 2))
         if grid.tokens > available or (grid != self and grid.tokens != available):
             raise LayoutError(f"{tokens} image tokens do not lie on a grid of {self}, however often it is halved")
         return grid

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vsf.controls.clock import causal_frames
 from vsf.controls.grid import Grid
+from vsf.families.base.clip import frames_per_latent, told_length
 from vsf.families.base.family import Encoded, Family, Overrides, Role, Running
 from vsf.families.base.host import CallArguments, Denoiser, Original, Pipeline
 from vsf.families.base.patches import patch_grid
@@ -33,6 +35,8 @@ class CogVideoX(Family):
     roles = ((r"transformer_blocks\.\d+\.attn1", Role("joint", image="last")),)
     guidance = "batch"
     guides_above_one = True
+    frames_first = True
+    clip_rate = 8
 
     def encode(self, pipe: Pipeline, text: str) -> Encoded:
         """Return the rows of T5, its end mark included."""
@@ -48,6 +52,17 @@ class CogVideoX(Family):
         side = denoiser.config.patch_size
         frames_of_a_token = getattr(denoiser.config, "patch_size_t", None) or 1
         return patch_grid((frames, height, width), (frames_of_a_token, side, side))
+
+    def clip_frames(
+        self, denoiser: Denoiser, pipe: Pipeline | None, arguments: CallArguments, frames: int
+    ) -> tuple[int, ...]:
+        """Take 1.5's tokens for two latent frames each, filled up in front to an even number of them."""
+        ratio = frames_per_latent(pipe) or self.clip_ratio
+        patch = getattr(denoiser.config, "patch_size_t", None) or 1
+        latents = frames * patch
+        length = told_length(pipe, arguments)
+        filled = 0 if length is None else max(0, latents - ((length - 1) // ratio + 1))
+        return causal_frames(latents, ratio, before=filled, patch=patch)
 
     def overrides(self, denoiser: Denoiser, running: Running) -> Overrides:
         """Embed positive and negatives one by one, each as long as the positive where positions ask for it."""

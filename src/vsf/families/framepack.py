@@ -22,6 +22,7 @@ class FramePack(HunyuanVideo):
     name = "framepack"
     denoisers = ("HunyuanVideoFramepackTransformer3DModel",)
     pipelines = ("HunyuanVideoFramepackPipeline",)
+    in_sections = ("HunyuanVideoFramepackPipeline", "HunyuanVideoFramepackTransformer3DModel")
     conditions = (*HunyuanVideo.conditions, "image_embeds")
 
     def spans(self, denoiser: Denoiser, arguments: CallArguments) -> Iterable[tuple[Span, ...]]:

@@ -26,6 +26,7 @@ class HunyuanVideo(PerBlockText):
     denoisers: ClassVar[tuple[str, ...]] = ("HunyuanVideoTransformer3DModel",)
     pipelines: ClassVar[tuple[str, ...]] = ("HunyuanVideoPipeline", "HunyuanSkyreelsImageToVideoPipeline")
     roles = ((r"(single_)?transformer_blocks\.\d+\.attn", Role("joint", image="first")),)
+    clip_rate: ClassVar[float | None] = 24
     blocks = ("transformer_blocks", "single_transformer_blocks")
     conditions: ClassVar[tuple[str, ...]] = ("encoder_hidden_states", "encoder_attention_mask", "pooled_projections")
 

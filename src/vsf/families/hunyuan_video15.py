@@ -23,6 +23,7 @@ class HunyuanVideo15(HunyuanImage):
     denoisers = ("HunyuanVideo15Transformer3DModel",)
     pipelines = ("HunyuanVideo15Pipeline", "HunyuanVideo15ImageToVideoPipeline")
     roles = ((r"transformer_blocks\.\d+\.attn", Role("joint", image="first")),)
+    clip_rate = 24
     blocks = ("transformer_blocks",)
 
     def embed(

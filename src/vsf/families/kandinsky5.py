@@ -25,6 +25,7 @@ class Kandinsky5(Family):
     )
     conditions = ("encoder_hidden_states", "pooled_projections", "text_rope_pos")
     channels_last = True
+    clip_rate = 24
 
     def encode(self, pipe: Pipeline, text: str) -> Encoded:
         """Return the rows of Qwen behind the beginning of its template; the end of the template comes along.

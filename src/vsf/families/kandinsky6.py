@@ -31,6 +31,7 @@ class Kandinsky6(Family):
     text_mask = "encoder_attention_mask"
     conditions = ("encoder_hidden_states", "pooled_projections", "encoder_attention_mask")
     channels_last = True
+    clip_rate = 24
 
     def encode(self, pipe: Pipeline, text: str) -> Encoded:
         """Return the rows of Qwen behind its template, whose end comes along; the pooled embedding is not used."""

@@ -41,6 +41,9 @@ class Ltx2(MaskedText):
         (r"transformer_blocks\.\d+\.attn2", Role("cross")),
         (r"transformer_blocks\.\d+\.audio_attn2", Role("cross", picture=False)),
     )
+    clip_rate = 24
+    clip_ratio = 8
+    in_sections = ("LTX2DFRPipeline", "LTX2DFRTemporalRefinePipeline")
     conditions = ("encoder_hidden_states", _AUDIO, "encoder_attention_mask", _AUDIO_MASK)
 
     def encode(self, pipe: Pipeline, text: str) -> Encoded:

@@ -8,4 +8,5 @@ class SanaVideo(Sana):
 
     name = "sana_video"
     denoisers = ("SanaVideoTransformer3DModel",)
+    clip_rate = 16
     pipelines = ("SanaVideoPipeline", "SanaImageToVideoPipeline")

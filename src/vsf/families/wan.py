@@ -2,8 +2,10 @@
 
 from typing import ClassVar
 
+from vsf.controls.clock import causal_frames
+from vsf.families.base.clip import frames_per_latent, told_length
 from vsf.families.base.family import Encoded, Family, Overrides, Role, Running
-from vsf.families.base.host import Denoiser, Pipeline
+from vsf.families.base.host import CallArguments, Denoiser, Pipeline
 from vsf.families.encoders.plain import char_offsets, encode_plain
 from vsf.families.layouts.late_concat import append_at_kv
 from vsf.text.token_weights import Characters
@@ -31,6 +33,8 @@ class Wan(Family):
         "LucyEditPipeline",
     )
     roles = ((r"(vace_)?blocks\.\d+\.attn2", Role("cross")),)
+    clip_rate = 16
+    in_sections: ClassVar[tuple[str, ...]] = ("WanAnimatePipeline", "WanAnimateTransformer3DModel")
 
     def encode(self, pipe: Pipeline, text: str) -> Encoded:
         """Return the rows of UMT5, without the zeros."""
@@ -39,6 +43,17 @@ class Wan(Family):
     def characters(self, pipe: Pipeline, text: str) -> Characters:
         """Return the characters of UMT5's tokens, at the full length of 512."""
         return char_offsets(pipe, text, 512)
+
+    def clip_frames(
+        self, denoiser: Denoiser, pipe: Pipeline | None, arguments: CallArguments, frames: int
+    ) -> tuple[int, ...]:
+        """Leave out VACE's reference pictures, which stand before the clip as frames of their own."""
+        ratio = frames_per_latent(pipe) or self.clip_ratio
+        length = told_length(pipe, arguments)
+        references = 0
+        if length is not None and "VACE" in type(denoiser).__name__:
+            references = frames - (length // ratio + 1)
+        return causal_frames(frames, ratio, before=references)
 
     def overrides(self, denoiser: Denoiser, running: Running) -> Overrides:
         """Append the negatives at keys and values in layers that attend to an image too."""

@@ -10,6 +10,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from vsf.controls.grid import Grid
 from vsf.controls.region import Region
 from vsf.generation import Result
 from vsf.generation.files import report_files, write_json
@@ -66,7 +67,7 @@ def heat_map(result: Result, number: int) -> Float[Tensor, "height width"]:
     heat = result.report.heat_map(number)
     if heat.dim() == 3:  # frames, height, width
         heat = heat[0]
-    return heat if result.mask is None else heat * Region(result.mask).on(*heat.shape).to(heat)
+    return heat if result.mask is None else heat * Region(result.mask).on(Grid(*heat.shape))[0].to(heat)
 
 
 def unseen(result: Result) -> list[str]:

@@ -153,7 +153,7 @@ class FusedRoute:
 
 def can_fuse(plan: RowsPlan, channels: int) -> bool:
     """Tell whether the fused kernels can guide rows of this plan: neighbours in the sequence, of 32 or 16 bits."""
-    if not plan.acts or plan.emphasis is not None or channels > 256:
+    if not plan.acts or plan.emphasis is not None or plan.place_weights is not None or channels > 256:
         return False
     if plan.dtype not in (torch.float16, torch.bfloat16, torch.float32) or not _has_kernels(plan.device.type):
         return False

@@ -5,7 +5,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vsf.attention.control import Observation
-from vsf.attention.partial import logits
 from vsf.guidance.partials import Partials
 
 
@@ -27,7 +26,7 @@ def observe(partials: Partials, out: Float[Tensor, "batch heads queries channels
     if not all(partial.is_fused for partial in (*host, negative)):
         return None
     # The softmax over all keys, of which only the few columns of the negatives are written out.
-    negative_logits = logits(negative)
+    negative_logits = negative.logits()
     total = torch.logsumexp(negative_logits, -1)
     for partial in host:
         total = torch.logaddexp(total, partial.log_sum_exp)

@@ -61,6 +61,11 @@ class Partials(Numbers):
         self._negative: Partial | None = None
         self._unguided: Tensor | None = None
 
+    def fade(self, axes: int) -> Strength:
+        """Return the same, with `Control.weights` for every image row one value for each of these rows."""
+        weights = self.plan.place_weights
+        return per_row(self.plan.fade, axes) if weights is None else weights.fade(self.rows)
+
     @property
     def base(self) -> Partial:
         """These rows over all but the negatives in one part, mostly cut out of the unguided model's own call."""

@@ -115,7 +115,7 @@ class AttentionPlan:
         if isinstance(strength, Tensor) or strength != 1:
             guided = blend(partials.unguided, guided, strength)
         if plan.may_lack_negative:
-            guided = torch.where(plan.present, guided, partials.unguided)
+            guided = torch.where(plan.present(partials.rows), guided, partials.unguided)
         return guided
 
     def _negative_rows(self, call: RowsCall) -> Tensor:

@@ -36,9 +36,12 @@ class GuidedCall:
         *,
         valid: Bool[Tensor, "batch negative_tokens"] | None = None,
         weights: Float[Tensor, "batch negatives"] | None = None,
+        sound_weights: Float[Tensor, "batch negatives"] | None = None,
         unguided: tuple[int, ...] | None = None,
         strength: float | Tensor = 1.0,
+        sound_strength: float = 1.0,
         region: Region | None = None,
+        places: Sequence[Sequence[Region | None]] | None = None,
         grid: Grid | None = None,
         emphasis: Sequence[Float[Tensor, " positive_tokens"] | None] | None = None,
         inactive: Collection[str] = (),
@@ -51,9 +54,13 @@ class GuidedCall:
             text: the spans of the text tokens, negatives among them, once for all batch rows or for each.
             valid: which of a row's negative tokens are real; None when all are.
             weights: of each row's negatives; None when all are 1.
+            sound_weights: the same in layers whose image tokens are no part of the picture; None where they do not
+                differ.
             unguided: the batch rows that have no negative; None where that is not known.
             strength: how strongly the method acts, a number or a tensor without axes.
-            region: where in the picture it acts; needs a grid.
+            sound_strength: a factor of it in layers whose image tokens are no part of the picture.
+            region: where it acts; needs a grid.
+            places: where each negative of each batch row acts, None for everywhere; needs a grid.
             grid: how the image tokens of the finest layers lie in the picture.
             emphasis: for each batch row the weights of its positive tokens, None where all are 1.
             inactive: names of the layers in which the method is off.
@@ -62,7 +69,7 @@ class GuidedCall:
         Raises:
             KnobError: a region without a grid.
         """
-        if region is not None and grid is None:
+        if (region is not None or places is not None) and grid is None:
             raise KnobError("a region needs a grid, to say which image token lies in it")
         self.method = method
         self.text = tuple(text)
@@ -72,6 +79,9 @@ class GuidedCall:
         self.calls = 0
         self._valid = valid
         self._weights = weights
+        self._sound_weights = weights if sound_weights is None else sound_weights
+        self._sound_strength = sound_strength
+        self._places = places
         self._unguided = unguided
         self._emphasis = emphasis
         self._region = region
@@ -155,7 +165,8 @@ class GuidedCall:
         layouts = [role.layout(spans, call.key.shape[2]) for spans in self.text]
         images = call.query.shape[2] if call.kind == "cross" else layouts[0].count(["image"])
         strength = self._strength_on(images, role, call.query.device) if acts else 0.0
-        control = Control(self._weights, strength, self._emphasis, self._unguided)
+        weights = self._weights_on(images, role, call) if acts else None  # they count where the method acts alone
+        control = Control(weights, strength, self._emphasis, self._unguided)
         layout = layouts if len(layouts) > 1 else layouts[0]
         return AttentionPlan(self.method, call, layout, negative_valid=self._valid, control=control)
 
@@ -173,11 +184,24 @@ class GuidedCall:
 
     def _strength_on(self, tokens: int, role: Role, device: torch.device) -> float | Tensor:
         """Return the strength in a layer of this many image tokens: a number, or with a region one for each token."""
-        if self._region is None or self._grid is None or not role.picture:
+        if not role.picture:
+            return self.strength * self._sound_strength
+        if self._region is None or self._grid is None:
             return self.strength
-        grid = self._grid.fit(tokens)
-        of_image = self._region.on(grid.height, grid.width, device).flatten().repeat(grid.frames)
-        # Key frames and sound before the grid, and reference images behind it, are no part of the picture.
-        before = of_image.new_zeros(grid.before)
-        behind = of_image.new_zeros(tokens - grid.before - grid.tokens)
-        return torch.cat([before, self.strength * of_image, behind])
+        return self.strength * self._region.on_tokens(tokens, self._grid, device)
+
+    def _weights_on(self, tokens: int, role: Role, call: HostCall) -> Tensor | None:
+        """Return the negatives' weights in a layer of this many image tokens, with places one for each token."""
+        if not role.picture:
+            return self._sound_weights
+        if self._places is None or self._grid is None:
+            return self._weights
+        query = call.query
+        wide_dtype = torch.promote_types(query.dtype, torch.float32)
+        negatives = max(len(TokenLayout(spans).negative_lengths) for spans in self.text)
+        of_places = torch.ones(len(query), negatives, tokens, dtype=wide_dtype, device=query.device)
+        for row, regions in enumerate(self._places):
+            for number, region in enumerate(regions):
+                if region is not None:
+                    of_places[row, number] = region.on_tokens(tokens, self._grid, query.device)
+        return of_places if self._weights is None else of_places * self._weights[..., None]

@@ -27,6 +27,7 @@ from vsf.runtime.guided_layer import GuidedLayer
 from vsf.runtime.run import Run
 from vsf.runtime.second_pass import StopAtDenoiser, mixed, strength_on
 from vsf.runtime.step_caches import StepCaches
+from vsf.text.embeddings import NegativeRows
 
 COMPILED_MULTIPLE = 16
 """For compiled models, negatives are padded to multiples of this: every new length is compiled again."""
@@ -197,6 +198,8 @@ class GuidedDenoiser:
             self.grid = None
             if run.settings.needs_grid:  # some families read it off positions on the device, which has to be waited for
                 self.grid = self.family.grid(self.inner, arguments.values)
+                if run.settings.places.are_timed:
+                    self.grid = run.timed(self.grid, self.inner)
             if run.settings.observes and self.grid is not None:
                 run.report.begin_step(self.grid)
             if run.calls_twice:
@@ -299,9 +302,12 @@ class GuidedDenoiser:
             self.injection.text,
             valid=self.injection.valid,
             weights=self.injection.weights,
-            unguided=tuple(row for row, length in enumerate(negatives.lengths) if not length),
+            sound_weights=negatives.sound_weights,
+            unguided=_unguided(negatives),
             strength=torch.full((), strength, device=text.device) if compiled else strength,
-            region=settings.region,
+            sound_strength=settings.places.sound_strength,
+            region=settings.places.region,
+            places=run.places_of(self.row_to_prompt),
             grid=self.grid,
             emphasis=self._token_weights(arguments, conditional, text),
             inactive=inactive,
@@ -349,9 +355,10 @@ class GuidedDenoiser:
             has_negative = prompt is not None and run.negative.lengths[prompt] > 0
             strengths.append(strength * has_negative)
 
+        axes = {"channels_last": self.family.channels_last, "frames_first": self.family.frames_first}
+
         def mix(conditional: Tensor, unconditional: Tensor) -> Tensor:
-            channels_last = self.family.channels_last
-            share = strength_on(conditional, strengths, settings.region, self.grid, channels_last=channels_last)
+            share = strength_on(conditional, strengths, settings.places.region, self.grid, **axes)
             return settings.method.mix(conditional, unconditional, share)
 
         run.report.steps += 1
@@ -398,6 +405,13 @@ def _around(denoiser: nn.Module, layers: Sequence[str]) -> list[nn.Module]:
         for length in range(1, len(parts) + 1):
             names[".".join(parts[:length])] = None
     return [denoiser.get_submodule(name) for name in names]
+
+
+def _unguided(negatives: NegativeRows) -> tuple[int, ...] | None:
+    """Return the batch rows without a negative, None where some may lack one in the picture or the sound alone."""
+    if negatives.sound_weights is not None:
+        return None
+    return tuple(row for row, length in enumerate(negatives.lengths) if not length)
 
 
 def with_tensors(method: Guidance, device: torch.device) -> Guidance:

@@ -4,16 +4,20 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
+from vsf.controls.clock import Clock
+from vsf.controls.grid import Grid
+from vsf.controls.places import Places
 from vsf.controls.region import Region
 from vsf.controls.schedule import Schedule
 from vsf.errors import KnobError, NotGuidedError, PromptError
 from vsf.families.base.branches import Branches
+from vsf.families.base.clip import told_rate
 from vsf.families.base.family import Family
 from vsf.guidance import Guidance
 from vsf.patching.hosts import CallArguments, Pipeline
@@ -37,7 +41,7 @@ class Settings:
         pipe: the guided pipeline; None for a denoiser on its own.
         method: the guidance.
         schedule: the steps and layers in which it acts.
-        region: where in the picture it acts; None for everywhere.
+        places: where and when it acts, and each negative.
         observe: whether the caller asked to observe the attention.
     """
 
@@ -45,7 +49,7 @@ class Settings:
     pipe: Pipeline | None
     method: Guidance
     schedule: Schedule
-    region: Region | None
+    places: Places
     observe: bool = False
 
     @property
@@ -56,7 +60,7 @@ class Settings:
     @property
     def needs_grid(self) -> bool:
         """True if the grid of image tokens is needed."""
-        return self.observes or self.region is not None
+        return self.observes or self.places.need_grid
 
     @property
     def follows_steps(self) -> bool:
@@ -121,15 +125,41 @@ class Run:
         self._latest_weights: tuple[object, tuple[Tensor | None, ...]] | None = None
         self._calls_before = report.calls
         self._first_timestep: Any = None
+        self._arguments = arguments or {}
         self._check(arguments)
+        if settings.places.are_timed:
+            self._check_time()
 
     def _check(self, arguments: CallArguments | None) -> None:
         negative = self.texts.negative
         prompts = self.rows.prompts
         if negative is not None and prompts is not None and len(negative) not in (1, prompts):
             raise PromptError(f"{len(negative)} negatives for {prompts} prompts: give one, or one for each")
+        if negative is not None and any(negative.lengths):
+            self.settings.places.check_texts(negative.texts)
         if self.texts.token_weights is not None and arguments is not None:
             self.texts.token_weights.check(arguments.get("prompt"))
+
+    def _check_time(self) -> None:
+        """Raise KnobError when the seconds of the clip cannot be told."""
+        settings = self.settings
+        if settings.pipe is not None:
+            settings.family.check_time(settings.pipe, self._arguments)
+        if settings.places.need_rate and self._told_rate is None:
+            raise KnobError(
+                f"seconds= needs the frames per second, which nothing tells in this {settings.family.name} run: give "
+                f"fps=; {settings.family.clip_rate:g} is usual"
+            )
+
+    @property
+    def _told_rate(self) -> float | None:
+        return told_rate(self.settings.pipe, self._arguments)
+
+    def timed(self, grid: Grid, denoiser: Any) -> Grid:
+        """Return the grid of a denoiser call with its clock. Raises KnobError when its frames are not known."""
+        settings = self.settings
+        covered = settings.family.clip_frames(denoiser, settings.pipe, self._arguments, grid.frames)
+        return replace(grid, clock=Clock(covered, self._told_rate))
 
     @cached_property
     def acts(self) -> bool:
@@ -156,6 +186,17 @@ class Run:
         if self._latest_negatives is None or self._latest_negatives[0] != key:
             self._latest_negatives = key, self.negative.rows(row_to_prompt, like=like, multiple=multiple)
         return self._latest_negatives[1]
+
+    def places_of(self, row_to_prompt: Sequence[int | None]) -> list[list[Region | None]] | None:
+        """Return where each negative of each batch row acts, None where all act alike."""
+        places = self.settings.places
+        if not places.of_negatives:
+            return None
+        rows = []
+        for prompt in row_to_prompt:
+            texts = () if prompt is None else self.negative.texts[prompt]
+            rows.append([places.of_negatives.get(text) for text in texts])
+        return rows
 
     def token_weights(
         self, row_to_prompt: Sequence[int | None], tokens: int, like: Tensor

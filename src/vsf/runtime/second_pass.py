@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -82,7 +84,13 @@ def mixed(mix: Callable[[Tensor, Tensor], Tensor], output: Any, second_output: A
 
 
 def strength_on(
-    output: Tensor, rows: Sequence[float], region: Region | None, grid: Grid | None, *, channels_last: bool = False
+    output: Tensor,
+    rows: Sequence[float],
+    region: Region | None,
+    grid: Grid | None,
+    *,
+    channels_last: bool = False,
+    frames_first: bool = False,
 ) -> Float[Tensor, "..."]:
     """Return the strength of each row, and with a region of each place, in a shape that broadcasts to the output.
 
@@ -90,24 +98,32 @@ def strength_on(
         output: images (batch, channels, height, width), videos (batch, channels, frames, height, width), either of
             them with the channels last, or tokens (batch, tokens, channels).
         rows: strength of each batch row.
-        region: where in the picture the method acts; None for everywhere.
-        grid: how tokens lie in the picture; needed for a region on an output of tokens.
+        region: where the method acts; None for everywhere.
+        grid: how tokens lie in the picture; needed for a region.
         channels_last: whether images and videos have their channels last.
+        frames_first: whether videos have their frames in front of the channels.
     """
     of_rows = torch.tensor(rows, device=output.device).reshape(-1, *(1,) * (output.dim() - 1))
     if region is None:
         return of_rows
-    if channels_last and output.dim() > 3:
-        return of_rows * region.on(*output.shape[-3:-1]).to(output.device)[..., None]
-    if output.dim() > 3:
-        return of_rows * region.on(*output.shape[-2:]).to(output.device)
     assert grid is not None
-    fitted = grid.fit(output.shape[1])
-    of_image = region.on(fitted.height, fitted.width).flatten().repeat(fitted.frames)
-    # Tokens before and behind the grid are no part of the picture.
-    before = of_image.new_zeros(fitted.before)
-    behind = of_image.new_zeros(output.shape[1] - fitted.before - fitted.tokens)
-    return of_rows * torch.cat([before, of_image, behind]).to(output.device)[None, :, None]
+    if output.dim() == 3:
+        return of_rows * region.on_tokens(output.shape[1], grid).to(output.device)[None, :, None]
+    height, width = output.shape[-3:-1] if channels_last else output.shape[-2:]
+    places = region.on(replace(grid, height=height, width=width)).to(output.device)
+    if not region.is_timed:
+        places = places[0]
+    else:
+        places = _per_latent(places, output.shape[1 if channels_last or frames_first else 2])
+        if frames_first:
+            places = places[:, None]
+    return of_rows * (places[..., None] if channels_last else places)
+
+
+def _per_latent(places: Float[Tensor, "frames height width"], latents: int) -> Float[Tensor, "latents height width"]:
+    """Repeat frames of tokens, which may stand for several latent frames each; what lies behind the clip gets 0."""
+    repeated = places.repeat_interleave(max(1, latents // len(places)), 0)
+    return F.pad(repeated, (0, 0, 0, 0, 0, latents - len(repeated)))
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 from torch import nn
 
-from vsf.controls.region import Region
+from vsf.controls.places import Places
 from vsf.controls.schedule import Schedule
 from vsf.errors import AlreadyGuidedError, KnobError, NotGuidedError, PromptError
 from vsf.families import find_family
-from vsf.families.base.encode_negatives import Negatives, encode_negatives
+from vsf.families.base.encode_negatives import Negatives, check_sound, encode_negatives
 from vsf.families.base.family import Family, class_names
 from vsf.families.base.reading import check_read_alike, encoding_options, tokenized_with
 from vsf.families.base.steps import check_step_count
@@ -54,13 +54,13 @@ class Session:
         target: Pipeline | nn.Module,
         method: Guidance,
         schedule: Schedule,
-        region: Region | None,
+        places: Places,
         observe: bool = False,
     ) -> None:
         self.family = find_family(target)
         self.target = target
         self.pipe = None if isinstance(target, nn.Module) else target
-        self.settings = self._checked(method, schedule, region, observe)
+        self.settings = self._checked(method, schedule, places, observe)
         models = self.family.denoisers_of(target)
         self._require_unguided(models)
         self.denoisers = [GuidedDenoiser.of(model, self.family) for model in models]
@@ -78,16 +78,16 @@ class Session:
 
     # Settings ---------------------------------------------------------------------------------------------------------
 
-    def change(self, method: Guidance, schedule: Schedule, region: Region | None, observe: bool = False) -> None:
-        """Continue with another method, schedule and region, without installing anything again. Raises KnobError."""
-        settings = self._checked(method, schedule, region, observe)
+    def change(self, method: Guidance, schedule: Schedule, places: Places, observe: bool = False) -> None:
+        """Continue with another method, schedule and places, without installing anything again. Raises KnobError."""
+        settings = self._checked(method, schedule, places, observe)
         self._require_layers(schedule)
         self.settings = settings
         self.report.method = repr(method)
         self.report.observes = settings.observes
 
-    def _checked(self, method: Guidance, schedule: Schedule, region: Region | None, observe: bool) -> Settings:
-        settings = Settings(self.family, self.pipe, method, schedule, region, observe)
+    def _checked(self, method: Guidance, schedule: Schedule, places: Places, observe: bool) -> Settings:
+        settings = Settings(self.family, self.pipe, method, schedule, places, observe)
         self.family.check(self.target, method)
         if "ModularPipeline" in class_names(self.pipe) and method.model_calls == 2:
             raise KnobError(
@@ -96,6 +96,15 @@ class Session:
             )
         if method.is_auto:
             AutoScaler(method)  # raises here, not in the first run, for a method without a scale
+        if places.sound_strength != 1:
+            check_sound(self.family)
+        if places.of_negatives and (method.model_calls == 2 or method.token_layout == "reference"):
+            raise KnobError(
+                f'method "{method.name}" knows one negative for each prompt here: give mask=, frames= and seconds= for '
+                "all of them"
+            )
+        if places.are_timed:
+            self.family.check_time(self.target, {})
         if self.pipe is None and settings.follows_steps:
             raise KnobError("a denoiser on its own has no steps: guide the pipeline, or leave out start, end and curve")
         return settings
@@ -145,9 +154,10 @@ class Session:
         prompts: Prompt | Sequence[Prompt] | Negatives | Sequence[Negatives],
         within: str | Sequence[str] | None = None,
         options: CallArguments | None = None,
+        sound: Negatives | Sequence[Negatives] | None = None,
     ) -> None:
         """Encode the negatives of the coming calls. Raises PromptError and KnobError; see `vsf.guide`."""
-        self.use(*self._encode(prompts, within, options))
+        self.use(*self._encode(prompts, within, options, sound))
 
     def use(self, negative: Negative, token_weights: TokenWeights | None = None) -> None:
         """Take these negatives for the coming calls. Raises PromptError and KnobError."""
@@ -166,6 +176,7 @@ class Session:
         prompts: Prompt | Sequence[Prompt] | Negatives | Sequence[Negatives],
         within: str | Sequence[str] | None = None,
         options: CallArguments | None = None,
+        sound: Negatives | Sequence[Negatives] | None = None,
     ) -> tuple[Negative, TokenWeights | None]:
         if self.pipe is None:
             raise PromptError("a denoiser cannot encode texts: pass negative=vsf.encode(pipe, texts) of its pipeline")
@@ -175,11 +186,11 @@ class Session:
             )
         parsed = _parsed_prompts(prompts)
         if parsed is None:
-            return encode_locked(self.family, self.pipe, cast(Negatives, prompts), within, options), None
+            return encode_locked(self.family, self.pipe, cast(Negatives, prompts), within, options, sound), None
         with ENCODING, tokenized_with(self.pipe, options or {}):
             token_weights = TokenWeights.of(parsed, partial(self.family.characters, self.pipe))
         negatives = [prompt.negatives for prompt in parsed]
-        return encode_locked(self.family, self.pipe, negatives, within, options), token_weights
+        return encode_locked(self.family, self.pipe, negatives, within, options, sound), token_weights
 
     def _fitting(self, negative: Negative, token_weights: TokenWeights | None = None) -> Texts:
         """Check that the method can use the negatives, and drop the marks that it does not want."""
@@ -324,10 +335,11 @@ def encode_locked(
     negatives: Negatives | Sequence[Negatives],
     within: str | Sequence[str] | None = None,
     options: CallArguments | None = None,
+    sound: Negatives | Sequence[Negatives] | None = None,
 ) -> Negative:
     """Encode negatives while no other thread encodes: encoders are shared, and overridden meanwhile."""
     with ENCODING:
-        return encode_negatives(family, pipe, negatives, within, options)
+        return encode_negatives(family, pipe, negatives, within, options, sound)
 
 
 def _one_at_a_time(original: Original, pipe: Pipeline, *args: Any, **kwargs: Any) -> Any:

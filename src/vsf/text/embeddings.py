@@ -28,6 +28,7 @@ class NegativeRows:
         lengths: real tokens of each row, 0 for a row without a negative.
         parts: real tokens of each negative of a row; () when each row has one negative at most.
         weights: of each row's negatives; None when all are 1.
+        sound_weights: the same for the sound of a clip; None where they do not differ.
         multiple: the length of a slot is a multiple of this, so that compiled code meets few lengths.
     """
 
@@ -35,6 +36,7 @@ class NegativeRows:
     lengths: tuple[int, ...]
     parts: tuple[tuple[int, ...], ...] = ()
     weights: Float[Tensor, "batch slots"] | None = None
+    sound_weights: Float[Tensor, "batch slots"] | None = None
     multiple: int = 1
 
     @property
@@ -82,10 +84,19 @@ class NegativeRows:
 
 
 class Share(NamedTuple):
-    """The part of one negative in the embeddings of its prompt: how many tokens, and how much it weighs."""
+    """The part of one negative in the embeddings of its prompt: how many tokens, and how much it weighs.
+
+    A clip with sound may have another weight there: `sound`, None for the same one. One of the two may be 0.
+    """
 
     tokens: int
     weight: float = 1.0
+    sound: float | None = None
+
+    @property
+    def sound_weight(self) -> float:
+        """The weight in the sound."""
+        return self.weight if self.sound is None else self.sound
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,8 +141,9 @@ class Negative:
             raise PromptError(
                 f"`shares` have to add up to the tokens of each prompt, {self.lengths}; got {self.shares}"
             )
-        for weight in chain.from_iterable(map(_weights, self.shares)):
-            if not 0 < weight <= LARGEST_WEIGHT:
+        for share in chain.from_iterable(self.shares):
+            pair = (share.weight, share.sound_weight)
+            if min(pair) < 0 or not 0 < max(pair) <= LARGEST_WEIGHT:
                 raise PromptError(
                     f"weights are above 0 and at most {LARGEST_WEIGHT:g} (leave out what weighs 0), got {self.shares}"
                 )
@@ -215,7 +227,7 @@ class Negative:
     @property
     def is_plain(self) -> bool:
         """True if every prompt has one negative, of weight 1."""
-        return all(_weights(shares) == (1.0,) for shares in self.shares)
+        return all(_weights(shares) == _sound_weights(shares) == (1.0,) for shares in self.shares)
 
     def stripped(self) -> "Negative":
         """Return the same without begin and end marks. Raises PromptError when it is not known which they are."""
@@ -233,7 +245,7 @@ class Negative:
             marks_of_parts = _split(marks, shares_of_prompt)
             stripped_shares = []
             for share, marks_of_part in zip(shares_of_prompt, marks_of_parts, strict=True):
-                stripped_shares.append(Share(share.tokens - int(marks_of_part.sum()), share.weight))
+                stripped_shares.append(share._replace(tokens=share.tokens - int(marks_of_part.sum())))
             shares.append(tuple(stripped_shares))
         return Negative(tuple(embeddings), tuple(special), tuple(shares), self.texts, self.options)
 
@@ -270,11 +282,14 @@ class Negative:
             for piece, slot in zip(pieces, embeddings[row].split(rows.slots), strict=False):
                 slot[: len(piece)] = piece
         weights_of_rows = list(map(_weights, shares_of_rows))
+        sound_weights_of_rows = list(map(_sound_weights, shares_of_rows))
         weights = None
+        sound_weights = None
         if set(chain.from_iterable(weights_of_rows)) - {1.0}:
-            weights_of_slots = list(zip_longest(*weights_of_rows, fillvalue=1.0))
-            weights = torch.tensor(weights_of_slots, device=like.device).T
-        return replace(rows, embeddings=embeddings, weights=weights)
+            weights = _in_slots(weights_of_rows, like.device)
+        if sound_weights_of_rows != weights_of_rows:
+            sound_weights = _in_slots(sound_weights_of_rows, like.device)
+        return replace(rows, embeddings=embeddings, weights=weights, sound_weights=sound_weights)
 
 
 def _joined_prompt(weighted: Sequence[tuple[Negative, float]], prompt: int) -> Negative:
@@ -290,7 +305,8 @@ def _joined_prompt(weighted: Sequence[tuple[Negative, float]], prompt: int) -> N
         special += of_prompt.special or ()
         texts += of_prompt.texts
         for share in of_prompt.shares[0]:
-            shares.append(Share(share.tokens, share.weight * weight))
+            sound = None if share.sound is None else share.sound * weight
+            shares.append(Share(share.tokens, share.weight * weight, sound))
     knows_special = len(special) == len(weighted)
     knows_texts = len(texts) == len(weighted)
     return Negative(
@@ -307,6 +323,15 @@ def _lengths(shares: Sequence[Share]) -> tuple[int, ...]:
 
 def _weights(shares: Sequence[Share]) -> tuple[float, ...]:
     return tuple(share.weight for share in shares)
+
+
+def _sound_weights(shares: Sequence[Share]) -> tuple[float, ...]:
+    return tuple(share.sound_weight for share in shares)
+
+
+def _in_slots(weights_of_rows: Sequence[tuple[float, ...]], device: torch.device) -> Float[Tensor, "batch slots"]:
+    """Lay out the weights of each row's negatives; a row may have fewer of them than others."""
+    return torch.tensor(list(zip_longest(*weights_of_rows, fillvalue=1.0)), device=device).T
 
 
 def _split(tokens: Tensor, shares: Sequence[Share]) -> tuple[Tensor, ...]:

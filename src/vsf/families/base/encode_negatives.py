@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from vsf.errors import PromptError
+from vsf.errors import KnobError, PromptError
 from vsf.families.base.family import Encoded, Family, class_names
 from vsf.families.base.host import EncodingOptions, Pipeline
 from vsf.families.base.reading import encoding_options, read_with, tokenized_with
@@ -13,6 +13,9 @@ from vsf.families.base.unread import Unread, UnreadWarning, listening
 from vsf.text.context import GAP, contexts, own_tokens
 from vsf.text.embeddings import Negative, Share
 from vsf.text.prompt import Prompt
+
+_Weight = float | tuple[float, float]
+"""The weight of a negative, or one for the picture and one for the sound."""
 
 Negatives = str | Mapping[str, float]
 """The negatives of one prompt: a text, or several texts with the weight of each."""
@@ -24,6 +27,7 @@ def encode_negatives(
     negatives: Negatives | Sequence[Negatives],
     within: str | Sequence[str] | None = None,
     options: EncodingOptions | None = None,
+    sound: Negatives | Sequence[Negatives] | None = None,
 ) -> Negative:
     """Encode the negatives of one prompt, or of several prompts, with the pipeline's own encoders.
 
@@ -36,15 +40,19 @@ def encode_negatives(
         within: a text with {} where the negative belongs, for all prompts or for each; only the negative's own tokens
             are kept.
         options: of the pipeline's `encode_prompt`; by default those of a call without arguments.
+        sound: negatives of a clip's sound, given like those of its picture, which then are for the picture alone; None
+            where all are for both.
 
     Raises:
         PromptError: the pipeline cannot encode texts, `negatives` are not texts, or nothing of a negative is read.
-        KnobError: with `within`, when it is not known which tokens are the negative's.
+        KnobError: with `within`, when it is not known which tokens are the negative's; with `sound`, where no layer is
+            the sound's own.
     """
     require_encoding(family, pipe)
-    if isinstance(negatives, str) or not isinstance(negatives, Sequence):
-        negatives = [negatives]
-    weights_of_prompts = [_weights(entry) for entry in negatives]
+    weights_of_prompts: Sequence[Mapping[str, _Weight]] = _of_each_prompt(negatives)
+    if sound is not None:
+        check_sound(family)
+        weights_of_prompts = _with_sound(_of_each_prompt(negatives), _of_each_prompt(sound))
     contexts_of_prompts = contexts(within, len(weights_of_prompts))
     if options is None:
         options = encoding_options(pipe, {})
@@ -112,7 +120,7 @@ def _encode(family: Family, pipe: Pipeline, text: str, context: str | None, opti
 
 def _concatenated(
     entries_of_prompts: Sequence[Sequence[Encoded]],
-    weights_of_prompts: Sequence[Mapping[str, float]],
+    weights_of_prompts: Sequence[Mapping[str, _Weight]],
     options: EncodingOptions,
 ) -> Negative:
     """Put the negatives of each prompt one behind the other; a prompt without one has no token."""
@@ -126,9 +134,51 @@ def _concatenated(
         embeddings.append(torch.cat([entry.embeddings for entry in entries or [empty]]))
         special.append(torch.cat([entry.special for entry in entries or [empty]]))
         counts = [len(entry.special) for entry in entries]
-        shares.append(tuple(map(Share, counts, weights.values())) or (Share(0),))
+        shares.append(tuple(map(_share, counts, weights.values())) or (Share(0),))
     texts = tuple(map(tuple, weights_of_prompts))
     return Negative(tuple(embeddings), tuple(special), tuple(shares), texts, options)
+
+
+def check_sound(family: Family) -> None:
+    """Raise KnobError for a family without attention layers of the sound's own."""
+    if not family.has_sound:
+        raise KnobError(
+            f"no attention layer of {family.name} is for sound alone, so that sound cannot be guided apart: leave "
+            "sound= and sound_strength= out"
+        )
+
+
+def _of_each_prompt(negatives: Negatives | Sequence[Negatives]) -> list[Mapping[str, float]]:
+    """Return the weights of each prompt's negatives."""
+    if isinstance(negatives, str) or not isinstance(negatives, Sequence):
+        negatives = [negatives]
+    return [_weights(entry) for entry in negatives]
+
+
+def _with_sound(
+    of_pictures: Sequence[Mapping[str, float]], of_sounds: Sequence[Mapping[str, float]]
+) -> list[Mapping[str, _Weight]]:
+    """Give each negative of each prompt two weights, of which one may be 0.
+
+    Raises:
+        PromptError: there are negatives of pictures and of sounds for different numbers of prompts.
+    """
+    prompts = max(len(of_pictures), len(of_sounds))
+    if not {1, prompts}.issuperset({len(of_pictures), len(of_sounds)}):
+        raise PromptError(
+            f"{len(of_pictures)} negatives of the picture and {len(of_sounds)} of the sound: give as many"
+        )
+    pairs = []
+    for prompt in range(prompts):
+        picture = of_pictures[prompt % len(of_pictures)]
+        sound = of_sounds[prompt % len(of_sounds)]
+        texts = dict.fromkeys([*picture, *sound])
+        pairs.append({text: (picture.get(text, 0.0), sound.get(text, 0.0)) for text in texts})
+    return pairs
+
+
+def _share(tokens: int, weight: _Weight) -> Share:
+    return Share(tokens, *weight) if isinstance(weight, tuple) else Share(tokens, weight)
 
 
 def _weights(negatives: object) -> Mapping[str, float]:

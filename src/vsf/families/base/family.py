@@ -12,9 +12,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vsf.attention.layout import Span
+from vsf.controls.clock import causal_frames
 from vsf.controls.grid import Grid
 from vsf.controls.schedule import Axis
 from vsf.errors import KnobError, LayoutError, PromptError, UnsupportedAttentionError, UnsupportedPipelineError
+from vsf.families.base.clip import frames_per_latent
 from vsf.families.base.host import CallArguments, Denoiser, Pipeline
 from vsf.families.base.masks import extend_mask
 from vsf.families.base.patches import patch_grid, patch_sizes
@@ -133,6 +135,15 @@ class Family(ABC):
     """
     channels_last: ClassVar[bool] = False
     """Whether the denoiser's latents, in and out, have their channels behind frames, height and width."""
+    frames_first: ClassVar[bool] = False
+    """Whether the denoiser's latents, in and out, have their frames in front of the channels."""
+    clip_rate: ClassVar[float | None] = None
+    """The usual frames per second of its clips; None for a family that draws pictures."""
+    clip_ratio: ClassVar[int] = 4
+    """How many frames of a clip each latent frame but the first stands for, where the pipeline does not tell."""
+    in_sections: ClassVar[tuple[str, ...]] = ()
+    """Class names of pipelines and denoisers that make a clip piece by piece: a call does not tell which frames it
+    holds."""
 
     # Prompts --------------------------------------------------------------------------------------------------------
 
@@ -244,6 +255,24 @@ class Family(ABC):
         """Return the number of batch rows of a denoiser call."""
         return len(self.text_of(arguments))
 
+    def clip_frames(
+        self, denoiser: Denoiser, pipe: Pipeline | None, arguments: CallArguments, frames: int
+    ) -> tuple[int, ...]:
+        """Return for each frame of the grid how many frames of the clip it stands for.
+
+        By default: one for the first, and for every other one what the autoencoder makes a latent frame of.
+
+        Args:
+            denoiser: the model that is called.
+            pipe: the pipeline; None when the denoiser is guided on its own.
+            arguments: those of the pipeline's call.
+            frames: how many frames the grid has.
+
+        Raises:
+            KnobError: the call holds another part of the clip than all of it.
+        """
+        return causal_frames(frames, frames_per_latent(pipe) or self.clip_ratio)
+
     # The pipeline's run ---------------------------------------------------------------------------------------------
 
     def conditional_rows(self, pipe: Pipeline | None, arguments: CallArguments) -> list[bool]:
@@ -264,6 +293,22 @@ class Family(ABC):
             return [True] * rows
         return halves(rows, first=self.guidance == "batch, conditional first")
 
+    def check_time(self, target: Pipeline | Denoiser, arguments: CallArguments) -> None:
+        """Check that the times of a clip's frames can be known.
+
+        Args:
+            target: the pipeline, or a denoiser on its own.
+            arguments: those of the pipeline's call, as far as they are known yet.
+
+        Raises:
+            KnobError: they cannot.
+        """
+        name = type(target).__name__
+        if self.clip_rate is None:
+            raise KnobError(f"{name} draws no clips, or each frame by itself: leave out frames= and seconds=")
+        if set(class_names(target)) & set(self.in_sections):
+            raise in_sections(name)
+
     def fraction_done(
         self, pipe: Pipeline, over: Axis, timestep: Timestep | None = None, first: Timestep | None = None
     ) -> float:
@@ -281,11 +326,24 @@ class Family(ABC):
         return fraction_done(pipe, over, timestep, first)
 
     @property
+    def has_sound(self) -> bool:
+        """True if the sound of a clip has attention layers of its own."""
+        return any(not role.picture for _, role in self.roles)
+
+    @property
     def negatives_enter(self) -> str:
         """The path of negatives to the attention layers, as the table of families words it."""
         if any(role.kind == "joint" for _, role in self.roles):
             return "in the text, which attends together with the image"
         return "in the text that the image attends to"
+
+
+def in_sections(name: str) -> KnobError:
+    """Return the error for a range of time in a clip that is made piece by piece."""
+    return KnobError(
+        f"{name} makes its clip piece by piece, and a call of the denoiser does not tell which frames it holds: leave "
+        "out frames=, seconds= and a mask with frames"
+    )
 
 
 def require_encoders(pipe: Pipeline, *names: str) -> None:

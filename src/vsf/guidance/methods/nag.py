@@ -50,12 +50,12 @@ class NormalizedAttentionGuidance(Guidance):
         positive = partials.under_positive()
         negative = partials.under_negative()
 
-        def formula(towards: Tensor, away: Tensor) -> Tensor:
+        def formula(towards: Tensor, away: Tensor, beyond: Strength) -> Tensor:
             # A blend with a negative share goes from Z⁺ away from Z⁻: Z⁺ + (s−1)·(Z⁺ − Z⁻).
             guided = blend(towards, away, -beyond)
             return blend(towards, guided * self._restraint(guided, towards, tau), alpha)
 
-        return in_pieces(formula, positive, negative)
+        return in_pieces(formula, positive, negative, beyond)
 
     def fusion(self, numbers: Numbers) -> Fusion:
         """Name the fused kernel that computes the same as `combine`."""

@@ -30,7 +30,7 @@ class NegativeAwaySteerAttention(Guidance):
         scale = partials.knob(self.scale) * partials.fade(4)
         positive = partials.under_positive()
         negative = partials.under_negative()
-        return in_pieces(lambda towards, away: towards - scale * away, positive, negative)
+        return in_pieces(lambda towards, away, scale: towards - scale * away, positive, negative, scale)
 
     def fusion(self, numbers: Numbers) -> Fusion:
         """Name the fused kernel that computes the same as `combine`."""

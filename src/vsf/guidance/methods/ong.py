@@ -32,7 +32,11 @@ class OrthogonalNegativeGuidance(Guidance):
         scale = partials.knob(self.scale) * partials.fade(4)
         positive = partials.under_positive()
         negative = partials.under_negative()
-        return in_pieces(lambda towards, away: towards - scale * orthogonal_part(away, towards), positive, negative)
+
+        def formula(towards: Tensor, away: Tensor, scale: Strength) -> Tensor:
+            return towards - scale * orthogonal_part(away, towards)
+
+        return in_pieces(formula, positive, negative, scale)
 
     def fusion(self, numbers: Numbers) -> Fusion:
         """Name the fused kernel that computes the same as `combine`."""

@@ -1,0 +1,39 @@
+"""The time of a clip: its frames per second and per latent frame, as a pipeline tells them."""
+
+import inspect
+from typing import Any
+
+from vsf.families.base.host import CallArguments, Pipeline
+
+_RATES = ("frame_rate", "fps")
+_LENGTHS = ("num_frames", "frames")
+_RATIOS = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio")
+
+
+def frames_per_latent(pipe: Pipeline | None) -> int | None:
+    """Return how many frames of a clip each latent frame but the first stands for, None where nothing tells."""
+    for name in _RATIOS:
+        if ratio := getattr(pipe, name, None):
+            return int(ratio)
+    return None
+
+
+def told_rate(pipe: Pipeline | None, arguments: CallArguments) -> float | None:
+    """Return the frames per second that a call of a pipeline names, None where it names none."""
+    return _argument(pipe, arguments, _RATES)
+
+
+def told_length(pipe: Pipeline | None, arguments: CallArguments) -> int | None:
+    """Return the number of frames that a call of a pipeline asks for, None where it names none."""
+    return _argument(pipe, arguments, _LENGTHS)
+
+
+def _argument(pipe: Pipeline | None, arguments: CallArguments, names: tuple[str, ...]) -> Any:
+    """Return the value of the first of these arguments that a call has, or its default."""
+    parameters = {} if pipe is None else inspect.signature(type(pipe).__call__).parameters
+    for name in names:
+        default = parameters[name].default if name in parameters else None
+        value = arguments.get(name, default)
+        if value is not None and value is not inspect.Parameter.empty:
+            return value
+    return None
