@@ -22,7 +22,7 @@ from support.every_method import EVERY_METHOD
 from vsf.families import FAMILIES, find_family
 from vsf.runtime.run import Run
 
-CLIPS = [case for case in registered("CASES") if len(case.grid) == 3 and case.family != "qwen_image"]
+CLIPS = [case for case in registered("CASES") if case.grid and len(case.grid) == 3 and case.family != "qwen_image"]
 IN_SECTIONS = ("framepack", "wan animate")
 WAN = {**tiny_wan.SETTINGS, **tiny_wan.TEXT}
 
