@@ -5,6 +5,7 @@ import torch
 
 import vsf
 from vsf.controls.grid import Grid
+from vsf.controls.region import Region
 
 
 def test_tokens_go_row_by_row_and_frame_by_frame():
@@ -52,6 +53,11 @@ def test_key_frames_and_sound_may_stand_before_the_grid():
     assert Grid(4, 4, before=3).fit(7) == Grid(2, 2, before=3)
     with pytest.raises(vsf.LayoutError, match="6 image tokens"):
         Grid(4, 4, before=3).fit(6)
+
+
+def test_a_region_does_not_concern_sound_and_leaves_key_frames_out():
+    left = Region((0, 0, 0.5, 1))
+    assert left.on_tokens(8, Grid(1, 2, before=5, sound=3)).tolist() == [0, 0, 1, 1, 1, 1, 0, 0]
 
 
 @pytest.mark.parametrize("tokens", [13, 7, 3])

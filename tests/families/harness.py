@@ -35,7 +35,7 @@ class Case:
         ("image", "text"), ("text", "image"), (("shared", 8), "text", "image"), or lockstep_oracle.CROSS.
     grid: shape of the heat map: (height, width), or (frames, height, width). Sides of different length tell them apart.
         None where masks and heat maps are refused.
-    alone: whether all image tokens are the picture's; a mask leaves those of references and sound unguided.
+    alone: whether all image tokens are the picture's, or sound; a mask leaves those of references unguided.
     positive: text tokens of the positive prompt. negative: of the negative one, where a model allows one length only.
     attended: how many tokens a text of so many tokens has in the attention.
     tolerance: relative, between guided and oracle.

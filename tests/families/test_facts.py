@@ -78,6 +78,24 @@ def test_the_image_of_cosmos_transfer_is_told_from_the_text_where_both_are_as_lo
     assert disagreement(case) <= 1e-6
 
 
+@pytest.mark.parametrize("filled", ["cosmos 2.5", "flux3"])
+def test_filling_changes_no_token_of_a_chat_before_it(filled):
+    if filled == "flux3":
+        from diffusers.modular_pipelines.flux3.encoders import Flux3TextEncoderStep
+
+        pipe = tiny_flux3.distilled()
+        read = Flux3TextEncoderStep._get_qwen3_vl_prompt_embeds
+        with torch.no_grad():
+            rows = read(pipe.text_encoder, pipe.tokenizer, "wheels", pad_multiple=80)[0]
+    else:
+        pipe = tiny_cosmos.chat_pipeline()
+        with torch.no_grad():
+            rows = pipe.encode_prompt("wheels", do_classifier_free_guidance=False, max_sequence_length=32)[0][0]
+    (alone,) = vsf.encode(pipe, "wheels").embeddings
+    assert len(rows) > len(alone)
+    torch.testing.assert_close(rows[: len(alone)], alone, rtol=0, atol=5e-6)
+
+
 def test_zeros_behind_the_text_of_cosmos_take_part_in_the_attention():
     case = tiny_cosmos.CASES[0]
     model, text = case.model(), case.text()

@@ -104,13 +104,14 @@ def test_the_negative_of_an_edit_holds_no_place_for_a_picture(name):
 # Classifier-free guidance as a method -------------------------------------------------------------------------------
 
 PIPELINES = {case.name: case for case in registered("PIPELINES")}
-SCALES = {  # of the pipeline's own guidance, which Krea's counts from 0
+SCALES = {  # of the pipeline's own guidance, which Krea's and Cosmos' count from 0
     "flux": {"true_cfg_scale": 3.0},
     "chroma": {"guidance_scale": 3.0},
     "auraflow": {"guidance_scale": 3.0},
     "cogvideox": {"guidance_scale": 3.0},
     "cogview4": {"guidance_scale": 3.0},
     "krea2": {"guidance_scale": 2.0},
+    "cosmos 2": {"guidance_scale": 2.0},
 }
 
 

@@ -18,6 +18,7 @@ class Grid:
         width: columns.
         frames: how often rows and columns are repeated.
         before: how many image tokens stand before the grid: key frames or sound, no part of the picture.
+        sound: how many of those, the last of them, are sound.
         clock: when the frames are shown; None where that is not known or not needed.
     """
 
@@ -25,6 +26,7 @@ class Grid:
     width: int
     frames: int = 1
     before: int = 0
+    sound: int = 0
     clock: Clock | None = None
 
     @classmethod

@@ -19,6 +19,7 @@ class Anima(Cosmos):
     name = "anima"
     pipelines = ("AnimaModularPipeline",)
     encodes_from_parts = True
+    clip_rate = None
 
     def denoisers_of(self, target: Pipeline | Denoiser) -> list[nn.Module]:
         """Return the transformer of an Anima pipeline; a transformer on its own cannot be told from Cosmos'."""

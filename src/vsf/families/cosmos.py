@@ -33,6 +33,8 @@ class Cosmos(Family):
         "Cosmos2_5_TransferPipeline",
     )
     roles = ((r"transformer_blocks\.\d+\.attn2", Role("cross")),)
+    clip_rate: ClassVar[float | None] = 16
+    in_sections = ("Cosmos2_5_TransferPipeline",)
     text_mask = "attention_mask"
     conditions = ("encoder_hidden_states", "attention_mask")
 

@@ -12,13 +12,17 @@ from vsf.text.embeddings import NegativeRows
 _TEXT = 1
 """The kind of a row that is text; the kind picks a row's modulation."""
 
+_IN_CHUNK = (1, 4, 4, 4, 4)
+"""Frames of the clip to each latent frame of a chunk."""
+
 
 class MiniMaxH3(Family):
     """MiniMax-H3, from texts, key frames or references, which has modular pipelines alone.
 
     The sequence is [negative | positive | key frames or references | sound | video]. Each text's tokens stand at the
     times 0, 1, 2, ...; everything else stands where the positive ends. Every row of the sequence is described by its
-    position, its kind and its noise level, and found by its index. A mask leaves all but the video unguided.
+    position, its kind and its noise level, and found by its index. A mask does not concern the sound, which is guided
+    in any case, and leaves key frames and references unguided.
     """
 
     name = "minimax_h3"
@@ -26,6 +30,7 @@ class MiniMaxH3(Family):
     pipelines = ("MiniMaxH3ModularPipeline",)
     encodes_from_parts = True
     negatives_first = True
+    clip_rate = 24
     roles = (
         (r"transformer_blocks\.\d+\.attn", Role("joint", image="last")),
         (r"token_refiner\.refiner_blocks\.\d+\.attn", Role("text")),
@@ -50,11 +55,20 @@ class MiniMaxH3(Family):
         return Encoded(rows[0], special, read["offset_mapping"])
 
     def grid(self, denoiser: Denoiser, arguments: CallArguments) -> Grid:
-        """Return the grid of the video that is made: the rows behind the sound."""
-        first = int(arguments["audio_indices"].max()) + 1
+        """Return the grid of the video that is made: the rows behind the sound that is made with it."""
+        sound = arguments["audio_indices"]
+        first = int(sound[-1]) + 1
         times, rows, columns = arguments["position_ids"][first:].T
         before = first - arguments[self.text].shape[1]
-        return Grid(len(rows.unique()), len(columns.unique()), len(times.unique()), before)
+        levels = arguments["timestep_indices"][sound]
+        made = int((levels == levels[-1]).sum())  # the sound of references is clean
+        return Grid(len(rows.unique()), len(columns.unique()), len(times.unique()), before, made)
+
+    def clip_frames(
+        self, denoiser: Denoiser, pipe: Pipeline | None, arguments: CallArguments, frames: int
+    ) -> tuple[int, ...]:
+        """Return the frames of the clip in each latent frame: the autoencoder makes five of 17 frames at a time."""
+        return tuple(_IN_CHUNK[frame % len(_IN_CHUNK)] for frame in range(frames))
 
     def inject(self, denoiser: Denoiser, arguments: CallArguments, negative: NegativeRows, layout: str) -> Injection:
         """Put the negatives in front: as text, at times of their own, at the noise level that the positive has."""

@@ -92,7 +92,8 @@ class Session:
         if "ModularPipeline" in class_names(self.pipe) and method.model_calls == 2:
             raise KnobError(
                 f'"{method.name}" calls the denoiser twice in each step, which is for the guider of a modular pipeline '
-                "to do: give it diffusers.ClassifierFreeGuidance, or use an ordinary pipeline"
+                "to do: give it diffusers.ClassifierFreeGuidance if it has one, use an ordinary pipeline if there is "
+                "one, or choose another method"
             )
         if method.is_auto:
             AutoScaler(method)  # raises here, not in the first run, for a method without a scale

@@ -41,10 +41,10 @@ def transfer_transformer(**changes):
     return transformer(**{**image, **text, "extra_pos_embed_type": None, "controlnet_block_every_n": 2, **changes})
 
 
-def inputs(text):
+def inputs(text, frames=2):
     rows = len(text)
     return {
-        "hidden_states": noise(1, 4, 2, 4, 6).expand(rows, -1, -1, -1, -1),
+        "hidden_states": noise(1, 4, frames, 4, 6).expand(rows, -1, -1, -1, -1),
         "encoder_hidden_states": text,
         "timestep": torch.full((rows,), 0.5),
     }

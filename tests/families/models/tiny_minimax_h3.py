@@ -1,9 +1,11 @@
-"""MiniMax-H3 from a few thousand random weights: from a text, and from key frames."""
+"""MiniMax-H3 from a few thousand random weights: from texts, key frames and references."""
 
 from functools import cache, partial
+from types import SimpleNamespace
 
 import torch
 from diffusers import AutoencoderKLMiniMaxH3, MiniMaxH3Scheduler, MiniMaxH3Transformer3DModel, modular_pipelines
+from diffusers.modular_pipelines.minimax_h3 import MiniMaxH3ImageReference
 from diffusers.modular_pipelines.minimax_h3 import before_denoise as stock
 from PIL import Image
 from transformers import Qwen2VLImageProcessorPil
@@ -15,6 +17,11 @@ from support import tiny_pipelines as tiny
 IMAGE_TOKEN = chat.tokenizer().convert_tokens_to_ids("<|image_pad|>")
 POSITIVE = 12  # text tokens of the cases
 VIDEO, TEXT, SOUND = 0, 1, 2  # kinds of rows
+CLIP = (3, 4, 6, 5, (1, 2, 2), 2)  # frames, height and width of its latents, length of the sound, patch, stereo
+SETTINGS = {"height": 32, "width": 64, "num_frames": 124, "num_inference_steps": 3, "output": "latents"}
+LAYERS = {r"transformer_blocks\.\d+\.attn": ("text", "image")}
+SOUND_CONFIG = SimpleNamespace(latents_mean=[0.0] * 32, latents_std=[1.0] * 32, sampling_rate=32000, latent_channels=32)
+FRAME = Image.linear_gradient("L").resize((64, 32)).convert("RGB")
 
 
 def transformer(**changes):
@@ -27,19 +34,31 @@ def transformer(**changes):
 
 
 def inputs(text, anchors=(), seen=0):
-    """The stock layout for key frames at these `anchors`, of which the first `seen` text tokens hold pictures.
+    """The stock layout for key frames at these `anchors`, of which the first `seen` text tokens hold pictures."""
+    kinds = torch.full((POSITIVE,), TEXT)
+    kinds[:seen] = VIDEO
+    build = stock.MiniMaxH3PrepareLayoutStep.build_packed_sequence
+    return described(text, kinds, build(kinds, *CLIP, SOUND, VIDEO, anchors))
+
+
+def referring_inputs(text):
+    """The stock layout for a reference picture, and one of sound."""
+    kinds = torch.full((POSITIVE,), TEXT)
+    references = [SimpleNamespace(kind="image", has_audio=False), SimpleNamespace(kind="audio", has_audio=True)]
+    latents = [torch.zeros(1, 4, 1, 2, 4)], [torch.zeros(4, 4)]
+    build = stock.MiniMaxH3Ref2VAPrepareLayoutStep.build_ref2va_packed_sequence
+    return described(text, kinds, build(kinds, references, *latents, *CLIP, SOUND, VIDEO))
+
+
+def described(text, kinds, layout):
+    """Arguments for a layout that was made for a positive text of these kinds.
 
     All that is not text stands where the positive ends, whichever text is given: the negative has no clip of its own.
     """
     rows, tokens, _ = text.shape
-    kinds = torch.full((POSITIVE,), TEXT)
-    kinds[:seen] = VIDEO
-    layout = stock.MiniMaxH3PrepareLayoutStep.build_packed_sequence(
-        kinds, 3, 4, 6, 5, (1, 2, 2), 2, SOUND, VIDEO, anchors
-    )
-    positions, tags, video, sound, _, conditions, _ = layout
-    times = stock.MiniMaxH3SetTimestepsStep.build_row_timesteps(
-        video, sound, conditions, 0, POSITIVE, 0.5, 0.3, 0.999, 1.0
+    positions, tags, video, sound, _, given_video, given_sound = layout
+    times, levels = stock.MiniMaxH3SetTimestepsStep.build_row_timesteps(
+        video, sound, given_video, given_sound, POSITIVE, 0.5, 0.3, 0.999, 1.0
     )
     if tokens != POSITIVE:
         kinds = torch.full((tokens,), TEXT)
@@ -50,8 +69,8 @@ def inputs(text, anchors=(), seen=0):
         "hidden_states": noise(1, len(video), 16).expand(rows, -1, -1),
         "audio_hidden_states": noise(1, len(sound), 4, seed=2).expand(rows, -1, -1),
         "encoder_hidden_states": text,
-        "timestep": times[0],
-        "timestep_indices": torch.cat([times[1][:1].expand(tokens), times[1][POSITIVE:]]),
+        "timestep": times,
+        "timestep_indices": torch.cat([levels[:1].expand(tokens), levels[POSITIVE:]]),
         "token_tags": torch.cat([kinds, tags[POSITIVE:]]),
         "position_ids": torch.cat([text_positions, positions[POSITIVE:]]),
         "video_indices": video + moved,
@@ -83,6 +102,10 @@ def autoencoder():
     return AutoencoderKLMiniMaxH3(**decoder, block_out_channels=(4,) * 6, norm_num_groups=4, layers_per_block=1).eval()
 
 
+def pipeline_transformer():
+    return transformer(in_channels=24, audio_in_channels=32, text_dim=8)
+
+
 def pipeline():
     """Up to the latents, so that no sound is decoded."""
     blocks = modular_pipelines.MiniMaxH3Blocks()
@@ -90,7 +113,7 @@ def pipeline():
     pipe = blocks.init_pipeline()
     tokenizer = chat.tokenizer()
     pipe.update_components(
-        transformer=transformer(in_channels=24, audio_in_channels=32, text_dim=8),
+        transformer=pipeline_transformer(),
         scheduler=MiniMaxH3Scheduler(shift=12.0),
         audio_scheduler=MiniMaxH3Scheduler(shift=3.0),
         vae=autoencoder(),
@@ -101,16 +124,21 @@ def pipeline():
     return quiet(pipe)
 
 
+def referring_pipeline():
+    """With a transformer of its own for references, beside the other one."""
+    pipe = pipeline()
+    pipe.update_components(transformer_ref=pipeline_transformer(), reference_image_short_edge=32)
+    pipe.update_components(audio_vae=SimpleNamespace(config=SOUND_CONFIG))
+    return pipe
+
+
 def unpadded(pipe, text):
     ids = torch.tensor([pipe.tokenizer(text).input_ids])
     return pipe.text_encoder(input_ids=ids, output_hidden_states=True).hidden_states[50][0]
 
 
-SETTINGS = {"height": 32, "width": 64, "num_frames": 124, "num_inference_steps": 3, "output": "latents"}
-LAYERS = {r"transformer_blocks\.\d+\.attn": ("text", "image")}
-
 CASES = [
-    Case("minimax_h3", transformer, inputs, channels=16, layers=LAYERS, grid=(3, 2, 3), alone=False),
+    Case("minimax_h3", transformer, inputs, channels=16, layers=LAYERS, grid=(3, 2, 3)),
     Case(
         "minimax_h3",
         transformer,
@@ -119,6 +147,16 @@ CASES = [
         layers=LAYERS,
         grid=(3, 2, 3),
         name="minimax_h3 with key frames",
+        alone=False,
+    ),
+    Case(
+        "minimax_h3",
+        transformer,
+        referring_inputs,
+        channels=16,
+        layers=LAYERS,
+        grid=(3, 2, 3),
+        name="minimax_h3 with references",
         alone=False,
     ),
 ]
@@ -134,6 +172,11 @@ PIPELINES = [
     )
 ]
 
-FRAME = Image.linear_gradient("L").resize((64, 32)).convert("RGB")
-
-VARIANTS = [Variant("minimax_h3 between key frames", pipeline, {**SETTINGS, "image": FRAME, "last_image": FRAME})]
+VARIANTS = [
+    Variant("minimax_h3 between key frames", pipeline, {**SETTINGS, "image": FRAME, "last_image": FRAME}),
+    Variant(
+        "minimax_h3 with a reference image",
+        referring_pipeline,
+        {**SETTINGS, "references": [MiniMaxH3ImageReference(FRAME)]},
+    ),
+]
