@@ -64,6 +64,7 @@ _CLASSES = (
     "dreamlite.DreamLite",
     "joyimage.JoyImage",
     "joyimage_plus.JoyImagePlus",
+    "hunyuan_dit.HunyuanDiT",
 )
 
 

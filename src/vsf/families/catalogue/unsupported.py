@@ -13,7 +13,7 @@ _NOT_STUDIED = "its model was not studied yet, so that nobody knows whether it c
 _DENOISERS_BY_REASON: Mapping[str, str] = {
     _NOT_YET: "AceStepTransformer1DModel CosmosTransformer3DModel "
     "Cosmos3OmniTransformer Flux3Transformer2DModel "
-    "HunyuanDiT2DModel Ideogram4Transformer2DModel "
+    "Ideogram4Transformer2DModel "
     "LatteTransformer3DModel MiniMaxH3Transformer3DModel "
     "MotifVideoTransformer3DModel NucleusMoEImageTransformer2DModel SanaWMTransformer3DModel "
     "SanaWMLTX2RefinerTransformer3DModel StableAudio3DiTModel WanAnimate2Transformer3DModel",
