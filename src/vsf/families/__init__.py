@@ -65,6 +65,7 @@ _CLASSES = (
     "joyimage.JoyImage",
     "joyimage_plus.JoyImagePlus",
     "hunyuan_dit.HunyuanDiT",
+    "motif_video.MotifVideo",
 )
 
 
