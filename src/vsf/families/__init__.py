@@ -64,6 +64,8 @@ _CLASSES = (
     "dreamlite.DreamLite",
     "joyimage.JoyImage",
     "joyimage_plus.JoyImagePlus",
+    "hunyuan_dit.HunyuanDiT",
+    "motif_video.MotifVideo",
 )
 
 

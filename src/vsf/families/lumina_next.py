@@ -4,13 +4,12 @@ from typing import Any
 
 from torch import Tensor
 
-from vsf.families.base.family import Encoded, Overrides, Role, Running
+from vsf.families.base.family import Encoded, Family, Overrides, Role, Running
 from vsf.families.base.host import Denoiser, Original, Pipeline
 from vsf.families.encoders.plain import encode_masked
-from vsf.families.layouts.masked_text import MaskedText
 
 
-class LuminaNext(MaskedText):
+class LuminaNext(Family):
     """Lumina-Next. The keys are [positive | negative]; the time embedding is made from the positive alone."""
 
     name = "lumina_next"

@@ -13,9 +13,9 @@ _NOT_STUDIED = "its model was not studied yet, so that nobody knows whether it c
 _DENOISERS_BY_REASON: Mapping[str, str] = {
     _NOT_YET: "AceStepTransformer1DModel CosmosTransformer3DModel "
     "Cosmos3OmniTransformer Flux3Transformer2DModel "
-    "HunyuanDiT2DModel Ideogram4Transformer2DModel "
+    "Ideogram4Transformer2DModel "
     "LatteTransformer3DModel MiniMaxH3Transformer3DModel "
-    "MotifVideoTransformer3DModel NucleusMoEImageTransformer2DModel SanaWMTransformer3DModel "
+    "NucleusMoEImageTransformer2DModel SanaWMTransformer3DModel "
     "SanaWMLTX2RefinerTransformer3DModel StableAudio3DiTModel WanAnimate2Transformer3DModel",
     _NOT_STUDIED: "AudioLDM2UNet2DConditionModel LongCatAudioDiTTransformer MiniMaxMusic3Transformer1DModel "
     "StableAudioDiTModel StableCascadeUNet",
@@ -93,6 +93,8 @@ def _reasons_by_pipeline() -> dict[str, str]:
         "Kandinsky5I2IPipeline": f"{_WITH_A_PICTURE}; the other Kandinsky 5 pipelines read it alone",
         "LDMTextToImagePipeline": "it has no function that reads a prompt, with which a negative could be read too",
         "LongCatImageEditPipeline": f"{_WITH_A_PICTURE}; LongCatImagePipeline reads it alone",
+        "MotifVideoImage2VideoPipeline": "tokens of its picture stand in front of the text, which one kind of layer "
+        "sees and another does not; MotifVideoPipeline makes videos from texts",
         "ZImageOmniPipeline": "its sequence has several texts with pictures between; use the other Z-Image pipelines",
     }
     for reason, names in _SHARED_REASONS.items():

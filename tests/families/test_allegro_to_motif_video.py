@@ -8,7 +8,7 @@ import torch
 
 import vsf
 from families.harness import STRONG, difference
-from families.models import tiny_easyanimate, tiny_helios, tiny_joyimage, tiny_joyimage_plus
+from families.models import tiny_easyanimate, tiny_helios, tiny_joyimage, tiny_joyimage_plus, tiny_motif_video
 
 HISTORY = tiny_helios.CASES[0]
 
@@ -36,16 +36,18 @@ def test_the_steps_of_a_pyramid_have_no_schedule():
         pipe("a red car", **variant.settings)
 
 
-def test_a_second_text_of_easyanimate_is_refused():
-    case = tiny_easyanimate.CASES[0]
-    model = tiny_easyanimate.transformer(text_embed_dim_t5=16)
-    text, negative = case.text(), vsf.Negative((case.text(7, seed=100)[0],))
-    given = {**case.inputs(text), "encoder_hidden_states_t5": text}
-    with (
-        pytest.raises(vsf.LayoutError, match="guided with one text"),
-        vsf.guide(model, negative=negative, method=STRONG),
-    ):
-        model(**given)
+MORE_TEXT = {
+    "easyanimate": (tiny_easyanimate.CASES[0], "encoder_hidden_states_t5", "guided with one text"),
+    "motif_video": (tiny_motif_video.CASES[0], "image_embeds", "guided without image_embeds"),
+}
+
+
+@pytest.mark.parametrize("name", MORE_TEXT)
+def test_tokens_beside_the_text_that_no_guided_pipeline_gives_are_refused(name):
+    case, argument, reason = MORE_TEXT[name]
+    model, text, negative = case.model(), case.text(), vsf.Negative((case.text(7, seed=100)[0],))
+    with pytest.raises(vsf.LayoutError, match=reason), vsf.guide(model, negative=negative, method=STRONG):
+        model(**case.inputs(text), **{argument: text})
 
 
 WITH_OTHER_PICTURES = {
