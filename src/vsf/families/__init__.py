@@ -20,6 +20,7 @@ _CLASSES = (
     "flux2.Flux2",
     "ideogram4.Ideogram4",
     "qwen_image.QwenImage",
+    "qwen_image21.QwenImage21",
     "chroma.Chroma",
     "auraflow.AuraFlow",
     "cogvideox.CogVideoX",

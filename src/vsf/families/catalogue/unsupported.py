@@ -9,8 +9,6 @@ from vsf.errors import UnsupportedPipelineError
 
 UNSUPPORTED_DENOISERS: Mapping[str, str] = MappingProxyType(
     {
-        "QwenImage21Transformer2DModel": "Qwen-Image-2.1 reads its text once, in the first step, token after token and "
-        "with pictures between, and keeps its keys for the steps that follow",
         "BriaFibo2Transformer2DModel": "Bria FIBO 2 presses its text into a fixed number of tokens before the image "
         "sees it, among which a negative has none",
         "Kandinsky6SRTransformer3DModel": "the upscaler of Kandinsky 6 takes no prompt",
