@@ -87,6 +87,26 @@ def test_keys_without_rows_are_told_by_the_exact_sizes_of_the_call():
     assert torch.equal(call.attend(JOINT, q, k, v), expected)
 
 
+@pytest.mark.parametrize("dtype", [None, torch.bool, torch.float32], ids=["", "boolean mask", "mask"])
+@pytest.mark.parametrize("name", ["vsf", "nag"])
+def test_negatives_may_come_as_keys_that_stand_in_no_call(name, dtype):
+    spans = (Span("positive", 5), Span("kept", 4), Span("image", 16), Span("negative", 3))
+    static = {layer: tuple(torch.randn(1, 2, 3, 8) for _ in range(2)) for layer in ("one", "other")}
+    call = GuidedCall(method(name), [spans], negative_keys=static)
+    sizes = [(16, 25), (16, 28), (25, 25), (5, 5), (4, 9)]
+    assert [call.sees_text(CROSS, *size) for size in sizes] == [True, False, False, False, False]
+    mask = None
+    if dtype is not None:
+        mask = (torch.randn(1, 1, 1, 25) > 0) if dtype == torch.bool else torch.randn(1, 1, 16, 25)
+        mask[..., 0] = True
+    whole = None if mask is None else F.pad(mask, (0, 3), value=mask.dtype == torch.bool)
+    for layer, (key, value) in static.items():
+        q, k, v = tensors(16, 25)
+        keys = torch.cat([k, key], 2), torch.cat([v, value], 2)
+        expected = guided_attention(method(name), HostCall(q, *keys, "cross", whole), TokenLayout(spans))
+        assert torch.equal(call.attend(CROSS, q, k, v, bias=mask, name=layer), expected)
+
+
 def test_a_layer_that_is_inactive_or_attends_to_text_alone_is_the_unguided_one():
     call = GuidedCall(method("vsf"), [TEXT], inactive={"off"})
     q, k, v = tensors(16, 8)

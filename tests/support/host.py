@@ -16,6 +16,7 @@ from vsf.families import FAMILIES
 CAME = {
     **{name: release for family in FAMILIES.values() for name, release in family.pipelines_since.items()},
     "QwenImage21Transformer2DModel": "0.41",
+    "AutoencoderKLQwenImage21": "0.41",
     "BriaFibo2Transformer2DModel": "0.42",
     "Flux3Transformer2DModel": "0.42",
     "Kandinsky6Transformer3DModel": "0.42",

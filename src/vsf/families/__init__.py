@@ -21,6 +21,7 @@ _CLASSES = (
     "flux3.Flux3",
     "ideogram4.Ideogram4",
     "qwen_image.QwenImage",
+    "qwen_image21.QwenImage21",
     "chroma.Chroma",
     "auraflow.AuraFlow",
     "cogvideox.CogVideoX",

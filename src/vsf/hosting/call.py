@@ -1,10 +1,11 @@
 """One guided denoiser call, independent of the host that makes it."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -19,6 +20,9 @@ from vsf.hosting.role import Role
 Record = Callable[[str, Observation], None]
 """record(name, observation), called for each observed layer."""
 
+_OfTokens = Float[Tensor, "batch key_heads tokens channels"]
+KeysAndValues = tuple[_OfTokens, _OfTokens]
+
 
 class GuidedCall:
     """Guides the attention layers during one denoiser call.
@@ -27,6 +31,7 @@ class GuidedCall:
 
     Attributes:
         calls: attention calls in which the method acted so far; those in compiled code are not counted.
+        knows_sizes: whether the spans hold the image too, so that the sizes of an attention call say all.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class GuidedCall:
         grid: Grid | None = None,
         emphasis: Sequence[Float[Tensor, " positive_tokens"] | None] | None = None,
         inactive: Collection[str] = (),
+        negative_keys: Mapping[str, KeysAndValues] | None = None,
         record: Record | None = None,
     ) -> None:
         """Take the settings of the call, before its layers run.
@@ -64,6 +70,8 @@ class GuidedCall:
             grid: how the image tokens of the finest layers lie in the picture.
             emphasis: for each batch row the weights of its positive tokens, None where all are 1.
             inactive: names of the layers in which the method is off.
+            negative_keys: the keys and values of the negatives in each layer, where the host's call has no such tokens.
+                They are appended there; `text` has the negatives last.
             record: called for each layer that has a name; None observes nothing.
 
         Raises:
@@ -87,10 +95,14 @@ class GuidedCall:
         self._region = region
         self._grid = grid
         layout = TokenLayout(self.text[0])
-        self._tokens = layout.tokens
-        self._rows = layout.of_rows().tokens
+        in_the_call = layout if negative_keys is None else layout.without_negatives()
+        self._tokens = in_the_call.tokens
+        self._rows = in_the_call.of_rows().tokens
+        self._image = layout.count(["image"])
+        self._negative_keys = negative_keys
+        self._latest_bias: tuple[Tensor, Tensor] | None = None
         self._is_off = not isinstance(strength, Tensor) and strength == 0
-        self._holds_image = any(span.kind == "image" for span in self.text[0])
+        self.knows_sizes = any(span.kind == "image" for span in self.text[0])
         self._plans: dict[object, AttentionPlan] = {}
         self._causal_mask: Tensor | None = None
 
@@ -103,10 +115,10 @@ class GuidedCall:
             keys: how many tokens they attend to.
         """
         if role.kind == "cross":
-            return keys == self._tokens
+            return keys == self._tokens and (not self.knows_sizes or queries == self._image)
         # Where tokens attend to one another there are as many queries as keys that are not kept; calls of an adapter
         # have fewer keys.
-        if role.kind == "text" or self._holds_image:
+        if role.kind == "text" or self.knows_sizes:
             return keys == self._tokens and queries == self._rows
         return queries == keys > self._tokens
 
@@ -145,6 +157,12 @@ class GuidedCall:
         kind: Literal["joint", "cross"] = "cross" if role.kind == "cross" else "joint"
         if causal:
             bias = self._none_behind(key)
+        if self._negative_keys is not None:
+            assert name is not None
+            negative_key, negative_value = self._negative_keys[name]
+            bias = self._extended(bias, negative_key.shape[2])
+            key = torch.cat([key, negative_key], 2)
+            value = torch.cat([value, negative_value], 2)
         call = HostCall(query, key, value, kind, bias, scale, host)
         acts = not self._is_off and role.kind != "text" and name not in self.inactive
         if torch.compiler.is_compiling():
@@ -181,6 +199,17 @@ class GuidedCall:
             if not torch.compiler.is_compiling():
                 self._causal_mask = mask
         return mask
+
+    def _extended(self, bias: Tensor | None, tokens: int) -> Tensor | None:
+        """Let a mask show so many further keys; the same one for all layers that share the host's."""
+        if bias is None or bias.shape[-1] == 1:
+            return bias
+        latest = self._latest_bias
+        if latest is None or latest[0] is not bias:
+            latest = bias, F.pad(bias, (0, tokens), value=bias.dtype == torch.bool)
+            if not torch.compiler.is_compiling():
+                self._latest_bias = latest
+        return latest[1]
 
     def _strength_on(self, tokens: int, role: Role, device: torch.device) -> float | Tensor:
         """Return the strength in a layer of this many image tokens: a number, or with a region one for each token."""

@@ -311,11 +311,13 @@ class GuidedDenoiser:
             grid=self.grid,
             emphasis=self._token_weights(arguments, conditional, text),
             inactive=inactive,
+            negative_keys=self.injection.negative_keys,
             record=self._record if settings.observes else None,
         )
         if compiled:
             refuse_modes(module for module, _ in self._named_twins.layers())
-        twins = self._named_twins if inactive or not compiled else self._shared_twins
+        by_name = inactive or self.injection.negative_keys is not None
+        twins = self._named_twins if by_name or not compiled else self._shared_twins
         try:
             with twins.in_place(), nullcontext() if compiled else self._listening():
                 output = call(self.injection.arguments)

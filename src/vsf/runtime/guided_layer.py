@@ -59,7 +59,11 @@ class GuidedLayer:
         guided = self.host.guided_call()
         if guided is None or not guided.sees_text(self.role, query.shape[2], key.shape[2]):
             return None
-        if not torch.compiler.is_compiling() and self.name is not None and not self._is_guided(query, key, value):
+        if (
+            not torch.compiler.is_compiling()
+            and self.name is not None
+            and not self._is_guided(guided, query, key, value)
+        ):
             return None
         for option in _CANNOT_FOLLOW:
             if options.get(option):
@@ -124,13 +128,13 @@ class GuidedLayer:
         finally:
             self._text_values.clear()
 
-    def _is_guided(self, query: Tensor, key: Tensor, value: Tensor) -> bool:
+    def _is_guided(self, guided: GuidedCall, query: Tensor, key: Tensor, value: Tensor) -> bool:
         """Tell whether this attention call is the one to guide.
 
         Raises:
             UnsupportedAttentionError: it is the second one in the layer that sees the text.
         """
-        if self._text_values and not any(_is_part(value, projected) for projected in self._text_values):
+        if not guided.knows_sizes and not self._holds_text(value):
             return False
         if self._guided_keys is not None and key.shape[2] < self._guided_keys and not self._text_values:
             return False  # the tokens of an image adapter, fewer than image and text together
@@ -141,6 +145,10 @@ class GuidedLayer:
             )
         self._guided_keys = key.shape[2]
         return not keeps_each_token(query, key)
+
+    def _holds_text(self, value: Tensor) -> bool:
+        """Tell whether an attention call's values may be the text's: they are where no projection was seen."""
+        return not self._text_values or any(_is_part(value, projected) for projected in self._text_values)
 
 
 def _is_part(value: Tensor, projected: Tensor) -> bool:

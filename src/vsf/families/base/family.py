@@ -24,6 +24,7 @@ from vsf.families.base.steps import Timestep, fraction_done
 from vsf.families.catalogue.unsupported import check_activation_scales, unsupported_reason
 from vsf.guidance import Guidance
 from vsf.hosting import Role as Role  # part of every family's declarations, so families import it from here
+from vsf.hosting.call import KeysAndValues
 from vsf.patching.swaps import Override
 from vsf.text.embeddings import NegativeRows
 from vsf.text.token_weights import Characters
@@ -78,6 +79,7 @@ class Injection:
         valid: (batch, negative tokens of a row), which of them are real; None when all are.
         weights: (batch, negatives); None when all are 1.
         stream: the negatives where a family passes them from block to block instead of through the arguments.
+        negative_keys: keys and values of the negatives by attention layer, where no rows stand for them in the call.
     """
 
     arguments: dict[str, Any]
@@ -85,6 +87,7 @@ class Injection:
     valid: Bool[Tensor, "batch tokens"] | None
     weights: Float[Tensor, "batch negatives"] | None = None
     stream: NegativeStream | None = None
+    negative_keys: Mapping[str, KeysAndValues] | None = None
 
 
 Running = Callable[[], Injection | None]

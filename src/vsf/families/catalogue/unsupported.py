@@ -11,12 +11,9 @@ _NOT_YET = "no family covers its model yet; docs/how-to/add-a-family.md says how
 _NOT_STUDIED = "its model was not studied yet, so that nobody knows whether it can be guided"
 
 _DENOISERS_BY_REASON: Mapping[str, str] = {
-    _NOT_YET: "AceStepTransformer1DModel CosmosTransformer3DModel "
-    "Cosmos3OmniTransformer Flux3Transformer2DModel "
-    "Ideogram4Transformer2DModel "
-    "LatteTransformer3DModel MiniMaxH3Transformer3DModel "
-    "NucleusMoEImageTransformer2DModel SanaWMTransformer3DModel "
-    "SanaWMLTX2RefinerTransformer3DModel StableAudio3DiTModel WanAnimate2Transformer3DModel",
+    _NOT_YET: "AceStepTransformer1DModel Cosmos3OmniTransformer LatteTransformer3DModel "
+    "NucleusMoEImageTransformer2DModel SanaWMTransformer3DModel SanaWMLTX2RefinerTransformer3DModel "
+    "StableAudio3DiTModel WanAnimate2Transformer3DModel",
     _NOT_STUDIED: "AudioLDM2UNet2DConditionModel LongCatAudioDiTTransformer MiniMaxMusic3Transformer1DModel "
     "StableAudioDiTModel StableCascadeUNet",
 }
@@ -25,8 +22,6 @@ _DENOISERS_BY_REASON: Mapping[str, str] = {
 
 def _reasons_by_denoiser() -> dict[str, str]:
     reasons = {
-        "QwenImage21Transformer2DModel": "Qwen-Image-2.1 reads its text once, in the first step, token after token and "
-        "with pictures between, and keeps its keys for the steps that follow",
         "BriaFibo2Transformer2DModel": "the image tokens of Bria FIBO 2 attend to a few tokens that its text is "
         "pressed into and, in some layers, to the text itself; a negative would have to be in both, and the tokens of "
         "a guided call are laid out alike in all layers",

@@ -1,0 +1,129 @@
+"""Qwen-Image-2.1: text that never sees the image, and of which only the keys remain after the first step."""
+
+from collections.abc import Mapping
+from itertools import groupby
+from math import prod
+from typing import ClassVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from vsf.attention.layout import Span
+from vsf.controls.grid import Grid
+from vsf.errors import KnobError, UnsupportedPipelineError
+from vsf.families.base.family import Encoded, Family, Injection, Role
+from vsf.families.base.host import CallArguments, Denoiser, Pipeline
+from vsf.families.encoders.chat import encode_chat
+from vsf.guidance import Guidance
+from vsf.hosting.call import KeysAndValues
+from vsf.text.embeddings import NegativeRows
+
+_PLACE = 4
+"""Image tokens for each place that the text keeps for a picture."""
+
+_SMALLEST = (1, 2, 2)
+"""Frames, height and width of a picture of one place."""
+
+
+class QwenImage21(Family):
+    """Qwen-Image-2.1 and its Turbo.
+
+    The keys are [positive, with condition pictures between | image | negative], and only image tokens are guided. Text
+    sees what stands before it and nothing else, at a time of its own, so that the keys of a negative depend on neither
+    picture nor step: the model makes them once, of the negative as a prompt, as it keeps those of its prompt.
+    """
+
+    name = "qwen_image21"
+    denoisers = ("QwenImage21Transformer2DModel",)
+    pipelines = ("QwenImage21Pipeline",)
+    pipelines_since: ClassVar[Mapping[str, str]] = {"QwenImage21Pipeline": "0.41"}
+    roles = ((r"transformer_blocks\.\d+\.attn", Role("cross")),)
+    conditions = ("encoder_hidden_states", "encoder_hidden_states_mask", "img_mask", "kv_cache", "kv_cache_mode")
+
+    def __init__(self) -> None:
+        # By the container of the prompt's keys, which lives as long as a run of the pipeline.
+        self._made: WeakKeyDictionary[object, tuple[NegativeRows, Mapping[str, KeysAndValues]]] = WeakKeyDictionary()
+
+    def encode(self, pipe: Pipeline, text: str) -> Encoded:
+        """Return the tokens behind the system's, read without any picture; the end of the template comes along."""
+        return encode_chat(pipe, text, lambda: pipe.encode_prompt(text)[0][0])
+
+    def check(self, target: Pipeline | Denoiser, method: Guidance) -> None:
+        """Check also that the text has a time of its own, and that the method calls the model once."""
+        super().check(target, method)
+        if method.model_calls == 2 and not isinstance(target, nn.Module):
+            raise KnobError(
+                f'method "{method.name}" mixes two outputs of the model, and those of {self.name} have a row for each '
+                "token of their text: use the pipeline's own true_cfg_scale= and negative_prompt="
+            )
+        for denoiser in self.denoisers_of(target):
+            if not getattr(denoiser, "_orig_mod", denoiser).config.causal_condition:
+                raise UnsupportedPipelineError(
+                    "this QwenImage21Transformer2DModel has causal_condition=False: its text follows the time of the "
+                    "picture, so that no keys of a negative can be kept, as guidance does"
+                )
+
+    def grid(self, denoiser: Denoiser, arguments: CallArguments) -> Grid:
+        """Return the grid of the last shape; those before are the condition pictures'."""
+        frames, height, width = arguments["img_shapes"][0][-1]
+        return Grid(height, width, frames)
+
+    def inject(self, denoiser: Denoiser, arguments: CallArguments, negative: NegativeRows, layout: str) -> Injection:
+        """Leave the arguments as they are, and hand over the negatives' keys."""
+        image = prod(arguments["img_shapes"][0][-1])
+        places = arguments["img_mask"][0].tolist()
+        prefix = []
+        for is_picture, run in groupby(places[: len(places) - image // _PLACE]):
+            length = len(list(run))
+            prefix.append(Span("kept", _PLACE * length) if is_picture else Span("positive", length))
+        spans = (*prefix, Span("image", image), *negative.spans)
+        keys = self._keys(denoiser, arguments, negative)
+        valid = negative.valid(negative.embeddings.shape[1])
+        return Injection(dict(arguments), (spans,), valid, negative.weights, negative_keys=keys)
+
+    def _keys(
+        self, denoiser: Denoiser, arguments: CallArguments, negative: NegativeRows
+    ) -> Mapping[str, KeysAndValues]:
+        """Return the negatives' keys and values in every layer, made anew whenever the model makes its prompt's."""
+        cache = arguments.get("kv_cache")
+        if arguments.get("kv_cache_mode") == "cached" and cache in self._made:
+            made_of, keys = self._made[cache]
+            if made_of is negative:
+                return keys
+        keys = _read(denoiser, arguments, negative)
+        if cache is not None:
+            self._made[cache] = negative, keys
+        return keys
+
+
+def _read(denoiser: Denoiser, arguments: CallArguments, negative: NegativeRows) -> dict[str, KeysAndValues]:
+    """Let the model read each negative as the prompt of a picture of the smallest size, and take its keys."""
+    from diffusers.models.transformers.transformer_qwenimage21 import QwenImage21KVCache
+
+    if getattr(denoiser, "is_cache_enabled", False):
+        raise KnobError("a step cache would take the call that reads a negative for a step: call disable_cache()")
+    layers = len(denoiser.transformer_blocks)
+    readings = []
+    for text in negative.embeddings.split([span.length for span in negative.spans], 1):
+        rows, tokens, _ = text.shape
+        is_picture = torch.arange(tokens + 1, device=text.device).expand(rows, -1) == tokens
+        readings.append(QwenImage21KVCache(layers))
+        # Past `__call__`: this is no step, of which hooks and compiled code would have to know.
+        denoiser.forward(
+            hidden_states=text.new_zeros(rows, prod(_SMALLEST), denoiser.config.in_channels),
+            encoder_hidden_states=text,
+            timestep=arguments["timestep"],
+            img_shapes=[[_SMALLEST]] * rows,
+            img_mask=is_picture,
+            attention_kwargs=arguments.get("attention_kwargs"),
+            kv_cache=readings[-1],
+            kv_cache_mode="extract",
+        )
+    keys = {}
+    for layer in range(layers):
+        pairs = [reading.get_layer(layer).get() for reading in readings]
+        key = torch.cat([key for key, _ in pairs], 1)
+        value = torch.cat([value for _, value in pairs], 1)
+        keys[f"transformer_blocks.{layer}.attn"] = key.transpose(1, 2), value.transpose(1, 2)
+    return keys
