@@ -291,7 +291,7 @@ def _point(setting: Setting, scores: Sequence[Score]) -> Point | None:
     """Average the scored images of a setting; None if it has none."""
     table = {(score.row.pair, score.row.seed): score for score in scores}
     means = {}
-    for metric in METRICS:
+    for metric in ("positive", "negative", "quality"):
         mean = exact_mean(column(table, metric))
         if mean is None:
             return None

@@ -14,8 +14,9 @@ Key = tuple[str, int]
 """Pair and seed: identifies an image within a setting, and matches it across settings."""
 Table = Mapping[Key, Score]
 Column = Mapping[Key, float | None]
-Metric = Literal["positive", "negative", "quality"]
-METRICS: tuple[Metric, ...] = ("positive", "negative", "quality")
+Metric = Literal["success", "positive", "negative", "damage", "quality", "change", "harmless"]
+METRICS: tuple[Metric, ...] = ("success", "positive", "negative", "damage", "quality", "change", "harmless")
+"""The headline first. Of `damage`, `change` and `harmless` less is better."""
 
 
 def by_label(scores: Iterable[Score]) -> dict[str, dict[Key, Score]]:
