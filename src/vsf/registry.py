@@ -33,11 +33,15 @@ class Registry(Mapping[str, T]):
 
         for point in entry_points(group=group):
             if point.name in self._entries:
-                raise RequestError(f'the plug-in {point.value} calls itself "{point.name}", as another {self.what} does.')
+                raise RequestError(
+                    f'the plug-in {point.value} calls itself "{point.name}", as another {self.what} does.'
+                )
             try:
                 self._entries[point.name] = point.load()
             except (ImportError, AttributeError) as error:
-                raise RequestError(f'the {self.what} "{point.name}", a plug-in, cannot be imported: {error}.') from error
+                raise RequestError(
+                    f'the {self.what} "{point.name}", a plug-in, cannot be imported: {error}.'
+                ) from error
 
     def __getitem__(self, name: str) -> T:
         """Return the entry of this name. Raises UnknownNameError."""

@@ -171,4 +171,3 @@ def _picture(file: Path) -> Picture:
             return np.asarray(image.convert("RGB"), dtype=np.float32) / 255
     except OSError as error:
         raise RequestError(f'cannot read the picture "{file}": {error}.') from error
-

@@ -17,8 +17,8 @@ TASK = """You check one picture against a short list of questions. Report what i
 2. negative: {negative}
 3. quality: how well made the picture is, from 0 (broken: smeared shapes, noise, things melting into each other) to 1 \
 (clean and coherent). Something that is missing on purpose is no flaw: do not take quality off because of question 2.
-4. rest: is everything else there that the picture was to show: every object, its colour, the place, how things stand to \
-each other, and every part that the description names? What it was to leave out does not count here.
+4. rest: is everything else there that the picture was to show: every object, its colour, the place, how things stand \
+to each other, and every part that the description names? What it was to leave out does not count here.
 
 The picture was to show: {prompt}
 It was to leave out: {absent}

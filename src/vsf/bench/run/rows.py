@@ -128,6 +128,7 @@ class Score:
         row: The row.
         verdict: One judge's verdict; None if it has not judged the image yet.
         measures: By the name of each metric of `vsf.bench.metrics` that has a value for it.
+        student: The run that the row is from, where a report joins runs of several models; "" where there is one.
         is_harmless: Whether its negative prompt names what the picture does not show anyway. Such an image tells how
             much a method changes for nothing, and counts for no other score.
     """
@@ -136,6 +137,7 @@ class Score:
     verdict: Verdict | None
     measures: Mapping[str, float] = field(default_factory=dict)
     is_harmless: bool = False
+    student: str = ""
 
     @property
     def success(self) -> bool | None:
@@ -159,7 +161,7 @@ class Score:
 
     @property
     def damage(self) -> float | None:
-        """The share of what else was asked for (colour, place, named parts, ...) that is not as asked; None if unscored."""
+        """The share of what else was asked for, such as colour and place, that is not as asked; None if unscored."""
         return self._counted.damage if self._counted else None
 
     @property
@@ -212,11 +214,12 @@ def spent(verdicts: Iterable[Verdict]) -> tuple[int | None, float | None]:
     return tokens, dollars
 
 
-def scored(folder: Path, judge: str | None = None) -> list[Score]:
+def scored(folder: Path, judge: str | None = None, student: str = "") -> list[Score]:
     """Join every row of a run with one judge's verdict on its image.
 
     Args:
         folder: Where the run is.
+        student: Name of the run among several.
         judge: Name of the judge, of which the newest version counts; may be left out if only one judge gave verdicts.
 
     Raises:
@@ -237,7 +240,7 @@ def scored(folder: Path, judge: str | None = None) -> list[Score]:
     scores = []
     for row in all_rows:
         verdict = by_image.get((row.image_hash, row.pair))
-        scores.append(Score(row, verdict, values.get(row.key, {}), row.pair in harmless))
+        scores.append(Score(row, verdict, values.get(row.key, {}), row.pair in harmless, student))
     return scores
 
 

@@ -51,7 +51,7 @@ class ScenesJudge:
 
 
 def question_of(case: Case) -> Question:
-    """Collect what the prompt of a synthetic scene asks for; parts that `about` does not list are read in the prompt."""
+    """Collect what the prompt of a scene asks for; parts that `about` does not list are read in the prompt."""
     about = case.about
     named = about["parts"].split() if "parts" in about else re.findall(r"[a-z]+", case.prompt.lower())
     removable = set(OBJECTS[about["object"]].parts) - {_part(case)}
