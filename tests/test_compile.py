@@ -46,7 +46,7 @@ def test_one_graph_off_and_one_on_whatever_changes(compiled):
     assert counter.frame_count == 2
 
 
-@pytest.mark.parametrize("method", ["vsf", "nag", "nasa", "ong", "negpip"])
+@pytest.mark.parametrize("method", ["vsf", "vsf-centred", "nag", "nasa", "ong", "negpip"])
 def test_compiled_and_plain_agree_for_every_length(compiled, method):
     pipe, counter = compiled
     plain = tiny.sd3(num_layers=1)

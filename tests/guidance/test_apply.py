@@ -75,6 +75,7 @@ CONTROLLED = [
     (("none", {}), ref.unguided_row),
     (("vsf", {"scale": 1.5, "offset": 0.3}), ref.flip_row(1.5, 0.3)),
     (("vsf", {"scale": 1.5, "offset": 0.3, "orthogonal": True}), ref.orthogonal_flip_row(1.5, 0.3)),
+    (("vsf-centred", {"scale": 1.5, "offset": 0.3}), ref.centred_flip_row(1.5, 0.3)),
     (("nag", {"scale": 1.5, "tau": 0.8, "alpha": 0.5}), ref.nag_row(1.5, 0.8, 0.5, 1)),
     (("nasa", {"scale": 1.5}), ref.nasa_row(1.5)),
     (("ong", {"scale": 1.5}), ref.ong_row(1.5)),
@@ -113,6 +114,7 @@ def test_the_other_methods_follow_their_equations(dtype, way, data):
         "nasa": ({"scale": scale}, ref.nasa_row(scale)),
         "ong": ({"scale": scale}, ref.ong_row(scale)),
         "vsf": ({"scale": scale}, ref.flip_row(scale, 0.0)),
+        "vsf-centred": ({"scale": scale, "offset": -0.6}, ref.centred_flip_row(scale, -0.6)),
         "negpip": ({"scale": scale}, ref.flip_row(scale, 0.0)),
         "cfg": ({}, ref.unguided_row),
     }[name]

@@ -196,6 +196,28 @@ def orthogonal_flip_row(alpha: float, beta: float):
     return row
 
 
+def centred_flip_row(alpha: float, beta: float):
+    """Z⁺ + α·w·(Z⁺ − Z_N), head by head: w sums the negatives' softmax weights, Z_N is their mean value under them."""
+
+    def row(logits, values, keys, real):
+        negative = is_negative(keys)
+        out = unguided_row(logits, values, keys, real)
+        own = out.clone()
+        for head in range(len(out)):
+            shifted = (logits[head] - torch.where(negative, beta, 0.0).double()).masked_fill(~real, -inf)
+            if not bool((shifted > -inf).any()):
+                continue
+            weights = torch.exp(shifted - shifted.max())
+            weights = weights / weights.sum()
+            of_negative = float(weights[negative].sum())
+            if of_negative > 0:
+                mean = torch.einsum("k,kc->c", weights[negative], values[head][negative]) / of_negative
+                out[head] = own[head] + alpha * of_negative * (own[head] - mean)
+        return out
+
+    return row
+
+
 def _where_any_negative(row):
     """A row of the batch without a real negative token is not guided."""
 

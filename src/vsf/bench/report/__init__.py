@@ -9,6 +9,7 @@ from vsf.bench.report import examples, files, page, plots
 from vsf.bench.report.content import Content, ReportOptions, gather
 from vsf.bench.run import manifest
 from vsf.bench.run.rows import counted_judge, scored
+from vsf.bench.stats.tables import Metric
 
 __all__ = ["Report", "build"]
 
@@ -48,8 +49,9 @@ def build(
             folder that cannot be read or written.
     """
     out = folder if out is None else out
-    options = ReportOptions(kept=kept, reference=reference, matched_on_dev=dev is not None)
     scores = scored(folder, judge)
+    headline: Metric = "success" if any(score.success is not None for score in scores) else "negative"
+    options = ReportOptions(kept, reference, dev is not None, headline)
     judge = counted_judge(folder, judge)
     dev_scores = scored(dev, judge) if dev is not None else scores
     pairs = {pair.id: pair for pair in manifest.pairs(folder)}

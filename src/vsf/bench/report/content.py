@@ -9,8 +9,8 @@ from statistics import median
 from vsf.bench.run.rows import Score
 from vsf.bench.stats.bootstrap import Interval, interval
 from vsf.bench.stats.paired import Comparison, compare, holm
-from vsf.bench.stats.tables import METRICS, Column, Table, by_label, column, curve, curves, per_pair
-from vsf.bench.stats.tradeoff import Mixture, blend, frontier, match, points
+from vsf.bench.stats.tables import METRICS, Column, Metric, Table, by_label, column, curve, curves, per_pair
+from vsf.bench.stats.tradeoff import Mixture, blend, frontier, hypervolume, match, points
 from vsf.bench.suites.load import Pair
 from vsf.errors import RequestError
 
@@ -23,20 +23,27 @@ class ReportOptions:
         kept: The positive score at which methods are compared.
         reference: The setting or curve that the others are compared with; "" for the first of value sign flip.
         matched_on_dev: Whether strengths are matched on dev prompts, not on the rows of the report.
+        headline: The metric that settings are compared by: full success, or the negative score where no judge told
+            success.
     """
 
     kept: float
     reference: str
     matched_on_dev: bool
+    headline: Metric = "negative"
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The three scores with their intervals; None if not one image has the score."""
+    """The score of each metric with its interval; None if not one image has the score."""
 
+    success: Interval | None
     positive: Interval | None
     negative: Interval | None
+    damage: Interval | None
     quality: Interval | None
+    change: Interval | None
+    harmless: Interval | None
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Against:
     """A comparison of the reference with another setting or curve.
 
     Attributes:
-        difference: Negative score of the reference minus that of the other.
+        difference: Score of the reference minus that of the other.
         p: Of the difference, corrected for all comparisons of the same table.
         comparison: The tests in full.
     """
@@ -69,9 +76,17 @@ class Against:
 
 @dataclass(frozen=True)
 class Matched:
-    """A curve at the positive score of the report; without a `mixture` it never keeps as much."""
+    """A curve at the positive score of the report; without a `mixture` it never keeps as much.
+
+    Attributes:
+        curve: Its name.
+        hypervolume: The share of all pairs of positive and negative score that some setting of the curve beats.
+        images: Images with a score at the matched point.
+    """
 
     curve: str
+    hypervolume: float
+    images: int
     mixture: Mixture | None
     scores: Scores | None
     against: Against | None
@@ -143,7 +158,7 @@ def gather(scores: Sequence[Score], dev: Sequence[Score], pairs: Mapping[str, Pa
     method_of_fixed = {}
     for label, table in tables.items():
         if curve(label) == label:  # the label of a swept setting is longer than that of its curve
-            fixed[label] = column(table, "negative")
+            fixed[label] = column(table, options.headline)
             method_of_fixed[label] = methods[label]
     fixed_reference = _reference(options.reference, method_of_fixed, methods)
     labels_of_curve = curves(list(tables))
@@ -191,7 +206,7 @@ def against(reference: str, columns: Mapping[str, Column]) -> dict[str, Against 
     corrected = dict(zip(ps, holm(list(ps.values())), strict=True))
     result: dict[str, Against | None] = dict.fromkeys(columns)
     for name, p in corrected.items():
-        difference = interval(comparisons[name].per_pair)
+        difference = interval(comparisons[name].differences)
         if difference is not None:
             result[name] = Against(difference, p, comparisons[name])
     return result
@@ -241,12 +256,16 @@ def _matched(tables: Mapping[str, Table], mixtures: Mapping[str, Mixture | None]
         if mixture is not None:
             negatives[name] = blend(tables, mixture, "negative")
     comparisons = against(reference, negatives)
+    labels_of_curve = curves(list(tables))
     lines = []
     for name, mixture in mixtures.items():
         scores = None
+        images = 0
         if mixture is not None:
             scores = _scores([blend(tables, mixture, metric) for metric in METRICS])
-        lines.append(Matched(name, mixture, scores, comparisons.get(name)))
+            images = sum(value is not None for value in negatives[name].values())
+        area = hypervolume(points(tables, labels_of_curve[name]))
+        lines.append(Matched(name, float(area), images, mixture, scores, comparisons.get(name)))
     return lines
 
 
@@ -267,7 +286,7 @@ def _summary(label: str, table: Table) -> SettingSummary:
 def _scores(columns: Sequence[Column]) -> Scores:
     intervals = []
     for values in columns:
-        intervals.append(interval(list(per_pair(values).values())))
+        intervals.append(interval(values))
     return Scores(*intervals)
 
 

@@ -228,7 +228,7 @@ def _score_texts(scores: Scores | None) -> list[str]:
 
 
 def _intervals(scores: Scores | None) -> list[Interval | None]:
-    return [None] * len(METRICS) if scores is None else [scores.positive, scores.negative, scores.quality]
+    return [None] * len(METRICS) if scores is None else [getattr(scores, metric) for metric in METRICS]
 
 
 def _markdown_table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> list[str]:

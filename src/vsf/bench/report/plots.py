@@ -13,7 +13,7 @@ import numpy as np
 from vsf.bench.report.content import Content
 from vsf.bench.run import jsonl
 from vsf.bench.stats.bootstrap import interval
-from vsf.bench.stats.tables import Metric, Table, column, curves, per_pair
+from vsf.bench.stats.tables import Metric, Table, column, curves
 from vsf.bench.stats.tradeoff import Point, band, frontier, points
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _plot_cross(axes: Axes, table: Table, point: Point, kept: Metric, colour: st
     across, up = _coordinates([point])
     metrics: tuple[Metric, Metric] = ("negative", kept)
     for metric in metrics:
-        span = interval(list(per_pair(column(table, metric)).values()))
+        span = interval(column(table, metric))
         if span is not None:
             ends = [span.low, span.high]
             line = (ends, up * 2) if metric == "negative" else (across * 2, ends)

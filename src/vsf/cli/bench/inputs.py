@@ -126,7 +126,6 @@ def curves_of(options: SweepOptions, plan: Plan) -> list[list[Setting]]:
     """Vary each setting of a plan over its strengths. Raises RequestError and KnobError."""
     from vsf.bench.sweep import grid
 
-    assert options.frontier is not None
     bounds = number_pair("--range", options.range) if options.range else None
     curves = []
     for setting in plan.settings:

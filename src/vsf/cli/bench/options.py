@@ -109,22 +109,47 @@ class JudgeCommandOptions(JudgingOptions):
 class SweepOptions(TaskOptions, JudgingOptions):
     """Options of `vsf bench sweep`."""
 
-    trials: int = count_option(40, "Settings tried of each method; knobs named in --methods stay fixed.")
-    frontier: int | None = option("Instead of a search: so many strengths of each setting, from low to high.")
-    knob: str = option("With --frontier: the knob that is its strength.", default="scale")
-    range: str | None = option(
-        "With --frontier: its strengths, LOW,HIGH.", shown="the plan's, or all that the knob allows"
-    )
-    keep: int = count_option(6, "With --frontier: the strengths nearest the frontier that are frozen.")
-    kept: float | None = option("With --frontier: a positive score; what keeps it is frozen in matched.json, too.")
+    frontier: int = count_option(20, "Strengths of each setting, from low to high.", high=1000)
+    knob: str = option("The knob that is its strength.", default="scale")
+    range: str | None = option("Its strengths, LOW,HIGH.", shown="the plan's, or all that the knob allows")
+    keep: int = count_option(6, "The strengths nearest the frontier that are frozen.")
+    kept: float | None = option("A positive score; what keeps it is frozen in matched.json, too.")
     out: str | None = option(_OUT)
     json: bool = option(JSON_HELP, default=False)
 
     def __post_init__(self) -> None:
         BenchOptions.__post_init__(self)
         _check_kept(self.kept)
-        if self.kept is not None and not self.frontier:
-            raise RequestError("--kept goes with --frontier: without it there are no curves to compare.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorialOptions(TaskOptions, JudgingOptions):
+    """Options of `vsf bench factorial`."""
+
+    seeds: int = count_option(1, "Images of each pair and setting.", high=10_000)
+    rounds: str = option(
+        "Settings tried in each cell, times prompts, round by round; the best go on.", default="16x100,4x400,1x1000"
+    )
+    dry_run: bool = option(_DRY_RUN, default=False)
+    out: str | None = option(_OUT)
+    json: bool = option(JSON_HELP, default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions(BenchOptions):
+    """Options of `vsf bench measure`."""
+
+    metric: str = option("The metric: change, or that of an installed package.", default="change")
+    out: str | None = option(_OUT)
+    json: bool = option(JSON_HELP, default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnceOptions(TaskOptions, JudgingOptions):
+    """Options of `vsf bench once`."""
+
+    out: str | None = option(_OUT)
+    json: bool = option(JSON_HELP, default=False)
 
 
 @dataclass(frozen=True, kw_only=True)
