@@ -25,7 +25,7 @@ from vsf.families import FAMILIES, find_family
 from vsf.runtime.run import Run
 
 CLIPS = [case for case in registered("CASES") if case.grid and len(case.grid) == 3 and case.family != "qwen_image"]
-IN_SECTIONS = ("framepack", "wan animate")
+IN_SECTIONS = ("framepack", "wan animate", "helios")
 WAN = {**tiny_wan.SETTINGS, **tiny_wan.TEXT}
 
 

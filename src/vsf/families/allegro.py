@@ -1,5 +1,6 @@
 """Allegro: image tokens attend to T5's text, whose padding is masked."""
 
+from vsf.families.base.clip import frames_per_latent, told_length
 from vsf.families.base.family import Encoded, Family, Injection, Role, Tokens
 from vsf.families.base.host import CallArguments, Denoiser, Pipeline
 from vsf.families.encoders.plain import encode_plain
@@ -17,10 +18,20 @@ class Allegro(Family):
     conditions = ("encoder_hidden_states", "encoder_attention_mask")
     guidance = "batch"
     guides_above_one = True
+    clip_rate = 15
 
     def encode(self, pipe: Pipeline, text: str) -> Encoded:
         """Return the rows of T5, its end mark included."""
         return encode_plain(pipe, text)
+
+    def clip_frames(
+        self, denoiser: Denoiser, pipe: Pipeline | None, arguments: CallArguments, frames: int
+    ) -> tuple[int, ...]:
+        """Take each latent frame for as many of the clip as any other, unless their number is odd."""
+        length = told_length(pipe, arguments)
+        if length is not None and length % 2:
+            return super().clip_frames(denoiser, pipe, arguments, frames)
+        return (frames_per_latent(pipe) or self.clip_ratio,) * frames
 
     def text_of(self, arguments: CallArguments) -> Tokens:
         """Return the text without the axis of length 1 that the pipeline puts in front of its tokens."""

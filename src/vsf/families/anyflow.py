@@ -13,6 +13,7 @@ class AnyFlow(Wan):
     denoisers = ("AnyFlowTransformer3DModel",)
     pipelines = ("AnyFlowPipeline",)
     guidance = "batch"
+    frames_first = True
 
     def grid(self, denoiser: Denoiser, arguments: CallArguments) -> Grid:
         """Return the latents (batch, frames, channels, height, width) cut into patches."""

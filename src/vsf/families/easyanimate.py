@@ -22,6 +22,7 @@ class EasyAnimate(Family):
     negatives_first = True
     roles = ((r"transformer_blocks\.\d+\.attn1", Role("joint", image="last")),)
     guidance = "batch"
+    clip_rate = 8
 
     def encode(self, pipe: Pipeline, text: str) -> Encoded:
         """Return the tokens of the language model, with those of the chat's frame, which every prompt has."""

@@ -21,6 +21,8 @@ class Helios(Wan):
     name = "helios"
     denoisers = ("HeliosTransformer3DModel",)
     pipelines: ClassVar[tuple[str, ...]] = ("HeliosPipeline", "HeliosPyramidPipeline")
+    clip_rate = 24
+    in_sections = (*pipelines, *denoisers)
 
     def grid(self, denoiser: Denoiser, arguments: CallArguments) -> Grid:
         """Return the latents of the piece cut into patches.

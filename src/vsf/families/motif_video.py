@@ -25,6 +25,7 @@ class MotifVideo(Family):
     )
     text_mask = "encoder_attention_mask"
     conditions = ("encoder_hidden_states", "encoder_attention_mask")
+    clip_rate = 24
 
     def encode(self, pipe: Pipeline, text: str) -> Encoded:
         """Return the rows of the encoder, marks included."""
