@@ -21,6 +21,11 @@ def test_a_grid_is_told_by_times_rows_and_columns_with_key_frames_and_references
         assert Grid.of_coordinates(torch.cat([clip, *behind], 1)) == Grid(2, 4, frames)
 
 
+def test_rows_may_lie_closer_together_than_the_picture_is_wide():
+    places = torch.cartesian_prod(torch.arange(3.0), torch.arange(4) / 2, 5 + torch.arange(6) / 2).T
+    assert Grid.of_coordinates(places) == Grid(4, 6, frames=3)
+
+
 @pytest.mark.parametrize("sides", [(1, 4), (4, 1), (1, 1)])
 def test_a_side_may_have_one_token(sides):
     places = torch.cartesian_prod(torch.arange(2.0), *(torch.arange(float(side)) for side in sides)).T

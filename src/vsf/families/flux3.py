@@ -47,5 +47,4 @@ class Flux3(FluxLike):
 
     def grid(self, denoiser: Denoiser, arguments: CallArguments) -> Grid:
         """Return the grid of the image tokens' positions, whose rows and columns lie half a unit apart."""
-        _, rows, columns, _ = arguments["img_ids"].T
-        return Grid(len(rows.unique()), len(columns.unique()))
+        return Grid.of_coordinates(arguments["img_ids"].T[:3])

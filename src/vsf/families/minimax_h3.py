@@ -1,5 +1,7 @@
 """MiniMax-H3: text, key frames, sound and video in one packed sequence, with a refiner for the text in front."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -58,11 +60,10 @@ class MiniMaxH3(Family):
         """Return the grid of the video that is made: the rows behind the sound that is made with it."""
         sound = arguments["audio_indices"]
         first = int(sound[-1]) + 1
-        times, rows, columns = arguments["position_ids"][first:].T
         before = first - arguments[self.text].shape[1]
         levels = arguments["timestep_indices"][sound]
         made = int((levels == levels[-1]).sum())  # the sound of references is clean
-        return Grid(len(rows.unique()), len(columns.unique()), len(times.unique()), before, made)
+        return replace(Grid.of_coordinates(arguments["position_ids"][first:].T), before=before, sound=made)
 
     def clip_frames(
         self, denoiser: Denoiser, pipe: Pipeline | None, arguments: CallArguments, frames: int
