@@ -32,6 +32,7 @@ class MiniMaxH3(Family):
     pipelines = ("MiniMaxH3ModularPipeline",)
     encodes_from_parts = True
     negatives_first = True
+    shares_sound_layers = True
     clip_rate = 24
     roles = (
         (r"transformer_blocks\.\d+\.attn", Role("joint", image="last")),

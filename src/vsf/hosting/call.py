@@ -60,11 +60,11 @@ class GuidedCall:
             text: the spans of the text tokens, negatives among them, once for all batch rows or for each.
             valid: which of a row's negative tokens are real; None when all are.
             weights: of each row's negatives; None when all are 1.
-            sound_weights: the same in layers whose image tokens are no part of the picture; None where they do not
-                differ.
+            sound_weights: the same in layers whose image tokens are no part of the picture, and on tokens of sound
+                that the grid tells of; None where they do not differ.
             unguided: the batch rows that have no negative; None where that is not known.
             strength: how strongly the method acts, a number or a tensor without axes.
-            sound_strength: a factor of it in layers whose image tokens are no part of the picture.
+            sound_strength: a factor of it where the sound's weights count.
             region: where it acts; needs a grid.
             places: where each negative of each batch row acts, None for everywhere; needs a grid.
             grid: how the image tokens of the finest layers lie in the picture.
@@ -212,25 +212,42 @@ class GuidedCall:
         return latest[1]
 
     def _strength_on(self, tokens: int, role: Role, device: torch.device) -> float | Tensor:
-        """Return the strength in a layer of this many image tokens: a number, or with a region one for each token."""
+        """Return the strength in a layer of this many image tokens: a number, or where it differs one for each."""
         if not role.picture:
             return self.strength * self._sound_strength
-        if self._region is None or self._grid is None:
+        grid = self._grid
+        if grid is None or (self._region is None and (self._sound_strength == 1 or not grid.sound)):
             return self.strength
-        return self.strength * self._region.on_tokens(tokens, self._grid, device)
+        strength = torch.ones(tokens, device=device)
+        if self._region is not None:
+            strength = self._region.on_tokens(tokens, grid, device)
+        return self.strength * torch.where(_is_sound(tokens, grid, device), self._sound_strength * strength, strength)
 
     def _weights_on(self, tokens: int, role: Role, call: HostCall) -> Tensor | None:
-        """Return the negatives' weights in a layer of this many image tokens, with places one for each token."""
+        """Return the negatives' weights in a layer of this many image tokens, where they differ one for each."""
         if not role.picture:
             return self._sound_weights
-        if self._places is None or self._grid is None:
+        grid = self._grid
+        sound_differs = self._sound_weights is not self._weights
+        if grid is None or (self._places is None and not (sound_differs and grid.sound)):
             return self._weights
         query = call.query
         wide_dtype = torch.promote_types(query.dtype, torch.float32)
         negatives = max(len(TokenLayout(spans).negative_lengths) for spans in self.text)
         of_places = torch.ones(len(query), negatives, tokens, dtype=wide_dtype, device=query.device)
-        for row, regions in enumerate(self._places):
+        for row, regions in enumerate(self._places or ()):
             for number, region in enumerate(regions):
                 if region is not None:
-                    of_places[row, number] = region.on_tokens(tokens, self._grid, query.device)
-        return of_places if self._weights is None else of_places * self._weights[..., None]
+                    of_places[row, number] = region.on_tokens(tokens, grid, query.device)
+        of_picture = of_places if self._weights is None else of_places * self._weights[..., None]
+        if not sound_differs:
+            return of_picture
+        assert self._sound_weights is not None
+        of_sound = of_places * self._sound_weights[..., None]
+        return torch.where(_is_sound(tokens, grid, query.device), of_sound, of_picture)
+
+
+def _is_sound(tokens: int, grid: Grid, device: torch.device) -> Bool[Tensor, " tokens"]:
+    """Tell which of a layer's image tokens are sound."""
+    rank = torch.arange(tokens, device=device)
+    return (rank >= grid.before - grid.sound) & (rank < grid.before)

@@ -196,7 +196,7 @@ class GuidedDenoiser:
             conditional = run.rows.conditional(arguments.values)
             self.row_to_prompt = run.rows.row_to_prompt(arguments.values, conditional, len(run.negative))
             self.grid = None
-            if run.settings.needs_grid:  # some families read it off positions on the device, which has to be waited for
+            if run.needs_grid:  # some families read it off positions on the device, which has to be waited for
                 self.grid = self.family.grid(self.inner, arguments.values)
                 if run.settings.places.are_timed:
                     self.grid = run.timed(self.grid, self.inner)

@@ -140,6 +140,8 @@ class Family(ABC):
     """Whether the denoiser's latents, in and out, have their channels behind frames, height and width."""
     frames_first: ClassVar[bool] = False
     """Whether the denoiser's latents, in and out, have their frames in front of the channels."""
+    shares_sound_layers: ClassVar[bool] = False
+    """Whether sound attends in the layers of the picture; the grid then tells which image tokens are sound."""
     clip_rate: ClassVar[float | None] = None
     """The usual frames per second of its clips; None for a family that draws pictures."""
     clip_ratio: ClassVar[int] = 4
@@ -330,8 +332,8 @@ class Family(ABC):
 
     @property
     def has_sound(self) -> bool:
-        """True if the sound of a clip has attention layers of its own."""
-        return any(not role.picture for _, role in self.roles)
+        """True if the sound of a clip can be told from its picture: by layers of its own, or among the tokens."""
+        return self.shares_sound_layers or any(not role.picture for _, role in self.roles)
 
     @property
     def negatives_enter(self) -> str:
