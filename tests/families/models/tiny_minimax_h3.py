@@ -20,7 +20,6 @@ VIDEO, TEXT, SOUND = 0, 1, 2  # kinds of rows
 CLIP = (3, 4, 6, 5, (1, 2, 2), 2)  # frames, height and width of its latents, length of the sound, patch, stereo
 SETTINGS = {"height": 32, "width": 64, "num_frames": 124, "num_inference_steps": 3, "output": "latents"}
 LAYERS = {r"transformer_blocks\.\d+\.attn": ("text", "image")}
-SOUND_CONFIG = SimpleNamespace(latents_mean=[0.0] * 32, latents_std=[1.0] * 32, sampling_rate=32000, latent_channels=32)
 FRAME = Image.linear_gradient("L").resize((64, 32)).convert("RGB")
 
 
@@ -124,11 +123,17 @@ def pipeline():
     return quiet(pipe)
 
 
+class SoundAutoencoder:
+    """The numbers that are read of one where no reference is sound."""
+
+    config = SimpleNamespace(latents_mean=[0.0] * 32, latents_std=[1.0] * 32, sampling_rate=32000, latent_channels=32)
+
+
 def referring_pipeline():
     """With a transformer of its own for references, beside the other one."""
     pipe = pipeline()
     pipe.update_components(transformer_ref=pipeline_transformer(), reference_image_short_edge=32)
-    pipe.update_components(audio_vae=SimpleNamespace(config=SOUND_CONFIG))
+    pipe.update_components(audio_vae=SoundAutoencoder())
     return pipe
 
 
