@@ -18,6 +18,7 @@ from families.models import (
     tiny_flux,
     tiny_flux2,
     tiny_flux3,
+    tiny_helios,
     tiny_krea2,
     tiny_ltx2,
     tiny_masked,
@@ -80,6 +81,7 @@ TOLD = {
     ),
     "wan": Modular("WanBlocks", tiny_wan.pipeline, CLIP),
     "wan image to video": Modular("WanImage2VideoAutoBlocks", tiny_wan.image_pipeline, FROM_A_FRAME),
+    "helios": Modular("HeliosAutoBlocks", tiny_helios.pipeline, {**CLIP, **tiny_helios.PIECE}),
     "wan 2.2": Modular("Wan22Blocks", tiny_wan.two_stages, CLIP, guiders=("guider", "guider_2")),
     "krea2": Modular(
         "Krea2AutoBlocks",

@@ -1,6 +1,5 @@
 """Allegro: image tokens attend to T5's text, whose padding is masked."""
 
-from vsf.families.base.clip import frames_per_latent, told_length
 from vsf.families.base.family import Encoded, Family, Injection, Role, Tokens
 from vsf.families.base.host import CallArguments, Denoiser, Pipeline
 from vsf.families.encoders.plain import encode_plain
@@ -24,15 +23,6 @@ class Allegro(Family):
         """Return the rows of T5, its end mark included."""
         return encode_plain(pipe, text)
 
-    def clip_frames(
-        self, denoiser: Denoiser, pipe: Pipeline | None, arguments: CallArguments, frames: int
-    ) -> tuple[int, ...]:
-        """Take each latent frame for as many of the clip as any other, unless their number is odd."""
-        length = told_length(pipe, arguments)
-        if length is not None and length % 2:
-            return super().clip_frames(denoiser, pipe, arguments, frames)
-        return (frames_per_latent(pipe) or self.clip_ratio,) * frames
-
     def text_of(self, arguments: CallArguments) -> Tokens:
         """Return the text without the axis of length 1 that the pipeline puts in front of its tokens."""
         return arguments[self.text].flatten(1, -2)
@@ -40,3 +30,9 @@ class Allegro(Family):
     def inject(self, denoiser: Denoiser, arguments: CallArguments, negative: NegativeRows, layout: str) -> Injection:
         """Append the negatives to the text without that axis; the model takes it either way."""
         return super().inject(denoiser, {**arguments, self.text: self.text_of(arguments)}, negative, layout)
+
+    def clip_frames(
+        self, denoiser: Denoiser, pipe: Pipeline | None, arguments: CallArguments, frames: int
+    ) -> tuple[int, ...]:
+        """Take every latent frame, the first one too, for four frames of the clip."""
+        return (self.clip_ratio,) * frames

@@ -22,7 +22,7 @@ class Helios(Wan):
     denoisers = ("HeliosTransformer3DModel",)
     pipelines: ClassVar[tuple[str, ...]] = ("HeliosPipeline", "HeliosPyramidPipeline")
     clip_rate = 24
-    in_sections = (*pipelines, *denoisers)
+    in_sections = (*pipelines, "HeliosModularPipeline", *denoisers)
 
     def grid(self, denoiser: Denoiser, arguments: CallArguments) -> Grid:
         """Return the latents of the piece cut into patches.

@@ -1,5 +1,7 @@
 """Motif-Video: joint attention, image tokens first, and beside it image tokens that attend to the text alone."""
 
+from typing import Any
+
 from torch import nn
 
 from vsf.errors import LayoutError
@@ -23,6 +25,7 @@ class MotifVideo(Family):
         (r"(single_)?transformer_blocks\.\d+\.attn", Role("joint", image="first")),
         (r"(single_)?transformer_blocks\.\d+\.cross_attn", Role("cross")),
     )
+    clip_rate = 24
     text_mask = "encoder_attention_mask"
     conditions = ("encoder_hidden_states", "encoder_attention_mask")
     clip_rate = 24
@@ -34,8 +37,9 @@ class MotifVideo(Family):
 
     def attention_layers(self, denoiser: nn.Module) -> dict[str, tuple[nn.Module, Role]]:
         """Return the layers that see the text: those of the last `num_decoder_layers` blocks do not."""
-        blocks: int = denoiser.config.num_single_layers
-        first_without_text = blocks - denoiser.config.num_decoder_layers
+        config: Any = denoiser.config
+        blocks = config.num_single_layers
+        first_without_text = blocks - config.num_decoder_layers
         without_text = tuple(f"single_transformer_blocks.{block}." for block in range(first_without_text, blocks))
         layers = super().attention_layers(denoiser)
         return {name: layer for name, layer in layers.items() if not name.startswith(without_text)}
