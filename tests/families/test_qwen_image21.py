@@ -1,5 +1,6 @@
 """What Qwen-Image-2.1 has beyond what all families share: negatives of which there are keys alone."""
 
+from functools import partial
 from unittest.mock import patch
 
 import pytest
@@ -9,6 +10,7 @@ import vsf
 from families.harness import STRONG, difference, noise
 from families.models import tiny_qwen_image21 as tiny
 from vsf.families import qwen_image21
+from vsf.families.layouts.static_keys import read_each
 from vsf.text.embeddings import Share
 
 CASE, LATER, _ = tiny.CASES
@@ -47,18 +49,15 @@ def test_another_negative_for_the_same_prompt_is_read_too():
 
 
 def test_every_negative_has_the_positions_of_a_prompt():
-    model = CASE.model()
+    model, arguments = CASE.model(), CASE.inputs(CASE.text())
+    read = partial(qwen_image21._read, model, arguments)
     one, other = noise(3, 16, seed=1), noise(5, 16, seed=2)
     both = vsf.Negative((torch.cat([one, other]),), shares=((Share(3), Share(5)),))
-    arguments = CASE.inputs(CASE.text())
-    keys = qwen_image21._read(model, arguments, both.rows([0], arguments["encoder_hidden_states"]))
+    keys = read_each(both.rows([0], arguments["encoder_hidden_states"]), read)
     for negative, places in ((one, slice(3)), (other, slice(3, 8))):
-        alone = qwen_image21._read(
-            model, arguments, vsf.Negative((negative,)).rows([0], arguments["encoder_hidden_states"])
-        )
-        for layer, (key, value) in keys.items():
-            torch.testing.assert_close(key[:, :, places], alone[layer][0], rtol=0, atol=1e-6)
-            torch.testing.assert_close(value[:, :, places], alone[layer][1], rtol=0, atol=1e-6)
+        for layer, alone in read(negative[None]).items():
+            of_both = tuple(each[:, :, places] for each in keys[layer])
+            torch.testing.assert_close(of_both, alone, rtol=0, atol=1e-6)
 
 
 def test_text_that_follows_the_time_of_the_picture_is_refused():

@@ -67,6 +67,7 @@ _CLASSES = (
     "joyimage_plus.JoyImagePlus",
     "hunyuan_dit.HunyuanDiT",
     "motif_video.MotifVideo",
+    "ace_step.AceStep",
 )
 
 

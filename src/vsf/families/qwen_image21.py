@@ -1,10 +1,10 @@
 """Qwen-Image-2.1: text that never sees the image, and of which only the keys remain after the first step."""
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import groupby
 from math import prod
-from typing import ClassVar
-from weakref import WeakKeyDictionary
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -12,18 +12,15 @@ from torch import nn
 from vsf.attention.layout import Span
 from vsf.controls.grid import Grid
 from vsf.errors import KnobError, UnsupportedPipelineError
-from vsf.families.base.family import Encoded, Family, Injection, Role
+from vsf.families.base.family import Encoded, Family, Injection, Role, Tokens
 from vsf.families.base.host import CallArguments, Denoiser, Pipeline
 from vsf.families.encoders.chat import encode_chat
+from vsf.families.layouts.static_keys import KeysOfLayers, StaticKeys
 from vsf.guidance import Guidance
-from vsf.hosting.call import KeysAndValues
 from vsf.text.embeddings import NegativeRows
 
 _PLACE = 4
 """Image tokens for each place that the text keeps for a picture."""
-
-_SMALLEST = (1, 2, 2)
-"""Frames, height and width of a picture of one place."""
 
 
 class QwenImage21(Family):
@@ -42,8 +39,7 @@ class QwenImage21(Family):
     conditions = ("encoder_hidden_states", "encoder_hidden_states_mask", "img_mask", "kv_cache", "kv_cache_mode")
 
     def __init__(self) -> None:
-        # By the container of the prompt's keys, which lives as long as a run of the pipeline.
-        self._made: WeakKeyDictionary[object, tuple[NegativeRows, Mapping[str, KeysAndValues]]] = WeakKeyDictionary()
+        self._static_keys = StaticKeys()
 
     def encode(self, pipe: Pipeline, text: str) -> Encoded:
         """Return the tokens behind the system's, read without any picture; the end of the template comes along."""
@@ -58,11 +54,9 @@ class QwenImage21(Family):
                 "token of their text: use the pipeline's own true_cfg_scale= and negative_prompt="
             )
         for denoiser in self.denoisers_of(target):
-            if not getattr(denoiser, "_orig_mod", denoiser).config.causal_condition:
-                raise UnsupportedPipelineError(
-                    "this QwenImage21Transformer2DModel has causal_condition=False: its text follows the time of the "
-                    "picture, so that no keys of a negative can be kept, as guidance does"
-                )
+            inner: Any = getattr(denoiser, "_orig_mod", denoiser)
+            if not inner.config.causal_condition:
+                raise UnsupportedPipelineError("with causal_condition=False no text has keys that hold for every step")
 
     def grid(self, denoiser: Denoiser, arguments: CallArguments) -> Grid:
         """Return the grid of the last shape; those before are the condition pictures'."""
@@ -78,52 +72,29 @@ class QwenImage21(Family):
             length = len(list(run))
             prefix.append(Span("kept", _PLACE * length) if is_picture else Span("positive", length))
         spans = (*prefix, Span("image", image), *negative.spans)
-        keys = self._keys(denoiser, arguments, negative)
+        anew = arguments.get("kv_cache_mode") != "cached"
+        read = partial(_read, denoiser, arguments)
+        keys = self._static_keys.of(negative, read, kept=arguments.get("kv_cache"), anew=anew)
         valid = negative.valid(negative.embeddings.shape[1])
         return Injection(dict(arguments), (spans,), valid, negative.weights, negative_keys=keys)
 
-    def _keys(
-        self, denoiser: Denoiser, arguments: CallArguments, negative: NegativeRows
-    ) -> Mapping[str, KeysAndValues]:
-        """Return the negatives' keys and values in every layer, made anew whenever the model makes its prompt's."""
-        cache = arguments.get("kv_cache")
-        if arguments.get("kv_cache_mode") == "cached" and cache in self._made:
-            made_of, keys = self._made[cache]
-            if made_of is negative:
-                return keys
-        keys = _read(denoiser, arguments, negative)
-        if cache is not None:
-            self._made[cache] = negative, keys
-        return keys
 
-
-def _read(denoiser: Denoiser, arguments: CallArguments, negative: NegativeRows) -> dict[str, KeysAndValues]:
-    """Let the model read each negative as the prompt of a picture of the smallest size, and take its keys."""
+def _read(denoiser: Denoiser, arguments: CallArguments, text: Tokens) -> KeysOfLayers:
+    """Let the model read a text as the prompt of a picture of one place, and take its keys."""
     from diffusers.models.transformers.transformer_qwenimage21 import QwenImage21KVCache
 
     if getattr(denoiser, "is_cache_enabled", False):
         raise KnobError("a step cache would take the call that reads a negative for a step: call disable_cache()")
-    layers = len(denoiser.transformer_blocks)
-    readings = []
-    for text in negative.embeddings.split([span.length for span in negative.spans], 1):
-        rows, tokens, _ = text.shape
-        is_picture = torch.arange(tokens + 1, device=text.device).expand(rows, -1) == tokens
-        readings.append(QwenImage21KVCache(layers))
-        # Past `__call__`: this is no step, of which hooks and compiled code would have to know.
-        denoiser.forward(
-            hidden_states=text.new_zeros(rows, prod(_SMALLEST), denoiser.config.in_channels),
-            encoder_hidden_states=text,
-            timestep=arguments["timestep"],
-            img_shapes=[[_SMALLEST]] * rows,
-            img_mask=is_picture,
-            attention_kwargs=arguments.get("attention_kwargs"),
-            kv_cache=readings[-1],
-            kv_cache_mode="extract",
-        )
+    rows, tokens, _ = text.shape
+    is_picture = torch.arange(tokens + 1, device=text.device).expand(rows, -1) == tokens
+    kept = QwenImage21KVCache(len(denoiser.transformer_blocks))
+    given = {"kv_cache": kept, "kv_cache_mode": "extract", "img_shapes": [[(1, 2, 2)]] * rows, "img_mask": is_picture}
+    latents = text.new_zeros(rows, _PLACE, denoiser.config.in_channels)
+    unchanged = {name: arguments.get(name) for name in ("timestep", "attention_kwargs")}
+    # Past `__call__`: this is no step, of which hooks and compiled code would have to know.
+    denoiser.forward(hidden_states=latents, encoder_hidden_states=text, **given, **unchanged)
     keys = {}
-    for layer in range(layers):
-        pairs = [reading.get_layer(layer).get() for reading in readings]
-        key = torch.cat([key for key, _ in pairs], 1)
-        value = torch.cat([value for _, value in pairs], 1)
-        keys[f"transformer_blocks.{layer}.attn"] = key.transpose(1, 2), value.transpose(1, 2)
+    for number, layer in enumerate(kept.layer_caches):
+        key, value = layer.get()
+        keys[f"transformer_blocks.{number}.attn"] = key.transpose(1, 2), value.transpose(1, 2)
     return keys
