@@ -11,7 +11,7 @@ _NOT_YET = "no family covers its model yet; docs/how-to/add-a-family.md says how
 _NOT_STUDIED = "its model was not studied yet, so that nobody knows whether it can be guided"
 
 _DENOISERS_BY_REASON: Mapping[str, str] = {
-    _NOT_YET: "AceStepTransformer1DModel Cosmos3OmniTransformer LatteTransformer3DModel "
+    _NOT_YET: "Cosmos3OmniTransformer LatteTransformer3DModel "
     "NucleusMoEImageTransformer2DModel SanaWMTransformer3DModel SanaWMLTX2RefinerTransformer3DModel "
     "StableAudio3DiTModel WanAnimate2Transformer3DModel",
     _NOT_STUDIED: "AudioLDM2UNet2DConditionModel LongCatAudioDiTTransformer MiniMaxMusic3Transformer1DModel "
