@@ -28,7 +28,6 @@ class MotifVideo(Family):
     clip_rate = 24
     text_mask = "encoder_attention_mask"
     conditions = ("encoder_hidden_states", "encoder_attention_mask")
-    clip_rate = 24
 
     def encode(self, pipe: Pipeline, text: str) -> Encoded:
         """Return the rows of the encoder, marks included."""
