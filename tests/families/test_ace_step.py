@@ -1,5 +1,6 @@
 """What ACE-Step has beyond what all families share: sound in the place of the picture, and guidance in some steps."""
 
+import pytest
 import torch
 
 import vsf
@@ -36,3 +37,8 @@ def test_a_mask_covers_a_time_of_the_music():
     before, after = slice(0, 4), slice(4, None)  # in latents; the third token has both sides of the middle
     assert torch.equal(guided[:, before], plain[:, before])
     assert (guided[:, after] != plain[:, after]).all()
+
+
+def test_seconds_are_refused_with_what_to_give():
+    with pytest.raises(vsf.KnobError, match="mask="), vsf.guide(tiny_ace_step.pipeline(), "wheels", seconds=(1, 2)):
+        pass

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from vsf.controls.grid import Grid
+from vsf.errors import KnobError
 from vsf.families.base.family import Encoded, Family, Role, require_encoders
 from vsf.families.base.host import CallArguments, Denoiser, Pipeline
 from vsf.families.encoders.chat import encode_chat
@@ -36,6 +37,13 @@ class AceStep(Family):
             return projector(states.to(device, weight.dtype))
 
         return encode_chat(pipe, text, rows)
+
+    def check_time(self, target: Pipeline | Denoiser, arguments: CallArguments) -> None:
+        """Point to the mask: the music has no frames."""
+        raise KnobError(
+            "music has no frames: give its time as mask=(start, 0, stop, 1), in fractions of its length, and leave "
+            "frames= and seconds= out"
+        )
 
     def grid(self, denoiser: Denoiser, arguments: CallArguments) -> Grid:
         """Return one row of latents; a token stands for two of them, as in a layer of half the size."""
