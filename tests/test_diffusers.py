@@ -1,8 +1,12 @@
 """VSFGuider, the extension point of diffusers, against vsf.guide on the same weights."""
 
+import json
+import sys
+
 import diffusers
 import pytest
 import torch
+from diffusers import modular_pipelines
 
 import vsf
 from families.harness import STRONG, difference
@@ -118,9 +122,44 @@ def test_the_configuration_can_be_saved_and_loaded(tmp_path):
     assert (loaded.config.method, loaded.config.knobs, loaded.config.stop) == ("nag", {"scale": 3.0}, 0.5)
 
 
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("none", "cfg")])
+def test_the_scale_has_the_name_that_other_programs_pass(name):
+    guider = VSFGuider(name, guidance_scale=2.0, guidance_rescale=0.0, start=0.25, stop=0.75)
+    assert guider._method == vsf.method(name, scale=2.0)
+    assert (guider._start, guider._stop) == (0.25, 0.75)
+
+
+def test_a_modular_pipeline_is_saved_with_the_guider_and_loaded_by_its_config(tmp_path):
+    VSFGuider("nag", guidance_scale=3.0, stop=0.5).save_pretrained(tmp_path / "guider")
+    location = {"pretrained_model_name_or_path": str(tmp_path), "subfolder": "guider"}
+    guider = modular_pipelines.ComponentSpec(name="guider", type_hint=VSFGuider, **location).load()
+    pipe = modular_pipelines.WanBlocks().init_pipeline()
+    pipe.update_components(guider=guider)
+    pipe.save_pretrained(str(tmp_path))
+    loaded = diffusers.ModularPipeline.from_pretrained(str(tmp_path))
+    loaded.load_components(names=["guider"])
+    assert isinstance(loaded.guider, VSFGuider)
+    assert loaded.guider._method == vsf.method("nag", scale=3.0)
+    assert loaded.guider.config.stop == 0.5
+
+
+def test_without_the_import_the_error_names_it(tmp_path, monkeypatch):
+    index = {"_class_name": "WanModularPipeline", "_blocks_class_name": "WanBlocks"}
+    spec = {"type_hint": ["vsf.diffusers", "VSFGuider"], "pretrained_model_name_or_path": str(tmp_path)}
+    index["guider"] = ["vsf.diffusers", "VSFGuider", spec]
+    (tmp_path / "modular_model_index.json").write_text(json.dumps(index))
+    monkeypatch.delitem(sys.modules, "vsf.diffusers")
+    with pytest.raises(ValueError, match=r"import vsf\.diffusers before calling"):
+        diffusers.ModularPipeline.from_pretrained(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
+        ({"guidance_rescale": 0.7}, vsf.KnobError, "nothing to rescale"),
+        ({"knobs": {"scale": 1.0}, "guidance_scale": 2.0}, vsf.KnobError, "another name of the knob scale"),
+        ({"method": "none", "guidance_scale": 2.0}, vsf.KnobError, "scale"),
+        ({"guidance_scale": 99.0}, vsf.KnobError, "scale"),
         ({"method": "vsg"}, vsf.UnknownNameError, "vsg"),
         ({"knobs": {"strength": 1.0}}, vsf.KnobError, "strength"),
         ({"method": "cfg"}, vsf.KnobError, "ClassifierFreeGuidance"),

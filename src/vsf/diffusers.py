@@ -39,10 +39,14 @@ class VSFGuider(BaseGuidance):
         start: fraction of the steps at which guidance begins.
         stop: fraction of the steps at which it ends.
         enabled: False for no guidance at all.
+        guidance_scale: another name of the method's scale, by which other programs set it; None leaves it to `knobs`.
+        guidance_rescale: taken because other programs pass it to every guider, and 0, because there are no two
+            predictions whose mixture could be rescaled.
 
     Raises:
         UnknownNameError: no method has this name.
-        KnobError: a knob has a value that is not allowed, or the method calls the denoiser twice.
+        KnobError: a knob has a value that is not allowed, the scale is given twice, or the method calls the denoiser
+            twice.
         VsfError: as `vsf.guide` raises, when the pipeline runs.
     """
 
@@ -59,9 +63,13 @@ class VSFGuider(BaseGuidance):
         start: float = 0.0,
         stop: float = 1.0,
         enabled: bool = True,
+        guidance_scale: float | None = None,
+        guidance_rescale: float = 0.0,
     ) -> None:
         super().__init__(start, stop, enabled)
-        self._method = make_method(method, **(knobs or {}))
+        if guidance_rescale:
+            raise KnobError(f"guidance_rescale has nothing to rescale here, give 0: got {guidance_rescale!r}")
+        self._method = make_method(method, **_with_scale(knobs or {}, guidance_scale))
         if self._method.model_calls != 1:
             raise KnobError(f'"{method}" calls the denoiser twice in each step; use diffusers.ClassifierFreeGuidance')
         self._negatives: dict[str, Any] = {}
@@ -154,6 +162,15 @@ class VSFGuider(BaseGuidance):
         steps = self._num_inference_steps
         is_within = steps is None or int(self._start * steps) <= self._step < int(self._stop * steps)
         return bool(self._enabled) and is_within
+
+
+def _with_scale(knobs: Mapping[str, Any], guidance_scale: float | None) -> Mapping[str, Any]:
+    """Return the knobs with the scale under its other name. Raises KnobError where it has both names."""
+    if guidance_scale is None:
+        return knobs
+    if "scale" in knobs:
+        raise KnobError("guidance_scale is another name of the knob scale: give one of them")
+    return {**knobs, "scale": guidance_scale}
 
 
 def _unpadded(family: Family, negatives: CallArguments) -> Negative:

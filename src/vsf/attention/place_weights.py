@@ -110,7 +110,10 @@ class WeighedPartial(Partial):
 
     def logits(self) -> Float[Tensor, "batch heads queries keys"]:
         """Return the logits with the sets' own shifts, in float32 or wider."""
-        return torch.cat([part.logits() + part.shift[..., None] for part in self._parts(self.value)], -1)
+        shifted = []
+        for part, shift in zip(self._parts(self.value), self._shifts, strict=True):
+            shifted.append(part.logits() + shift[..., None])
+        return torch.cat(shifted, -1)
 
     def _parts(self, value: Tensor) -> list[Partial]:
         """Return the attention over each set of keys."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsf.cli import console, feedback, index, inputs, outputs
-from vsf.cli.drawing_options import OUT_HELP, OUT_SPELLINGS, DrawingOptions, PromptOptions
+from vsf.cli.drawing_options import CONTROLS_PANEL, OUT_HELP, OUT_SPELLINGS, DrawingOptions, PromptOptions
 from vsf.cli.knob_flags import knob_flags
 from vsf.cli.options import takes_options
 from vsf.errors import RequestError
@@ -43,6 +43,24 @@ class OwnOptions(PromptOptions):
         "Draw every prompt of a file: .txt with one a line, .jsonl or .json with prompt and negative.", metavar="FILE"
     )
     frames: int | None = option("Draw a clip of this many frames into an .mp4 file, with a model that does.")
+    seconds: str | None = option(
+        "When in a clip the negative acts: 2-4, 2- or -4; 16 frames are a second.",
+        metavar="START-STOP",
+        rich_help_panel=CONTROLS_PANEL,
+    )
+    frame_range: str | None = option(
+        "The same in frames, counted from 0: 32-64 is up to frame 63.",
+        metavar="START-STOP",
+        rich_help_panel=CONTROLS_PANEL,
+    )
+    negative_sound: list[str] | None = option(
+        "What to keep out of the sound of a clip; then --negative is for the picture alone. Spelt like --negative.",
+        metavar="TEXT|(TEXT:WEIGHT)",
+        rich_help_panel=CONTROLS_PANEL,
+    )
+    sound_strength: float | None = option(
+        "How strongly the negative acts in the sound, 0 to 1.", rich_help_panel=CONTROLS_PANEL
+    )
     report: bool = option("Write beside each picture what the negative did, with a heat map.", default=False)
     like: str | None = option(
         "Repeat this PNG picture or MP4 clip, also one of AUTOMATIC1111 or ComfyUI; flags replace single fields.",
@@ -120,7 +138,16 @@ def _companions(is_clip: bool, negatives: int | None, file: Path) -> list[Path]:
 
 def _print_warnings(requests: Sequence[Request], given: Arguments, reproduction_warnings: Sequence[str]) -> None:
     """Print everything that is odd about the requests, though allowed, once each."""
-    controls = given.keys() & {"knobs", "preset", "schedule", "mask", "within"}
+    controls = given.keys() & {
+        "knobs",
+        "preset",
+        "schedule",
+        "mask",
+        "within",
+        "seconds",
+        "frame_range",
+        "negative_sound",
+    }
     is_guided = bool(controls) or given.get("method", "none") != "none"
     messages: list[str] = []
     for request in requests:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,11 @@ def request_arguments(options: DrawingOptions) -> dict[str, Any]:
             schedule[name] = arguments.pop(name)
     if schedule:
         arguments["schedule"] = schedule
+    if "negative_sound" in arguments:
+        arguments["negative_sound"] = parse_negatives(arguments["negative_sound"])
+    for name, number in (("seconds", float), ("frame_range", int)):
+        if name in arguments:
+            arguments[name] = parse_range(name, arguments[name], number)
     if "mask" in arguments:
         arguments["mask"] = parse_mask(arguments["mask"])
     if "width" in arguments or "height" in arguments:
@@ -117,6 +123,26 @@ def parse_mask(written: object) -> Path | tuple[float, ...]:
         return Path(str(written)) if len(edges) == 1 else tuple(map(float, edges))
     except ValueError:  # a file may have a comma in its name
         return Path(str(written))
+
+
+def parse_range(name: str, written: object, number: Callable[[str], float]) -> tuple[float | None, float | None]:
+    """Parse `2-4`, `2-` or `-4`; a config file may also hold [2, 4].
+
+    Args:
+        name: of the option, for the error.
+        written: the text.
+        number: reads each end, int or float.
+
+    Raises:
+        RequestError: it is none of these.
+    """
+    limits = list(map(str, written)) if isinstance(written, list) else str(written).split("-")
+    try:
+        start, stop = (number(limit) if limit.strip() else None for limit in limits)
+    except ValueError:
+        flag = name.replace("_", "-")
+        raise RequestError(f'--{flag} has to be a start and an end, such as 2-4, 2- or -4, got "{written}".') from None
+    return start, stop
 
 
 def parse_lora(written: object) -> Lora:

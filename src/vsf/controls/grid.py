@@ -1,6 +1,6 @@
 """The grid of image tokens: how the tokens of a layer lie in the picture."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -27,7 +27,7 @@ class Grid:
     frames: int = 1
     before: int = 0
     sound: int = 0
-    clock: Clock | None = None
+    clock: Clock | None = field(default=None, kw_only=True)
 
     @classmethod
     def of_positions(cls, positions: Float[Tensor, "tokens 3"]) -> "Grid":

@@ -187,18 +187,21 @@ def _is_box(mask: object) -> bool:
 
 def _check_range(name: str, limits: object) -> None:
     """Raise KnobError unless a range has a beginning and a later end, either of which may be left open."""
-    if limits is None:
-        return
-    fits = isinstance(limits, Sequence) and len(limits) == 2 and not isinstance(limits, str)
-    if fits:
-        start, stop = limits  # type: ignore[misc]
-        fits = all(limit is None or (_is_number(limit) and 0 <= limit < inf) for limit in (start, stop))
-        fits = fits and (stop is None or (start or 0) < stop)
-    if not fits:
+    if limits is not None and not _is_range(limits):
         raise KnobError(
             f"{name} is (start, stop) with 0 <= start < stop, such as {name}=(2, 4); None leaves one open, "
             f"got {limits!r}"
         )
+
+
+def _is_range(limits: object) -> bool:
+    if not isinstance(limits, Sequence) or isinstance(limits, str) or len(limits) != 2:
+        return False
+    start, stop = limits
+    for limit in (start, stop):
+        if limit is not None and not (_is_number(limit) and 0 <= limit < inf):
+            return False
+    return stop is None or (start or 0) < stop
 
 
 def _is_number(value: object) -> bool:

@@ -33,6 +33,7 @@ class Wan(Family):
         "LucyEditPipeline",
     )
     roles = ((r"(vace_)?blocks\.\d+\.attn2", Role("cross")),)
+    keeps_text_whole = True
     clip_rate = 16
     in_sections: ClassVar[tuple[str, ...]] = ("WanAnimatePipeline", "WanAnimateTransformer3DModel")
 

@@ -123,6 +123,10 @@ def _controls(request: Request) -> dict[str, Any]:
     assert isinstance(request.schedule, Schedule)
     mask = open_mask(request.mask) if isinstance(request.mask, Path) else request.mask
     controls = {"method": request.guidance(), "schedule": request.schedule, "mask": mask}
+    controls |= {"frames": request.frame_range, "seconds": request.seconds}
+    if request.seconds is not None:
+        controls["fps"] = video.FRAMES_PER_SECOND  # the seconds of the file that the clip is written to
+    controls |= {"sound": request.negative_sound, "sound_strength": request.sound_strength}
     context = request.context
     return controls if context is None else controls | {"within": context}
 

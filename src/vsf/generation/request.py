@@ -78,6 +78,12 @@ class Request:
         schedule: a `vsf.Schedule` or its fields by name.
         mask: where in the picture the negatives act: a picture file, white where they do, or a box (left, top, right,
             bottom) in fractions of width and height.
+        seconds: when in a clip they act, (start, stop) in seconds of the file, whose frames are 1/16 of a second; None
+            for either leaves it open.
+        frame_range: the same in frames, counted from 0, the last one not included.
+        negative_sound: negatives of the sound, given like `negative`, which then is for the picture alone; None where
+            all are for both.
+        sound_strength: how strongly they act in the sound, as a factor, 0 to 1.
         model: an embedded model, a diffusers folder, a .safetensors checkpoint or a hub id (id@revision).
         steps: denoising steps.
         guidance_scale: the pipeline's own classifier-free guidance; up to 1 is off.
@@ -109,6 +115,10 @@ class Request:
     preset: str | None = None
     schedule: Schedule | Mapping[str, Any] = field(default_factory=Schedule)
     mask: Path | tuple[float, float, float, float] | None = None
+    seconds: tuple[float | None, float | None] | None = None
+    frame_range: tuple[int | None, int | None] | None = None
+    negative_sound: str | Mapping[str, float] | None = None
+    sound_strength: float = 1.0
     model: str = "tiny"
     steps: int = 8
     guidance_scale: float = 0.0
@@ -150,6 +160,7 @@ class Request:
         self._check_schedule()
         self._check_host_negative()
         self._check_mask()
+        self._check_clip()
         self._check_method()  # last: it imports torch
 
     def _check_prompts(self) -> None:
@@ -172,6 +183,7 @@ class Request:
             presets.NAMES[self.preset]  # raises for an unknown name
         if isinstance(self.mask, tuple):
             object.__setattr__(self, "mask", Region(self.mask).mask)
+        Region(frames=self.frame_range, seconds=self.seconds)  # raises for a range that is none
         _ = self.context  # raises if the prompt has no subject
 
     def _check_schedule(self) -> None:
@@ -191,6 +203,18 @@ class Request:
             if not os.path.isfile(self.mask):
                 raise RequestError(f'there is no mask file "{self.mask}".')
             open_mask(self.mask)
+
+    def _check_clip(self) -> None:
+        """Check what only clips have: times, and sound."""
+        if self.frames is None and (self.seconds is not None or self.frame_range is not None):
+            raise RequestError("only a clip has times; say how long it is with --frames, or leave them out.")
+        _check_number("sound_strength", self.sound_strength, 0.0, 1.0)
+        if self.negative_sound is None:
+            return
+        if not isinstance(self.negative_sound, str | Mapping):
+            raise RequestError(f"negative_sound has to be text, or texts with weights, got {self.negative_sound!r}.")
+        if self.method == "none":
+            raise RequestError("the method none guides no sound; choose a method, or leave negative_sound out.")
 
     def _check_size(self) -> None:
         if self.size is None:

@@ -24,6 +24,7 @@ from vsf.patching.processor_twins import ProcessorTwins, require_attention
 from vsf.patching.swaps import Original, Swap, owner_of
 from vsf.runtime.flights import Flights
 from vsf.runtime.guided_layer import GuidedLayer
+from vsf.runtime.parallel import check_parallel
 from vsf.runtime.run import Run
 from vsf.runtime.second_pass import StopAtDenoiser, mixed, strength_on
 from vsf.runtime.step_caches import StepCaches
@@ -190,6 +191,7 @@ class GuidedDenoiser:
             raise UnsupportedAttentionError(
                 "gradient checkpointing would recompute the attention unguided: call disable_gradient_checkpointing()"
             )
+        check_parallel(self.inner, run.settings)
         call = partial(arguments.call, partial(original, module))
         with self._flights.guided(self._is_compiled()), self._during(run):
             self._caches.follow(self.inner, self._cache_name, guided=True)

@@ -138,6 +138,8 @@ class Family(ABC):
     """
     channels_last: ClassVar[bool] = False
     """Whether the denoiser's latents, in and out, have their channels behind frames, height and width."""
+    keeps_text_whole: ClassVar[bool] = False
+    """Whether every process has the whole text in the guided layers, where context parallelism spreads image tokens."""
     frames_first: ClassVar[bool] = False
     """Whether the denoiser's latents, in and out, have their frames in front of the channels."""
     shares_sound_layers: ClassVar[bool] = False

@@ -29,6 +29,7 @@ KEY = "vsf"  # the text chunk of the PNG file that holds everything; its value i
 # Entries that a request takes unchanged.
 PLAIN = ("prompt", "negative", "method", "steps", "guidance_scale")
 MERGED = ("knobs", "schedule", "mask", "loras")  # arguments that `repeat` merges itself
+CLIP_RANGES = ("seconds", "frame_range")
 TYPES: dict[str, type | UnionType] = {
     **dict.fromkeys(("vsf", "torch", "diffusers", "prompt", "method", "dtype", "device"), str),
     "negative": str | dict,
@@ -43,6 +44,9 @@ TYPES: dict[str, type | UnionType] = {
     "mask": list | str | None,
     "frames": int | None,
     "within": str | None,
+    **dict.fromkeys(CLIP_RANGES, list | None),
+    "negative_sound": str | dict | None,
+    "sound_strength": int | float | None,
 }
 NO_PICTURE = {
     "sheet": "is a sheet of several pictures; vsf compare makes it again, not --like",
@@ -65,6 +69,13 @@ def describe(request: Request, model: Model, image: Image, seed: int) -> dict[st
         metadata["schedule"] = asdict(request.schedule)
     if request.within:
         metadata["within"] = request.within
+    for name in CLIP_RANGES:
+        if (limits := getattr(request, name)) is not None:
+            metadata[name] = list(limits)
+    if request.negative_sound is not None:
+        metadata["negative_sound"] = request.negative_sound
+    if request.sound_strength != 1:
+        metadata["sound_strength"] = request.sound_strength
     if request.mask is not None:
         metadata["mask"] = hash_file(request.mask) if isinstance(request.mask, Path) else list(request.mask)
     if request.image is not None:
@@ -203,6 +214,10 @@ def repeat(metadata: Metadata, given: Arguments) -> dict[str, Any]:
     arguments["mask"] = _mask(metadata.get("mask"), given.get("mask"))
     arguments["frames"] = metadata.get("frames")
     arguments["within"] = metadata.get("within") or ""
+    for name in CLIP_RANGES:
+        arguments[name] = tuple(metadata[name]) if metadata.get(name) is not None else None
+    arguments["negative_sound"] = metadata.get("negative_sound")
+    arguments["sound_strength"] = metadata.get("sound_strength", 1.0)
     arguments["loras"] = _loras(metadata["loras"], given.get("loras"))
     if "image" in metadata:
         arguments |= {"image": _image(metadata["image"], given.get("image")), "strength": metadata["strength"]}
