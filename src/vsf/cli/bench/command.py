@@ -106,7 +106,7 @@ def once_command(options: OnceOptions) -> None:
         judge_folder(folder, judge, judging_engine, callback).require_answer()
     with progress("measuring", "images", quiet=options.json) as callback:
         measure(folder, Change(), callback)
-    page = build(folder, judge=judge.name).page
+    page = build(folder, judges=[judge.name]).page
     _say(str(page), {"folder": str(folder), "images": drawn, "page": str(page)}, as_json=options.json)
 
 
@@ -201,16 +201,19 @@ def report_command(options: ReportCommandOptions) -> None:
         Path(options.folder).expanduser(),
         out=Path(options.out).expanduser() if options.out else None,
         dev=Path(options.dev).expanduser() if options.dev else None,
-        judge=options.judge,
+        also=[Path(folder).expanduser() for folder in options.also or []],
+        judges=options.judge or [],
         kept=options.kept,
         reference=options.reference,
         images=options.images,
     )
     if not options.json:
+        console.stdout.print(files.answer(report.content), markup=False, highlight=False, soft_wrap=True)
         for table in files.for_people(report.content):
             _show(table)
     document = {
         "page": str(report.page),
+        "answer": files.answer(report.content),
         "settings": files.as_records(files.settings_table(report.content)),
         "matched": files.as_records(files.matched_table(report.content)),
     }

@@ -161,7 +161,10 @@ class ReportCommandOptions(BenchOptions):
         "A folder of the same settings on dev prompts, on which strengths are matched.", metavar="DIR"
     )
     out: str | None = option("Where the report goes; into the folder itself if not given.", metavar="DIR")
-    judge: str | None = option("Whose verdicts count, where there are several: a name such as openai:MODEL.")
+    also: list[str] | None = option("The same settings on another student; may be repeated.", metavar="DIR")
+    judge: list[str] | None = option(
+        "Whose verdicts count, such as openai:MODEL; repeated, conclusions are drawn under each.", metavar="NAME"
+    )
     kept: float = option("The positive score at which methods are compared.", default=0.9)
     reference: str = option("The setting that the others are compared with; the first of vsf if not given.", default="")
     images: bool = option("Write report/images.jsonl, too: one line per image, its row and verdict.", default=False)
