@@ -132,8 +132,8 @@ def read(file: Path, defaults: Mapping[str, Any] | None = None) -> Plan:
     """Read a plan from TOML or JSON.
 
     It has a `[[settings]]` table with the fields of `Setting` for each; fields at the top hold for all of them. A table
-    `[ranges]` has the range of a setting's strengths under its label, such as `vsf = [0.5, 4.0]`; a table `[free.LABEL]`
-    those of the numbers that a factorial tunes, and `[window]` the schedule of its window.
+    `[ranges]` has the range of a setting's strengths under its label, such as `vsf = [0.5, 4.0]`; a table
+    `[free.LABEL]` those of the numbers that a factorial tunes, and `[window]` the schedule of its window.
 
     Args:
         file: The plan.

@@ -22,6 +22,7 @@ from vsf.cli.bench.options import (
     OnceOptions,
     ReportCommandOptions,
     RunOptions,
+    StudyOptions,
     SweepOptions,
     judge_flags,
     read_judge_options,
@@ -106,7 +107,7 @@ def once_command(options: OnceOptions) -> None:
         judge_folder(folder, judge, judging_engine, callback).require_answer()
     with progress("measuring", "images", quiet=options.json) as callback:
         measure(folder, Change(), callback)
-    page = build(folder, judge=judge.name).page
+    page = build(folder, judges=[judge.name]).page
     _say(str(page), {"folder": str(folder), "images": drawn, "page": str(page)}, as_json=options.json)
 
 
@@ -201,20 +202,41 @@ def report_command(options: ReportCommandOptions) -> None:
         Path(options.folder).expanduser(),
         out=Path(options.out).expanduser() if options.out else None,
         dev=Path(options.dev).expanduser() if options.dev else None,
-        judge=options.judge,
+        also=[Path(folder).expanduser() for folder in options.also or []],
+        judges=options.judge or [],
         kept=options.kept,
         reference=options.reference,
         images=options.images,
     )
     if not options.json:
+        console.stdout.print(files.answer(report.content), markup=False, highlight=False, soft_wrap=True)
         for table in files.for_people(report.content):
             _show(table)
     document = {
         "page": str(report.page),
+        "answer": files.answer(report.content),
         "settings": files.as_records(files.settings_table(report.content)),
         "matched": files.as_records(files.matched_table(report.content)),
     }
     _say(f"{report.page}", document, as_json=options.json)
+
+
+@app.command("study", epilog="Example: vsf bench study out/first out/for-anna --count 60")
+@takes_options(StudyOptions)
+def study_command(options: StudyOptions) -> None:
+    """Write a blind study for a person to answer; with --answers-of, take the filled sheet as one more judge."""
+    from vsf.bench import study
+
+    folder = Path(options.folder).expanduser()
+    out = Path(options.study).expanduser()
+    if options.answers_of:
+        answers = study.read_answers(folder, out, options.answers_of)
+        judge = f"human:{options.answers_of}"
+        _say(f"{folder}: {answers} answers of {judge}", {"judge": judge, "answers": answers}, as_json=options.json)
+        return
+    pictures = study.export(folder, out, options.count, labels=options.label or [], seed=options.seed)
+    sheet = out / study.SHEET
+    _say(f"{sheet}: {pictures} pictures to answer", {"sheet": str(sheet), "pictures": pictures}, as_json=options.json)
 
 
 @app.command("new-suite", epilog="Example: vsf bench new-suite mine.jsonl --count 50 --writer some-model")

@@ -52,6 +52,9 @@ class TaskOptions(BenchOptions):
     steps: int = count_option(8, "Denoising steps, where a plan does not say.", high=1000)
     seeds: int = count_option(2, "Images of each pair and setting.", high=10_000)
     prompts: int | None = count_option(None, "The first so many pairs of the suite; all if not given.")
+    harmless: int | None = count_option(
+        None, "Draw so many pairs more whose negative names what the picture does not show.", shown="none"
+    )
     size: str | None = option("Side, or WIDTHxHEIGHT, in pixels. Left to the model if not given.")
     frames: int | None = count_option(None, "Length of a clip, for video models; four of them are kept and judged.")
     dtype: str = option("auto, float32, float16 or bfloat16.", default="auto")
@@ -161,7 +164,10 @@ class ReportCommandOptions(BenchOptions):
         "A folder of the same settings on dev prompts, on which strengths are matched.", metavar="DIR"
     )
     out: str | None = option("Where the report goes; into the folder itself if not given.", metavar="DIR")
-    judge: str | None = option("Whose verdicts count, where there are several: a name such as openai:MODEL.")
+    also: list[str] | None = option("The same settings on another student; may be repeated.", metavar="DIR")
+    judge: list[str] | None = option(
+        "Whose verdicts count, such as openai:MODEL; repeated, conclusions are drawn under each.", metavar="NAME"
+    )
     kept: float = option("The positive score at which methods are compared.", default=0.9)
     reference: str = option("The setting that the others are compared with; the first of vsf if not given.", default="")
     images: bool = option("Write report/images.jsonl, too: one line per image, its row and verdict.", default=False)
@@ -169,6 +175,19 @@ class ReportCommandOptions(BenchOptions):
 
     def __post_init__(self) -> None:
         _check_kept(self.kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(BenchOptions):
+    """Options of `vsf bench study`."""
+
+    folder: str = argument("A folder of rows and images.", required=True)
+    study: str = argument("The folder of the study: new, or one whose sheet was filled in.", required=True)
+    count: int = count_option(100, "Pictures to show.")
+    label: list[str] | None = option("A setting to show pictures of; may be repeated. All if not given.")
+    seed: int = option("Decides which pictures, and their order.", default=0)
+    answers_of: str | None = option("The name of the person who filled in the sheet, to read it.", metavar="NAME")
+    json: bool = option(JSON_HELP, default=False)
 
 
 @dataclass(frozen=True, kw_only=True)
