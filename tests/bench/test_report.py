@@ -231,7 +231,7 @@ def test_every_row_says_how_many_images_it_rests_on(folders):
 def test_many_curves_leave_six_in_the_main_plot_and_stand_in_small_multiples(tmp_path):
     chances = {"none": CHANCES["none"]}
     for number in range(8):
-        chances[f"M{number}"] = ("vsf" if number == 7 else "nag", 0.9, 0.1 * number if number < 7 else 0.05, 0.9)
+        chances[f"M{number}"] = ("vsf" if number == 7 else "nag", 1.0, 0.1 * number if number < 7 else 0.05, 0.9)
     judged_folder.write(tmp_path, chances, PAIRS[:6])
     built = report.build(tmp_path)
     chosen = report.plots.main_curves(built.content)
@@ -251,7 +251,7 @@ def judged_again(folder, flipped):
 
 
 def test_a_second_judge_comes_with_its_agreement_and_every_conclusion_of_its_own(tmp_path):
-    chances = {"none": CHANCES["none"], "VSF": ("vsf", 0.95, 0.8, 0.9), "NAG": ("nag", 0.95, 0.78, 0.9)}
+    chances = {"none": CHANCES["none"], "VSF": ("vsf", 0.95, 0.8, 0.9), "NAG": ("nag", 0.95, 0.4, 0.9)}
     judged_folder.write(tmp_path, chances, PAIRS)
     judged_again(tmp_path, 10)
     built = report.build(tmp_path, judges=["fake", "second"])
@@ -262,7 +262,7 @@ def test_a_second_judge_comes_with_its_agreement_and_every_conclusion_of_its_own
     assert 0.6 < float(negative[3]) < 0.9
     by_label = {line[0]: line for line in conclusions.lines}
     assert by_label["none"][-3:] == ["behind", "behind", "yes"]
-    assert by_label["NAG"][-3:] == ["undecided", "undecided", "yes"]
+    assert by_label["NAG"][-3:] == ["behind", "behind", "yes"]
     assert by_label["VSF"][-1] == ""
     text = Page((tmp_path / "report.html").read_text()).text
     assert "Agreement with second" in text

@@ -190,7 +190,7 @@ def search(factorial: Factorial, evaluator: Evaluator, rounds: Sequence[Round], 
     Raises:
         RequestError: The suite is too small, the judge does not tell full success, or drawing or judging fails.
     """
-    _check(rounds, len(evaluator.task.pairs))
+    check_rounds(rounds, len(evaluator.task.pairs))
     alive = {cell.start.label: cell.trials(rounds[0].trials) for cell in factorial.cells}
     trials: list[Trial] = []
     areas: dict[str, float] = {}
@@ -233,7 +233,8 @@ def read_rounds(text: str) -> tuple[Round, ...]:
     return tuple(rounds)
 
 
-def _check(rounds: Sequence[Round], pairs: int) -> None:
+def check_rounds(rounds: Sequence[Round], pairs: int) -> None:
+    """Raise RequestError if rounds do not narrow down, or ask for more prompts than there are."""
     for before, after in pairwise(rounds):
         if after.trials > before.trials or after.prompts < before.prompts:
             raise RequestError("each round has to try no more settings than the one before, on no fewer prompts.")

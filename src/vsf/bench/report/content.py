@@ -310,7 +310,7 @@ def _answer(tables: Mapping[str, Table], methods: Mapping[str, str], headline: M
 
 def _alone(labels: Iterable[str]) -> set[str]:
     """Return the settings that are no point of a sweep: they bear their curve's own name, or are all there is of it."""
-    alone = set()
+    alone: set[str] = set()
     for name, of_curve in curves(list(labels)).items():
         alone.update(label for label in of_curve if label == name or len(of_curve) == 1)
     return alone

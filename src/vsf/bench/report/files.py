@@ -64,7 +64,7 @@ class TextTable:
 
 def costs(folders: Sequence[Path], scores: Sequence[Score], judge: str | None) -> Costs:
     """Add up the costs of the rows and of one judge's verdicts. Raises RequestError for damaged files."""
-    models = set()
+    models: set[str] = set()
     judged: list[Verdict] = []
     for folder in folders:
         models.update(f"{row.model} ({row.revision[:12]})" for row in rows(folder))

@@ -239,8 +239,8 @@ def scored(folder: Path, judge: str | None = None, student: str = "") -> list[Sc
     harmless = _harmless_pairs(folder)
     scores = []
     for row in all_rows:
-        verdict = by_image.get((row.image_hash, row.pair))
-        scores.append(Score(row, verdict, values.get(row.key, {}), row.pair in harmless, student))
+        verdict_of_row = by_image.get((row.image_hash, row.pair))
+        scores.append(Score(row, verdict_of_row, values.get(row.key, {}), row.pair in harmless, student))
     return scores
 
 

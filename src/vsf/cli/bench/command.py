@@ -165,6 +165,7 @@ def factorial_command(options: FactorialOptions) -> None:
     evaluator, plan = _evaluator(options)
     design = factorial.factorial(plan)
     rounds = factorial.read_rounds(options.rounds)
+    factorial.check_rounds(rounds, len(evaluator.task.pairs))
     images = design.images(rounds, options.seeds)
     if not options.dry_run and not sweep.seconds_per_image(evaluator.folder):
         # The first batch, which has to be drawn anyway, tells the pace.
