@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 from safetensors.torch import load_file
-from scipy.ndimage import binary_dilation
 
 from vsf.judges.base import Question, Verdict
 from vsf.judges.scenes.network import SIDE, Reader
@@ -90,6 +89,8 @@ def part_pixels(reading: Reading, name: str, part: str) -> Bool[np.ndarray, "sid
 
     A margin of two pixels belongs to it, since a picture follows its drawing only roughly.
     """
+    from scipy.ndimage import binary_dilation  # describing a picture has to work without scipy
+
     covered = np.zeros((SIDE, SIDE), dtype=bool)
     scene = reading.scene
     if scene is None:
