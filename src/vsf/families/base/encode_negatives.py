@@ -168,7 +168,7 @@ def _with_sound(
         raise PromptError(
             f"{len(of_pictures)} negatives of the picture and {len(of_sounds)} of the sound: give as many"
         )
-    pairs = []
+    pairs: list[Mapping[str, _Weight]] = []
     for prompt in range(prompts):
         picture = of_pictures[prompt % len(of_pictures)]
         sound = of_sounds[prompt % len(of_sounds)]
