@@ -69,3 +69,18 @@ def test_text_that_follows_the_time_of_the_picture_is_refused():
 def test_outputs_that_hold_a_text_are_not_mixed_with_those_of_another():
     with pytest.raises(vsf.KnobError, match="true_cfg_scale"), vsf.guide(PIPELINE.build(), "wheels", method="cfg"):
         pass
+
+
+def test_attention_of_text_and_image_in_one_call_is_refused_where_it_would_be_and_only_there():
+    """Compiled code cannot count the calls that were guided, so an error behind them would never come."""
+    from diffusers.models.transformers.transformer_qwenimage21 import QwenImage21FlexAttnProcessor
+
+    model, text = CASE.model(), CASE.text()
+    model.set_attn_processor(QwenImage21FlexAttnProcessor())
+    negative = vsf.Negative((noise(5, 16, seed=1),))
+    with vsf.guide(model, negative=negative, method=STRONG), torch.no_grad():
+        with pytest.raises(vsf.UnsupportedAttentionError, match=r"set_attn_processor\(QwenImage21AttnProcessor\(\)\)"):
+            model(**CASE.inputs(text))
+        guided = model(**LATER.inputs(text), return_dict=False)[0]
+    plain = model(**LATER.inputs(text), return_dict=False)[0]
+    assert difference(guided, plain) > 1e-4

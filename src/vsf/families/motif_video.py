@@ -25,7 +25,6 @@ class MotifVideo(Family):
         (r"(single_)?transformer_blocks\.\d+\.attn", Role("joint", image="first")),
         (r"(single_)?transformer_blocks\.\d+\.cross_attn", Role("cross")),
     )
-    clip_rate = 24
     text_mask = "encoder_attention_mask"
     conditions = ("encoder_hidden_states", "encoder_attention_mask")
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from vsf.attention.layout import Span
 from vsf.controls.grid import Grid
-from vsf.errors import KnobError, UnsupportedPipelineError
-from vsf.families.base.family import Encoded, Family, Injection, Role, Tokens
+from vsf.errors import KnobError, UnsupportedAttentionError, UnsupportedPipelineError
+from vsf.families.base.family import Encoded, Family, Injection, Role, Tokens, class_names
 from vsf.families.base.host import CallArguments, Denoiser, Pipeline
 from vsf.families.encoders.chat import encode_chat
 from vsf.families.layouts.static_keys import KeysOfLayers, StaticKeys
@@ -64,7 +64,14 @@ class QwenImage21(Family):
         return Grid(height, width, frames)
 
     def inject(self, denoiser: Denoiser, arguments: CallArguments, negative: NegativeRows, layout: str) -> Injection:
-        """Leave the arguments as they are, and hand over the negatives' keys."""
+        """Leave the arguments as they are, and hand over the negatives' keys.
+
+        Raises:
+            UnsupportedAttentionError: text and image attend in one call.
+        """
+        anew = arguments.get("kv_cache_mode") != "cached"
+        if anew:
+            _require_own_call_of_image(denoiser)
         image = prod(arguments["img_shapes"][0][-1])
         places = arguments["img_mask"][0].tolist()
         prefix = []
@@ -72,11 +79,20 @@ class QwenImage21(Family):
             length = len(list(run))
             prefix.append(Span("kept", _PLACE * length) if is_picture else Span("positive", length))
         spans = (*prefix, Span("image", image), *negative.spans)
-        anew = arguments.get("kv_cache_mode") != "cached"
         read = partial(_read, denoiser, arguments)
         keys = self._static_keys.of(negative, read, kept=arguments.get("kv_cache"), anew=anew)
         valid = negative.valid(negative.embeddings.shape[1])
         return Injection(dict(arguments), (spans,), valid, negative.weights, negative_keys=keys)
+
+
+def _require_own_call_of_image(denoiser: Denoiser) -> None:
+    """Raise UnsupportedAttentionError where the image attends in one call with the text, which compiled code hides."""
+    for block in denoiser.transformer_blocks:
+        if "QwenImage21FlexAttnProcessor" in class_names(block.attn.processor):
+            raise UnsupportedAttentionError(
+                "QwenImage21FlexAttnProcessor lets text and image attend in one call, of which the image's part cannot "
+                "be guided: call set_attn_processor(QwenImage21AttnProcessor())"
+            )
 
 
 def _read(denoiser: Denoiser, arguments: CallArguments, text: Tokens) -> KeysOfLayers:

@@ -99,6 +99,11 @@ class Session:
             AutoScaler(method)  # raises here, not in the first run, for a method without a scale
         if places.sound_strength != 1:
             check_sound(self.family)
+            if method.model_calls == 2:
+                raise KnobError(
+                    f'method "{method.name}" mixes pictures alone, so that sound has no strength: leave sound_strength= '
+                    "out"
+                )
         if places.of_negatives and (method.model_calls == 2 or method.token_layout == "reference"):
             raise KnobError(
                 f'method "{method.name}" knows one negative for each prompt here: give mask=, frames= and seconds= for '
