@@ -46,7 +46,7 @@ def test_one_graph_off_and_one_on_whatever_changes(compiled):
     assert counter.frame_count == 2
 
 
-@pytest.mark.parametrize("method", ["vsf", "nag", "nasa", "ong", "negpip"])
+@pytest.mark.parametrize("method", ["vsf", "vsf-centred", "nag", "nasa", "ong", "negpip"])
 def test_compiled_and_plain_agree_for_every_length(compiled, method):
     pipe, counter = compiled
     plain = tiny.sd3(num_layers=1)
@@ -107,9 +107,9 @@ def by_blocks(pipe, counter):
 @pytest.mark.parametrize(
     ("build", "settings", "compile_it", "graphs"),
     [
-        (lambda: tiny.sd3(num_layers=1), tiny.SETTINGS, wholly, 1),
+        pytest.param(lambda: tiny.sd3(num_layers=1), tiny.SETTINGS, wholly, 1, marks=pytest.mark.slow),
         (lambda: tiny.sd3(num_layers=1), tiny.SETTINGS, in_place, 1),
-        (tiny_flux.pipeline, tiny_flux.SETTINGS, wholly, 1),
+        pytest.param(tiny_flux.pipeline, tiny_flux.SETTINGS, wholly, 1, marks=pytest.mark.slow),
         (tiny_flux.pipeline, tiny_flux.SETTINGS, by_blocks, 3),
     ],
     ids=["sd3 wrapped", "sd3 in place", "flux wrapped", "flux by blocks"],

@@ -70,6 +70,6 @@ def test_a_method_without_knobs_says_so():
 
 def test_an_unknown_method_is_refused_by_name():
     with pytest.raises(
-        UnknownNameError, match=r'unknown method "vfs"\. Known: none, vsf, nag, nasa, ong, negpip, cfg\.'
+        UnknownNameError, match=r'unknown method "vfs"\. Known: none, vsf, vsf-centred, nag, nasa, ong, negpip, cfg\.'
     ):
         method("vfs")

@@ -11,14 +11,18 @@ import torch
 from diffusers import modular_pipelines
 
 import vsf
-from families.harness import OFF, STRONG, DenoiserRows, difference
+from families.harness import OFF, STRONG, DenoiserRows, call, difference
 from families.models import (
+    tiny_anima,
     tiny_ernie,
     tiny_flux,
     tiny_flux2,
+    tiny_flux3,
+    tiny_helios,
     tiny_krea2,
     tiny_ltx2,
     tiny_masked,
+    tiny_minimax_h3,
     tiny_qwen_image,
     tiny_unet,
     tiny_wan,
@@ -77,6 +81,7 @@ TOLD = {
     ),
     "wan": Modular("WanBlocks", tiny_wan.pipeline, CLIP),
     "wan image to video": Modular("WanImage2VideoAutoBlocks", tiny_wan.image_pipeline, FROM_A_FRAME),
+    "helios": Modular("HeliosAutoBlocks", tiny_helios.pipeline, {**CLIP, **tiny_helios.PIECE}),
     "wan 2.2": Modular("Wan22Blocks", tiny_wan.two_stages, CLIP, guiders=("guider", "guider_2")),
     "krea2": Modular(
         "Krea2AutoBlocks",
@@ -117,7 +122,16 @@ def assert_guided(case, pipe, negative):
     return guided
 
 
-@pytest.mark.parametrize("name", TOLD)
+# The rest of the models run with every pipeline of every family.
+OFTEN = {"wan", "z_image", "sdxl"}
+
+
+def often(names):
+    """Models as parameters of a test, those that stand for the others in every run."""
+    return [name if name in OFTEN else pytest.param(name, marks=pytest.mark.families) for name in names]
+
+
+@pytest.mark.parametrize("name", often(TOLD))
 def test_a_modular_pipeline_is_guided_by_guide_and_by_its_guider(name):
     case = TOLD[name]
     pipe, ordinary = case.build(**NEVER)
@@ -129,7 +143,7 @@ def test_a_modular_pipeline_is_guided_by_guide_and_by_its_guider(name):
     assert sum(getattr(pipe, guider).report.steps for guider in case.guiders) == 2
 
 
-@pytest.mark.parametrize("name", UNTOLD)
+@pytest.mark.parametrize("name", often(UNTOLD))
 def test_where_words_cannot_be_told_from_padding_the_guider_takes_the_negative_that_was_encoded(name):
     case = UNTOLD[name]
     pipe, ordinary = case.build(**NEVER)
@@ -150,7 +164,7 @@ def test_a_modular_pipeline_without_a_guider_is_guided_by_guide(name):
     assert_guided(case, pipe, vsf.encode(ordinary, "wheels"))
 
 
-@pytest.mark.parametrize("name", [*TOLD, *UNTOLD])
+@pytest.mark.parametrize("name", often([*TOLD, *UNTOLD]))
 def test_the_call_without_the_prompt_is_left_alone_under_a_guider_that_makes_one(name):
     case = {**TOLD, **UNTOLD}[name]
     pipe, ordinary = case.build(**NEVER)
@@ -188,7 +202,7 @@ def test_the_method_that_calls_the_model_twice_is_left_to_the_guider():
 
 def test_a_modular_pipeline_does_not_encode_and_says_what_does():
     pipe, _ = TOLD["wan"].build(**NEVER)
-    with pytest.raises(vsf.PromptError, match="with an ordinary pipeline of the same parts"):
+    with pytest.raises(vsf.PromptError, match="with an ordinary pipeline of the same parts, such as WanPipeline"):
         vsf.encode(pipe, "wheels")
 
 
@@ -197,3 +211,69 @@ def test_the_two_guiders_of_modular_ltx2_are_refused_with_the_reason():
     pipe, _ = case.build()
     with pytest.raises(vsf.UnsupportedPipelineError, match="one for the picture and one for the sound"):
         case.run(pipe, negative_prompt="wheels")
+
+
+# Models that have modular pipelines alone ---------------------------------------------------------------------------
+
+ALONE = {
+    "anima": (tiny_anima.pipeline, tiny_anima.SETTINGS),
+    "flux3": (tiny_flux3.plain, tiny_flux3.SETTINGS),
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_pipeline_without_an_ordinary_one_encodes_for_its_guider(name):
+    build, settings = ALONE[name]
+    pipe = build(VSFGuider(knobs=KNOBS))
+    pipe.guider.negative = vsf.encode(pipe, "wheels")
+    by_guider = call(pipe, "a red car", **settings)
+    pipe = build()
+    with vsf.guide(pipe, "wheels", method=STRONG):
+        assert difference(call(pipe, "a red car", **settings), by_guider) <= 1e-6
+
+
+def test_the_guider_of_anima_tells_words_from_the_zeros_behind_them():
+    pipe = tiny_anima.pipeline(VSFGuider(knobs=KNOBS))
+    told = call(pipe, "a red car", **tiny_anima.SETTINGS, negative_prompt="wheels")
+    pipe.guider.negative = vsf.encode(pipe, "wheels")
+    assert difference(call(pipe, "a red car", **tiny_anima.SETTINGS), told) <= 1e-6
+
+
+def test_the_guider_of_flux3_cannot_tell_and_says_what_encodes():
+    pipe = tiny_flux3.plain(VSFGuider(knobs=KNOBS))
+    with pytest.raises(vsf.PromptError, match=r"guider\.negative = vsf\.encode\(pipe, texts\)"):
+        call(pipe, "a red car", **tiny_flux3.SETTINGS, negative_prompt="wheels")
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_their_call_without_the_prompt_is_left_alone(name):
+    build, settings = ALONE[name]
+    pipe = build(diffusers.ClassifierFreeGuidance(guidance_scale=3.0))
+    recorder = DenoiserRows(pipe.transformer)
+    settings = {**settings, "num_inference_steps": 1, "negative_prompt": "ugly"}
+    call(pipe, "a red car", **settings)
+    plain, recorder.rows = recorder.rows, []
+    with vsf.guide(pipe, "wheels", method=STRONG):
+        call(pipe, "a red car", **settings)
+    assert [torch.equal(*pair) for pair in zip(recorder.rows, plain, strict=True)] == [False, True]
+
+
+def test_a_pipeline_that_takes_no_negative_prompt_does_when_it_is_attached():
+    pipe = tiny_minimax_h3.pipeline()
+    plain = call(pipe, "a red car", **tiny_minimax_h3.SETTINGS)
+    report = vsf.attach(pipe, method=STRONG, schedule=vsf.Schedule(end=0.5))
+    guided = call(pipe, "a red car", **tiny_minimax_h3.SETTINGS, negative_prompt="wheels")
+    vsf.detach(pipe)
+    assert (report.steps, report.skipped) == (1, 1)
+    assert difference(guided, plain) > 1e-4
+    assert torch.equal(call(pipe, "a red car", **tiny_minimax_h3.SETTINGS), plain)
+
+
+def test_a_prompt_that_is_read_from_other_layers_than_the_negative_is_refused():
+    pipe = tiny_flux3.distilled()
+    layers = tuple(layer - 1 for layer in tiny_flux3.READ)
+    with (
+        vsf.guide(pipe, "wheels"),
+        pytest.raises(vsf.PromptError, match="reads its prompt with text_encoder_out"),
+    ):
+        call(pipe, "a red car", **tiny_flux3.SETTINGS, text_encoder_out_layers=layers)

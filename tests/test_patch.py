@@ -25,6 +25,7 @@ METHODS = [
     vsf.ValueSignFlip(scale=2.0, orthogonal=True),
     vsf.ValueSignFlip(scale=2.0, layout="reference"),
     vsf.NormalizedAttentionGuidance(),
+    vsf.CentredValueSignFlip(scale=6.0),
     vsf.NegativeAwaySteerAttention(),
 ]
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from vsf.generation import Request, generate
     from vsf.guidance import (
+        CentredValueSignFlip,
         ClassifierFreeGuidance,
         Guidance,
         NegativeAwaySteerAttention,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AlreadyGuidedError",
+    "CentredValueSignFlip",
     "ClassifierFreeGuidance",
     "Guidance",
     "KnobError",

@@ -1,7 +1,8 @@
 """A guider of diffusers that applies the methods, for modular pipelines and others that hold a guider.
 
 Such a pipeline encodes the negative prompt itself and passes it to its guider, which prepares the denoiser's calls.
-`vsf.guide` works on these pipelines too, where they can encode a prompt or the negative is encoded already.
+`vsf.guide` works on these pipelines too, where their family encodes from a pipeline's parts or the negative is encoded
+already.
 """
 
 from collections.abc import Mapping
@@ -205,7 +206,10 @@ def _unpadded(family: Family, negatives: CallArguments) -> Negative:
 
 
 def _cannot_tell_padding(family: Family) -> PromptError:
+    encoded = "vsf.encode(ordinary, texts), with an ordinary pipeline"
+    if family.encodes_from_parts:
+        encoded = "vsf.encode(pipe, texts)"
     return PromptError(
         f"this {family.name} pipeline does not tell the words of its negative prompt from padding, or reads them with "
-        "it; give them to the guider: guider.negative = vsf.encode(ordinary, texts), with an ordinary pipeline"
+        f"it; give them to the guider: guider.negative = {encoded}"
     )

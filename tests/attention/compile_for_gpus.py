@@ -74,6 +74,7 @@ for capability, dtype, channels in ((89, torch.float16, 40), (90, torch.bfloat16
     use_gpu(capability)
     call("flip", dtype, channels, negatives=77)
     call("flip", dtype, channels, orthogonal=True, watched=True)
+    call("flip", dtype, channels, centred=True)
     call("nasa", dtype, channels, joint=True)
     call("ong", dtype, channels, beside=True)
     call("nag", dtype, channels, negatives=77, joint=True)

@@ -21,12 +21,13 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NUMBERS = {
     "flip": {"scale": 2.5, "offset": -0.6},
     "flip orthogonal": {"scale": 3.0, "offset": 0.4},
+    "flip centred": {"scale": 4.0, "offset": 0.4},
     "nasa": {"scale": 0.25},
     "ong": {"scale": 1.5},
     "nag l1": {"scale": 4.0, "tau": 1.2, "alpha": 0.4},
     "nag l2": {"scale": 9.0, "tau": 1.3, "alpha": 0.5},
 }
-FLIPS = ("flip", "flip orthogonal")
+FLIPS = ("flip", "flip orthogonal", "flip centred")
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +102,11 @@ class Case:
         """Z under a rule, from its paper's equation."""
         host = ("positive",) if cross else ("image", "positive")
         towards, _ = self.over(*host)
+        if rule == "flip centred":
+            mean, negative = softmax_sum(self.logits(self.negative, self.bias) - offset, self.values(self.negative))
+            _, host_sum = self.over(*host)
+            share = torch.sigmoid(negative - host_sum)[..., None]
+            return towards + scale * share * (towards - mean)
         if rule in FLIPS:
             logits = [self.logits(getattr(self, part)) for part in host[:-1]]
             logits += [self.logits(self.positive, self.positive_bias), self.logits(self.negative, self.bias) - offset]
@@ -156,8 +162,8 @@ def run(rule, rows, negative, **options):
     kind, _, detail = rule.partition(" ")
     if kind == "nag":
         numbers["norm"] = detail
-    if detail == "orthogonal":
-        numbers["orthogonal"] = True
+    if kind == "flip" and detail:
+        numbers[detail] = True
     observed = getattr(fused, kind)(rows, negative, **numbers, **options)
     out = rows.out if rows.into is None else rows.into
     return out if observed is None else (out, observed)

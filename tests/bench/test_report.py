@@ -37,7 +37,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.addresses += [value for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "img", "br"):
+        if tag not in ("meta", "img", "br", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -140,7 +140,7 @@ def test_labels_with_bars_and_tags_leave_markdown_tables_whole(tmp_path):
     judged_folder.write(tmp_path, {"a|b <i>": CHANCES["none"], "c": CHANCES["none"]}, PAIRS[:4])
     report.build(tmp_path)
     rows = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows[:4]} == {7}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows[:4]} == {9}
     assert "<i>" not in "".join(rows)
 
 
@@ -183,6 +183,7 @@ def test_groups_split_the_scores_by_object_too(folders, tmp_path):
 
 
 def test_charts_are_written_as_png_and_svg(folders):
+    assert not (folders / "test" / "report" / "multiples.png").exists()  # three curves fit into one plot
     for name in ("positive-negative", "quality-negative"):
         assert (folders / "test" / "report" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         svg = (folders / "test" / "report" / f"{name}.svg").read_text()
@@ -198,14 +199,88 @@ def test_the_same_rows_give_the_same_files(folders, tmp_path):
 def test_best_pictures_pass_and_worst_fail_and_chance_is_the_same_for_all(folders):
     content = _content(folders / "test")
     pairs = {pair.id: pair for pair in PAIRS}
-    sheets = report.examples.choose(content, pairs, folders / "test")
-    assert len(sheets) == len(content.shown)
-    for sheet in sheets:
-        assert min(report.examples.merit(one.score) for one in sheet.best) >= max(
-            report.examples.merit(one.score) for one in sheet.worst
-        )
-        assert None not in {one.score.positive for one in [*sheet.best, *sheet.worst]}
-    assert len({tuple((one.score.row.pair, one.score.row.seed) for one in sheet.chance) for sheet in sheets}) == 1
+    found = report.examples.choose(content, pairs, {"": folders / "test"})
+    label = content.answer.best
+    best, worst = ([entry.images[label].score for entry in entries] for entries in (found.best, found.worst))
+    assert len(best) == len(worst) == 4
+    assert min(map(report.examples.merit, best)) >= max(map(report.examples.merit, worst))
+    assert all(list(entry.images) == ["none", label] for entry in found.best)
+    assert found.labels == list(dict.fromkeys(content.shown.values()))
+    for entry in found.chance:
+        assert list(entry.images) == list(found.labels)
+        scores = [example.score for example in entry.images.values()]
+        assert len({(score.row.pair, score.row.seed) for score in scores}) == 1
+
+
+def test_the_answer_names_the_best_guided_setting_and_its_lead(folders):
+    content = _content(folders / "test")
+    told = report.files.answer(content)
+    assert told.startswith("VSF scale=3 has the best negative score: 0.9")
+    assert re.search(r"on \d+ images\. It leads VSF scale=2 by 0\.\d+ .*, p = \S+\.$", told)
+    assert told in Page((folders / "test" / "report.html").read_text()).text
+    assert told in (folders / "test" / "report.md").read_text()
+
+
+def test_every_row_says_how_many_images_it_rests_on(folders):
+    fixed, matched = report.files.for_people(_content(folders / "test"))
+    assert [line[:2] for line in fixed.lines] == [["none", "80"]]
+    assert matched.head[:3] == ("method", "n", "hypervolume")
+    assert all(70 < int(line[1]) <= 80 for line in matched.lines)
+
+
+def test_many_curves_leave_six_in_the_main_plot_and_stand_in_small_multiples(tmp_path):
+    chances = {"none": CHANCES["none"]}
+    for number in range(8):
+        chances[f"M{number}"] = ("vsf" if number == 7 else "nag", 1.0, 0.1 * number if number < 7 else 0.05, 0.9)
+    judged_folder.write(tmp_path, chances, PAIRS[:6])
+    built = report.build(tmp_path)
+    chosen = report.plots.main_curves(built.content)
+    assert len(chosen) == 6
+    assert {"M7", "M6", "M5"} <= set(chosen)  # the reference, however little it reaches, and those that reach most
+    assert "none" not in chosen or len(chosen) == 6
+    assert (tmp_path / "report" / "multiples.png").read_bytes().startswith(b"\x89PNG")
+
+
+def judged_again(folder, flipped):
+    """Add the verdicts of a second judge, who disagrees about the unwanted part in every so-many-th image."""
+    second = []
+    for number, verdict in enumerate(verdicts(folder)):
+        told = verdict.negative if number % flipped else not verdict.negative
+        second.append(replace(verdict, judge="second", negative=told))
+    jsonl.append(folder / VERDICTS, second)
+
+
+def test_a_second_judge_comes_with_its_agreement_and_every_conclusion_of_its_own(tmp_path):
+    chances = {"none": CHANCES["none"], "VSF": ("vsf", 0.95, 0.8, 0.9), "NAG": ("nag", 0.95, 0.4, 0.9)}
+    judged_folder.write(tmp_path, chances, PAIRS)
+    judged_again(tmp_path, 10)
+    built = report.build(tmp_path, judges=["fake", "second"])
+    agreement, conclusions = report.files.judges_tables(built.content)
+    positive, negative = agreement.lines
+    assert positive == ["positive", "240", "1.000", "1.000"]
+    assert negative[:3] == ["negative", "240", "0.900"]
+    assert 0.6 < float(negative[3]) < 0.9
+    by_label = {line[0]: line for line in conclusions.lines}
+    assert by_label["none"][-3:] == ["behind", "behind", "yes"]
+    assert by_label["NAG"][-3:] == ["behind", "behind", "yes"]
+    assert by_label["VSF"][-1] == ""
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert "Agreement with second" in text
+    assert "Agreement with second" in (tmp_path / "report.md").read_text()
+
+
+def test_several_students_are_joined_and_told_apart(tmp_path):
+    chances = {"none": CHANCES["none"], "VSF": ("vsf", 0.95, 0.8, 0.9)}
+    for number in range(3):
+        judged_folder.write(tmp_path / f"student-{number}", chances, PAIRS[:10], rng=number)
+    first, *rest = sorted(tmp_path.iterdir())
+    built = report.build(first, also=rest, out=tmp_path / "out")
+    assert built.content.students == 3
+    assert [setting.images for setting in built.content.settings] == [60, 60]
+    assert set(built.content.fixed["none"].comparison.by_student) == {"student-0", "student-1", "student-2"}
+    assert "3 students" in Page(built.page.read_text()).text
+    with pytest.raises(RequestError, match="different names"):
+        report.build(first, also=[first], out=tmp_path / "out")
 
 
 def test_large_pictures_are_made_small_before_they_go_into_the_page(tmp_path):

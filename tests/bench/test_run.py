@@ -198,8 +198,11 @@ def test_more_or_fewer_prompts_of_one_suite_may_share_a_folder(tmp_path):
     assert {row.pair for row in rows(tmp_path)} == {pair.id for pair in PAIRS}
 
 
-@pytest.mark.parametrize("engine", [InProcess(), Processes(2)], ids=["here", "two processes"])
-@pytest.mark.parametrize("limit", [1, 3, 4])
+@pytest.mark.parametrize(
+    ("limit", "engine"),
+    [(1, InProcess()), (3, InProcess()), (4, InProcess()), (3, Processes(2))],
+    ids=["one", "three", "four", "three, two processes"],
+)
 def test_a_limit_draws_so_many_images_and_the_rest_comes_later_as_if_undisturbed(tmp_path, limit, engine):
     draw(tmp_path / "whole")
     for calls in (1, 2):

@@ -1,5 +1,6 @@
 """The suites that come with the package, and the files that a user brings."""
 
+import hashlib
 import itertools
 import json
 import re
@@ -187,3 +188,12 @@ def test_prompts_that_say_nearly_the_same_are_alike_and_others_are_not():
     assert known_pairs.find(pair("a racing car", part="roof", object="tractor")) is None
     assert known_pairs.find(pair("a cat asleep on the windowsill of a bakery, pencil drawing")) is None
     assert all(known_pairs.find(pair(a)) is None for a, _ in itertools.pairwise(["", "a b c", ""]))
+
+
+def test_every_suite_has_a_card_with_its_licence_version_and_hash():
+    cards = suites.cards()
+    assert sorted(cards) == suites.names()
+    for name, card in cards.items():
+        # A changed suite needs a new version and its new hash in cards.toml.
+        assert hashlib.sha256(suites.shipped(name).read_bytes()).hexdigest() == card.sha256, name
+        assert card.licence == "MIT"

@@ -1,4 +1,4 @@
-"""The search of knobs: the same budget for each method, resumable, its best points frozen."""
+"""Settings scored on dev prompts, grids over a knob, and the best points frozen."""
 
 import json
 import math
@@ -14,13 +14,10 @@ from vsf.bench.plan import Setting
 from vsf.bench.run import draw as run
 from vsf.bench.run.batch import Conditions
 from vsf.bench.run.rows import rows
-from vsf.bench.sweep import Evaluator, Point, at_positive_score, finite_range, grid, nearest_frontier, search
+from vsf.bench.sweep import Evaluator, Point, at_positive_score, finite_range, grid, nearest_frontier
 from vsf.engines import InProcess
 from vsf.errors import KnobError, RequestError
 from vsf.judges.base import Verdict
-
-START = Setting(label="vsf", method="vsf", knobs={"layout": "paper", "special_tokens": "keep", "orthogonal": False})
-NAG = Setting(label="nag", method="nag", knobs={"norm": "l1"})
 
 
 class Hills:
@@ -46,55 +43,6 @@ def evaluator(tmp_path, monkeypatch):
 
 def silent(done, total):
     pass
-
-
-def tried(folder):
-    return {row.label for row in rows(folder)}
-
-
-def test_each_method_gets_the_same_number_of_trials_and_the_best_are_returned(evaluator):
-    best = search(evaluator, [START, NAG], 10, silent)
-    labels = tried(evaluator.folder)
-    assert sum(label.startswith("vsf ") for label in labels) == 10
-    assert sum(label.startswith("nag ") for label in labels) == 10
-    for method in ("vsf", "nag"):
-        front = [point for point in best if point.setting.method == method]
-        assert front
-        assert all(
-            point.setting.knobs.items() >= dict(NAG.knobs if method == "nag" else START.knobs).items()
-            for point in front
-        )
-        for point in front:
-            others = [(o.positive, o.negative, o.quality) for o in front if o is not point]
-            mine = (point.positive, point.negative, point.quality)
-            assert not any(all(a >= b for a, b in zip(other, mine, strict=True)) and other != mine for other in others)
-
-
-def test_a_search_that_was_stopped_goes_on_and_tries_no_more_than_its_budget(evaluator, monkeypatch):
-    points, calls = Evaluator.points, []
-
-    def stop(self, settings, tick):
-        calls.append(len(settings))
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return points(self, settings, tick)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Evaluator, "points", stop)
-        with pytest.raises(KeyboardInterrupt):
-            search(evaluator, [START], 20, silent)
-    assert calls == [8, 8]
-    before = tried(evaluator.folder)
-    search(evaluator, [START], 20, silent)
-    assert before < tried(evaluator.folder)
-    assert len(tried(evaluator.folder)) == 20
-    search(evaluator, [START], 20, silent)
-    assert len(tried(evaluator.folder)) == 20
-
-
-def test_a_start_without_an_open_knob_is_refused(evaluator):
-    with pytest.raises(RequestError, match="no knob to search"):
-        search(evaluator, [NONE], 3, silent)
 
 
 @pytest.mark.parametrize("method", guidance.METHODS)
@@ -128,7 +76,7 @@ def test_a_grid_over_what_is_no_number_or_out_of_range_is_refused():
 
 def point(strength, positive, negative):
     setting = VSF.model_copy(update={"label": f"{strength}", "strength": strength})
-    return Point(setting, Fraction(str(positive)), Fraction(str(negative)), Fraction(1))
+    return Point(setting, None, Fraction(str(positive)), Fraction(str(negative)), Fraction(1))
 
 
 def test_the_points_nearest_the_frontier_are_kept_in_order_of_strength():
@@ -152,24 +100,11 @@ def test_the_points_on_both_sides_of_a_positive_score_stand_for_their_curve():
 
 
 def test_frozen_points_are_a_plan_that_draws_the_same_settings(tmp_path):
-    points = [point(1, 1, 0), Point(Setting(label="b", knobs={"offset": math.inf}), 1, 0, 1)]
-    sweep.freeze(tmp_path / "frozen.json", points)
+    points = [point(1, 1, 0), Point(Setting(label="b", knobs={"offset": math.inf}), None, 1, 0, 1)]
+    sweep.freeze(tmp_path / "frozen.json", [point.setting for point in points])
     assert json.loads((tmp_path / "frozen.json").read_text())["settings"][1]["knobs"] == {"offset": "inf"}
     assert list(plan.read(tmp_path / "frozen.json").settings) == [point.setting for point in points]
     assert plan.read(tmp_path / "frozen.json").settings[1].guidance() == vsf.ValueSignFlip(offset=math.inf)
-
-
-def test_a_setting_that_ruins_every_picture_is_tried_once_and_never_chosen(evaluator, monkeypatch):
-    whole = Evaluator.points
-
-    def points(self, settings, tick):
-        return [point for point in whole(self, settings, tick) if point.setting.knobs["scale"] < 5]
-
-    monkeypatch.setattr(Evaluator, "points", points)
-    front = search(evaluator, [START], 12, silent)
-    assert front
-    assert all(point.setting.knobs["scale"] < 5 for point in front)
-    assert len(tried(evaluator.folder)) == 12
 
 
 def test_an_unscored_setting_has_no_point(evaluator, monkeypatch):

@@ -213,7 +213,7 @@ def test_a_judged_folder_is_reported(run, vsf, tmp_path):
 
 
 def test_a_judge_that_nobody_reaches_is_an_error_and_does_not_stand_in_the_way_of_another(run, vsf, monkeypatch):
-    monkeypatch.setattr("vsf.judges.openai.OpenAIJudge.attempts", 1)
+    monkeypatch.setattr("vsf.judges.openai.OpenAIJudge._seconds", lambda judge, state: 0.0)  # retries without waiting
     run("--prompts", 1)
     with fake.serving(otherwise=fake.drops) as dead:
         code, out, err = ask(vsf, dead)
@@ -314,6 +314,36 @@ def test_the_embedded_judge_is_asked_by_default(vsf, tmp_path):
     assert {verdict.judge for verdict in verdicts(tmp_path / "out")} == {"scenes"}
 
 
+def test_one_command_draws_judges_measures_and_reports(vsf, tmp_path):
+    words = ("--suite", "tiny-dev", "--prompts", 1, "--harmless", 1, "--seeds", 1, "--steps", 4)
+    code, out, _ = vsf("bench", "once", *words, "--methods", "none,vsf:scale=4", "--out", "out", "--json")
+    assert code == 0
+    assert json.loads(out) == {"folder": "out", "images": 4, "page": "out/report.html"}
+    scores = scored(tmp_path / "out")
+    assert [score.verdict.checks is None for score in scores if score.verdict.is_readable] == [False] * 4
+    assert [score.harmless is not None for score in scores] == [False, False, False, True]
+    code, out, _ = vsf("bench", "study", "out", "people", "--count", 3)
+    assert (code, out) == (0, "people/answers.csv: 3 pictures to answer\n")
+    code, _, err = vsf("bench", "study", "out", "people", "--count", 3)
+    assert (code, "exists already" in err) == (2, True)
+
+
+def test_a_factorial_says_first_what_it_will_draw_and_then_freezes_a_setting_for_each_cell(vsf, tmp_path):
+    words = ("--suite", "tiny-dev", "--steps", 2, "--methods", "none,nag", "--rounds", "2x1,1x2", "--out", "out")
+    code, out, _ = vsf("bench", "factorial", *words, "--dry-run", "--json")
+    document = json.loads(out)
+    assert (code, document["cells"], document["images"], document["hours"]) == (0, 5, 2 + 4 * 3, None)
+    assert set(document["left_out"]) == {"none, window", "none, context", "none, both"}
+    assert not (tmp_path / "out").exists()
+    code, out, _ = vsf("bench", "factorial", *words)
+    assert code == 0
+    told = out.splitlines()
+    assert told[0].startswith("5 cells, 14 images: about ")
+    assert told[1] == "left out: none, window, because it has no guidance in the attention"
+    assert told[-1] == "out/frozen.json: 5 settings"
+    assert len(rows(tmp_path / "out")) == 14
+
+
 BAD = {
     "no suite": (("run", "--out", "out"), "no suite: give one with --suite: "),
     "unknown suite": (("run", "--suite", "tiny", "--out", "out"), 'there is no suite and no file "tiny"'),
@@ -338,8 +368,9 @@ BAD = {
     "no time to answer": (("judge", "--timeout", "0", "--out", "x"), "--timeout is in seconds, more than 0"),
     "no such knob to sweep": (("sweep", "--frontier", "4", "--knob", "tau"), "no number called tau"),
     "a score to keep above one": (("sweep", "--frontier", "4", "--kept", "90"), "from 0 to 1, got 90"),
-    "a score to keep without a frontier": (("sweep", "--kept", "0.9"), "--kept goes with --frontier"),
-    "nothing to search": (("sweep", "--methods", "none"), "leaves no knob to search"),
+    "nothing to sweep": (("sweep", "--methods", "none"), '"none" has no number called scale to sweep'),
+    "rounds without prompts": (("factorial", "--rounds", "16"), "--rounds are trials times prompts"),
+    "rounds of too many prompts": (("factorial", "--rounds", "2x1,1x2", "--dry-run"), "the suite has 1"),
 }
 
 
@@ -364,7 +395,9 @@ def test_a_comma_parts_methods_and_knobs_alike():
     assert method_grammar.split("vsf:scale=2:offset=.5 , nag") == ["vsf:scale=2:offset=.5", "nag"]
 
 
-@pytest.mark.parametrize("command", ["run", "judge", "sweep", "report", "new-suite"])
+@pytest.mark.parametrize(
+    "command", ["run", "judge", "sweep", "factorial", "measure", "once", "study", "report", "new-suite"]
+)
 def test_every_command_has_help_with_an_example(vsf, command):
     code, out, _ = vsf("bench", command, "--help")
     assert code == 0

@@ -41,21 +41,18 @@ def test_a_known_model_is_told_with_the_layers_that_would_be_guided(vsf, known):
 
 
 def test_an_unknown_model_is_told_with_what_a_family_needs(vsf, tmp_path):
-    sizes = {"num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 3, "caption_channels": 8}
-    sizes |= {"sample_height": 8, "sample_width": 8, "sample_frames": 2, "cross_attention_dim": 32}
-    folder = written(tmp_path / "m", "AllegroPipeline", "AllegroTransformer3DModel", sizes)
+    sizes = {"num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 3, "sample_size": 8}
+    folder = written(tmp_path / "m", "DiTPipeline", "DiTTransformer2DModel", sizes)
     code, out, _ = vsf("doctor", folder, "--json")
     (denoiser,) = json.loads(out)
     assert (code, denoiser["family"], denoiser["guided"]) == (1, "", False)
-    assert {layers["pattern"]: layers["count"] for layers in denoiser["layers"]} == {
-        "transformer_blocks.#.attn1": 3,
-        "transformer_blocks.#.attn2": 3,
-    }
-    assert "encoder_hidden_states" in denoiser["arguments"]
+    found = {layers["pattern"]: layers["count"] for layers in denoiser["layers"]}
+    assert found == {"transformer_blocks.#.attn1": 3}
+    assert "class_labels" in denoiser["arguments"]
     assert "add-a-family.md" in denoiser["missing"]
     code, out, _ = vsf("doctor", folder)
     assert code == 1
-    assert "It cannot be guided: no family knows AllegroTransformer3DModel" in out
+    assert "It cannot be guided: no family knows DiTTransformer2DModel" in out
 
 
 def test_a_refused_pipeline_is_told_with_the_reason(vsf, tmp_path):
@@ -102,7 +99,7 @@ def test_what_keeps_a_model_of_a_known_family_from_being_guided_is_told(vsf, tmp
         ("KolorsPipeline", "kolors", True),
         ("tiny", "sd3", True),
         ("Flux2KleinKVPipeline", "flux2", False),
-        ("AllegroPipeline", "", False),
+        ("DiTPipeline", "", False),
     ],
 )
 def test_a_pipeline_is_told_by_its_class_and_an_embedded_model_by_its_name(vsf, name, family, guided):

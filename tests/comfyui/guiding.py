@@ -10,6 +10,7 @@ FLIP = vsf.ValueSignFlip(scale=1.7, offset=0.3)
 METHODS = (
     FLIP,
     vsf.ValueSignFlip(scale=2.5, orthogonal=True),
+    vsf.CentredValueSignFlip(scale=2.5, offset=0.3),
     vsf.NormalizedAttentionGuidance(scale=3.0, tau=1.2, alpha=0.5),
     vsf.NormalizedAttentionGuidance(scale=3.0, tau=1.2, alpha=0.5, norm="l2"),
     vsf.NegativeAwaySteerAttention(scale=0.25),

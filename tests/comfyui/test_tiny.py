@@ -15,6 +15,7 @@ CASES = {
     "unguided": ("none", {}, {}),
     "vsf": ("vsf", {"scale": 4.0}, {}),
     "vsf orthogonal": ("vsf", {"scale": 4.0, "offset": -0.5, "orthogonal": True}, {}),
+    "vsf centred": ("vsf-centred", {"scale": 6.0, "offset": 0.5}, {}),
     "vsf stripped": ("vsf", {"scale": 4.0, "special_tokens": "strip"}, {}),
     "vsf auto": ("vsf", {"scale": "auto"}, {}),
     "nag": ("nag", {"scale": 9.0, "tau": 5.0, "alpha": 0.5}, {}),

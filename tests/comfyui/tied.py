@@ -28,6 +28,12 @@ def image_rows(method, query: Tensor, seen: Keys, positive: Keys, negative: Keys
         logits[..., -negative[0].shape[2] :] -= getattr(method, "offset", 0.0)
         out = logits.softmax(-1) @ torch.cat([seen[1], positive[1], -method.scale * negative[1]], 2)
         return unguided + across(out - unguided, unguided) if getattr(method, "orthogonal", False) else out
+    if method.name == "vsf-centred":
+        keys = torch.cat([seen[0], positive[0], negative[0]], 2)
+        logits = query @ keys.mT * query.shape[-1] ** -0.5
+        logits[..., -negative[0].shape[2] :] -= method.offset
+        share = logits.softmax(-1)[..., -negative[0].shape[2] :].sum(-1, keepdim=True)
+        return unguided + method.scale * share * (unguided - attend(query, negative))
     other = attend(query, seen, negative)
     if method.name == "nasa":
         return unguided - method.scale * other

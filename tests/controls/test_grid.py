@@ -5,6 +5,7 @@ import torch
 
 import vsf
 from vsf.controls.grid import Grid
+from vsf.controls.region import Region
 
 
 def test_tokens_go_row_by_row_and_frame_by_frame():
@@ -18,6 +19,11 @@ def test_a_grid_is_told_by_times_rows_and_columns_with_key_frames_and_references
     key_frame, reference = clip[:, :8], torch.cartesian_prod(torch.zeros(1), torch.arange(4.0), torch.arange(2.0)).T
     for behind in ([], [key_frame], [reference], [key_frame, reference]):
         assert Grid.of_coordinates(torch.cat([clip, *behind], 1)) == Grid(2, 4, frames)
+
+
+def test_rows_may_lie_closer_together_than_the_picture_is_wide():
+    places = torch.cartesian_prod(torch.arange(3.0), torch.arange(4) / 2, 5 + torch.arange(6) / 2).T
+    assert Grid.of_coordinates(places) == Grid(4, 6, frames=3)
 
 
 @pytest.mark.parametrize("sides", [(1, 4), (4, 1), (1, 1)])
@@ -52,6 +58,11 @@ def test_key_frames_and_sound_may_stand_before_the_grid():
     assert Grid(4, 4, before=3).fit(7) == Grid(2, 2, before=3)
     with pytest.raises(vsf.LayoutError, match="6 image tokens"):
         Grid(4, 4, before=3).fit(6)
+
+
+def test_a_region_does_not_concern_sound_and_leaves_key_frames_out():
+    left = Region((0, 0, 0.5, 1))
+    assert left.on_tokens(8, Grid(1, 2, before=5, sound=3)).tolist() == [0, 0, 1, 1, 1, 1, 0, 0]
 
 
 @pytest.mark.parametrize("tokens", [13, 7, 3])

@@ -34,6 +34,8 @@ class Case:
     layers: pattern of an attention layer's name -> order of its tokens, stated independently of the family's roles:
         ("image", "text"), ("text", "image"), (("shared", 8), "text", "image"), or lockstep_oracle.CROSS.
     grid: shape of the heat map: (height, width), or (frames, height, width). Sides of different length tell them apart.
+        None where masks and heat maps are refused.
+    alone: whether all image tokens are the picture's, or sound; a mask leaves those of references unguided.
     positive: text tokens of the positive prompt. negative: of the negative one, where a model allows one length only.
     attended: how many tokens a text of so many tokens has in the attention.
     tolerance: relative, between guided and oracle.
@@ -44,8 +46,9 @@ class Case:
     inputs: Callable[[Tensor], dict[str, Any]]
     channels: int
     layers: Mapping[str, Order]
-    grid: tuple[int, ...]
+    grid: tuple[int, ...] | None
     name: str = ""
+    alone: bool = True
     positive: int = 12
     negative: int = NEGATIVE
     attended: Callable[[int], int] = lambda tokens: tokens
@@ -131,11 +134,17 @@ class Variant:
 
 
 def call(pipe: Any, prompt: Any, seed: int = 0, **settings: Any) -> Tensor:
-    """Run a pipeline on random numbers of its own, and return its first output as a tensor (rows, numbers)."""
+    """Run a pipeline on random numbers of its own, and return its first output as a tensor (rows, numbers).
+
+    Of a modular pipeline that is what `output` names.
+    """
     torch.manual_seed(seed)  # some pipelines draw from here what they do not draw from the generator
     out = pipe(prompt=prompt, generator=torch.Generator().manual_seed(seed), **settings)
-    found = out[0] if isinstance(out, tuple) else next(iter(out.values()))
-    return torch.cat([each.flatten(1) for each in _outputs(found, None)], 1)
+    if isinstance(out, tuple):
+        out = out[0]
+    elif not isinstance(out, torch.Tensor):
+        out = next(iter(out.values()))
+    return torch.cat([each.flatten(1) for each in _outputs(out, None)], 1)
 
 
 class DenoiserRows:
@@ -184,10 +193,9 @@ def _outputs(found: Any, rows: int | None) -> Iterator[Tensor]:
         yield found
     elif isinstance(found, list) and (rows is None or len(found) == rows) and _alike(found):
         yield torch.stack(found)
-    else:
+    elif isinstance(found, tuple | list):  # not, for one, keys that a denoiser keeps for its next call
         for each in found:
-            if each is not None:
-                yield from _outputs(each, rows)
+            yield from _outputs(each, rows)
 
 
 def _alike(found: list[Any]) -> bool:

@@ -36,15 +36,6 @@ def test_layers_of_qwen_image_are_frames_and_its_condition_is_not():
     assert (grid.frames, grid.height, grid.width) == (3, 4, 6)
 
 
-# Refused ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_pipeline_of_flux2_that_keeps_keys_is_refused_with_the_reason():
-    pipe = tiny_flux2.pipeline(diffusers.Flux2KleinKVPipeline, tiny_flux2.transformer(), tiny_flux2.klein_encoder())
-    with pytest.raises(vsf.UnsupportedPipelineError, match="Flux2KleinPipeline"), vsf.guide(pipe, "wheels"):
-        pass
-
-
 # Qwen-Image-Edit --------------------------------------------------------------------------------------------------
 
 
@@ -113,13 +104,14 @@ def test_the_negative_of_an_edit_holds_no_place_for_a_picture(name):
 # Classifier-free guidance as a method -------------------------------------------------------------------------------
 
 PIPELINES = {case.name: case for case in registered("PIPELINES")}
-SCALES = {  # of the pipeline's own guidance, which Krea's counts from 0
+SCALES = {  # of the pipeline's own guidance, which Krea's and Cosmos' count from 0
     "flux": {"true_cfg_scale": 3.0},
     "chroma": {"guidance_scale": 3.0},
     "auraflow": {"guidance_scale": 3.0},
     "cogvideox": {"guidance_scale": 3.0},
     "cogview4": {"guidance_scale": 3.0},
     "krea2": {"guidance_scale": 2.0},
+    "cosmos 2": {"guidance_scale": 2.0},
 }
 
 

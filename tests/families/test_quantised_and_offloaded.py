@@ -16,7 +16,7 @@ import vsf
 from families.harness import NEGATIVE, OFF, STRONG, Case, difference, registered
 
 CASES = {str(case): case for case in registered("CASES")}
-FEW = [CASES[name] for name in ("flux", "wan", "z_image", "lumina2", "hunyuan_video")]
+FEW = [CASES[name] for name in ("flux", "wan", "z_image", "lumina2", "hunyuan_video", "minimax_h3", "qwen_image21")]
 CPU = torch.device("cpu")
 
 pytestmark = pytest.mark.families

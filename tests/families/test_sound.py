@@ -5,7 +5,7 @@ import torch
 
 import vsf
 from families.harness import STRONG, call
-from families.models import tiny_kandinsky6, tiny_ltx2, tiny_wan
+from families.models import tiny_kandinsky6, tiny_ltx2, tiny_minimax_h3, tiny_wan
 from vsf.families import find_family
 from vsf.text.embeddings import Share
 
@@ -55,8 +55,7 @@ def layer_outputs(name, models, shares=(), **options):
 BOTH = (Share(3), Share(3, 0.5))
 
 
-@every_family
-@pytest.mark.parametrize(
+apart = pytest.mark.parametrize(
     ("shares", "options", "picture", "sound"),
     [
         ((Share(3, 1.0, 0.0),), {}, (Share(3),), ()),
@@ -67,6 +66,10 @@ BOTH = (Share(3), Share(3, 0.5))
     ],
     ids=["picture alone", "sound alone", "two weights", "sound at strength 0", "both alike"],
 )
+
+
+@every_family
+@apart
 def test_layers_of_picture_and_sound_have_the_negatives_that_are_theirs(models, name, shares, options, picture, sound):
     of_picture, of_sound = layer_outputs(name, models, shares, **options)
     for output, place, alone in ((of_picture, 0, picture), (of_sound, 1, sound)):
@@ -85,6 +88,45 @@ def test_the_sound_has_a_strength_of_its_own(models, name):
     assert torch.equal(half[0], full[0])
     assert not torch.allclose(half[1], full[1], atol=1e-4)
     assert not torch.allclose(half[1], plain[1], atol=1e-4)
+
+
+def shared_outputs(model, shares=(), **options):
+    """Return what the first block of MiniMax-H3 gives for the picture's tokens and for the sound's."""
+    case = tiny_minimax_h3.CASES[1]  # key frames stand between text and sound
+    frames, height, width, length, _, channels = tiny_minimax_h3.CLIP
+    clip, sound = frames * height * width // 4, length * channels
+    seen = []
+    hook = model.transformer_blocks[0].attn.register_forward_hook(lambda module, args, output: seen.append(output))
+    rows = torch.cat([case.text(3, seed=100 + number)[0] for number in range(len(shares))] or [torch.zeros(0, 1)])
+    try:
+        if shares:
+            with vsf.guide(model, negative=vsf.Negative((rows,), shares=(shares,)), method=STRONG, **options):
+                case.run(model, case.text())
+        else:
+            case.run(model, case.text())
+    finally:
+        hook.remove()
+    return seen[0][:, -clip:], seen[0][:, -clip - sound : -clip]
+
+
+@apart
+def test_sound_that_shares_layers_with_the_picture_has_negatives_of_its_own(shares, options, picture, sound):
+    model = tiny_minimax_h3.CASES[1].model()
+    plain = shared_outputs(model)
+    outputs = shared_outputs(model, shares, **options)
+    for output, place, alone in ((outputs[0], 0, picture), (outputs[1], 1, sound)):
+        torch.testing.assert_close(output, shared_outputs(model, alone)[place], rtol=1e-5, atol=1e-6)
+        assert torch.equal(output, plain[place]) == (not alone)
+
+
+def test_a_mask_and_a_strength_of_the_sound_go_together():
+    model = tiny_minimax_h3.CASES[1].model()
+    plain = shared_outputs(model)
+    half = shared_outputs(model, BOTH, sound_strength=0.5)
+    of_picture, of_sound = shared_outputs(model, BOTH, sound_strength=0.5, mask=torch.zeros(2, 3))
+    assert torch.equal(of_picture, plain[0])
+    torch.testing.assert_close(of_sound, half[1], rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(of_sound, plain[1], atol=1e-4)
 
 
 def test_a_whole_run_with_the_same_negatives_for_both_is_the_ordinary_one(pipe):

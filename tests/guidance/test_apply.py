@@ -75,6 +75,7 @@ CONTROLLED = [
     (("none", {}), ref.unguided_row),
     (("vsf", {"scale": 1.5, "offset": 0.3}), ref.flip_row(1.5, 0.3)),
     (("vsf", {"scale": 1.5, "offset": 0.3, "orthogonal": True}), ref.orthogonal_flip_row(1.5, 0.3)),
+    (("vsf-centred", {"scale": 1.5, "offset": 0.3}), ref.centred_flip_row(1.5, 0.3)),
     (("nag", {"scale": 1.5, "tau": 0.8, "alpha": 0.5}), ref.nag_row(1.5, 0.8, 0.5, 1)),
     (("nasa", {"scale": 1.5}), ref.nasa_row(1.5)),
     (("ong", {"scale": 1.5}), ref.ong_row(1.5)),
@@ -113,6 +114,7 @@ def test_the_other_methods_follow_their_equations(dtype, way, data):
         "nasa": ({"scale": scale}, ref.nasa_row(scale)),
         "ong": ({"scale": scale}, ref.ong_row(scale)),
         "vsf": ({"scale": scale}, ref.flip_row(scale, 0.0)),
+        "vsf-centred": ({"scale": scale, "offset": -0.6}, ref.centred_flip_row(scale, -0.6)),
         "negpip": ({"scale": scale}, ref.flip_row(scale, 0.0)),
         "cfg": ({}, ref.unguided_row),
     }[name]
@@ -169,6 +171,19 @@ def test_a_weight_fades_every_method_continuously_to_nothing(setting, row, kind,
     assert moved[0] > 1e-2
     # at least in proportion to the weight, but for the rounding of float32
     assert all(change <= 30 * weight + 1e-6 for change, weight in zip(moved, weights, strict=True))
+
+
+@pytest.mark.parametrize("way", ["fused", "joined", "triton"])
+@pytest.mark.parametrize("keys", ["image", "kept"])
+@pytest.mark.parametrize(("setting", "row"), CONTROLLED, ids=[str(case[0]) for case in CONTROLLED])
+def test_keys_of_no_prompt_stay_under_the_negative(setting, row, keys, way):
+    """Of PRX, whose image tokens attend to the text and to each other in a call in which text has no rows."""
+    (name, knobs), lengths = setting, [("positive", 4), (0, 3), (keys, 9)]
+    query, key, value = (torch.randn(1, 2, n, 8) for n in (9, 16, 16))
+    case = ref.Case(query, key, value, [lengths], "cross")
+    with road(way), torch.no_grad():
+        out = run(method(name, **knobs), case)
+    assert_exact(out, ref.reference(case, row, text_too=name == "negpip", fades=name in FADING), case, 1.5)
 
 
 @quick
@@ -241,7 +256,7 @@ JOINT = TokenLayout((Span("image", 4), Span("negative", 2)))
         ({"query": torch.randn(2, 6, 8)}, r"\(batch, heads, tokens, channels\), got \(2, 6, 8\)"),
         ({"query": torch.randn(2, 3, 6, 8)}, r"as many query heads as key heads or a multiple, got \(2, 3, 6, 8\)"),
         ({"value": torch.randn(2, 2, 5, 8)}, r"got .*\(2, 2, 5, 8\)"),
-        ({"layout": TokenLayout((Span("image", 9),))}, "a joint layout of 9 tokens needs as many keys and queries"),
+        ({"layout": TokenLayout((Span("image", 9),))}, "a joint layout of 9 tokens needs as many keys, and queries"),
         ({"query": torch.randn(2, 2, 4, 8)}, "got 6 keys and 4 queries"),
         ({"layout": [JOINT] * 3}, r"one per batch row \(2\), got 3"),
         ({"bias": torch.zeros(2, 1, 6, 4)}, r"= \(2, 2, 6, 6\), got \(2, 1, 6, 4\)"),

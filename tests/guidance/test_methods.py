@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from itertools import pairwise
+from math import inf
 
 import pytest
 import torch
@@ -96,7 +97,7 @@ def test_a_layer_that_is_off_is_one_call_for_all_rows(computed):
     assert sorted(computed) == sorted([(47, 47), (5, 52)])
 
 
-@pytest.mark.parametrize("name", ["vsf", "negpip", "nag", "nasa", "ong"])
+@pytest.mark.parametrize("name", ["vsf", "vsf-centred", "negpip", "nag", "nasa", "ong"])
 def test_an_emphasised_word_costs_no_second_look_from_image_to_image(computed, name):
     control = Control(emphasis=torch.full((2, 7), 1.3))
     attend(method(name), *draw(), JOINT, control=control)
@@ -105,8 +106,10 @@ def test_an_emphasised_word_costs_no_second_look_from_image_to_image(computed, n
 
 
 def test_value_sign_flip_costs_the_models_call_and_two_thin_ones(computed):
-    attend(method("vsf", orthogonal=True), *draw(), JOINT)
-    assert sorted(computed) == sorted([(47, 47), (40, 5), (5, 52)])
+    for chosen in (method("vsf", orthogonal=True), method("vsf-centred")):
+        computed.clear()
+        attend(chosen, *draw(), JOINT)
+        assert sorted(computed) == sorted([(47, 47), (40, 5), (5, 52)])
 
 
 @pytest.mark.parametrize(("offset", "bias"), [(0.5, (1, 1, 1, 52)), (0.0, None)])
@@ -141,6 +144,32 @@ def test_a_scale_of_zero_still_takes_attention_away():
     unguided = attend(method("none"), query, key, value, JOINT)
     out = attend(method("vsf", scale=0.0), query, key, value, JOINT)
     assert float((out - unguided)[:, :, :40].abs().max()) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("way", "off"), [("fused", {"scale": 0.0}), ("fused", {"offset": inf}), ("joined", {"scale": 0.0})], ids=str
+)
+def test_the_centred_flip_is_off_to_the_last_bit_and_comes_on_continuously(monkeypatch, off, way):
+    if way == "joined":
+        monkeypatch.setattr(vsf.attention.rows, "best_kernel", lambda *_, **__: None)
+    query, key, value = draw()
+    unguided = attend(method("none"), query, key, value, JOINT)
+    assert torch.equal(attend(method("vsf-centred", **off), query, key, value, JOINT), unguided)
+    near, nearer = (attend(method("vsf-centred", scale=scale), query, key, value, JOINT) for scale in (0.2, 0.1))
+    torch.testing.assert_close(near - unguided, 2 * (nearer - unguided))
+    assert float((near - unguided)[:, :, :40].abs().max()) > 0.01
+
+
+def test_the_centred_flip_does_not_magnify_rounding():
+    half = draw(dtype=torch.bfloat16)
+    wide = [tensor.double() for tensor in half]
+
+    def error(chosen):
+        out, exact = (attend(chosen, *inputs, JOINT)[:, :, :40] for inputs in (half, wide))
+        return float((out.double() - exact).abs().mean())
+
+    # The change is about as large as the output itself, whose rounding is unavoidable; ten times as much would show.
+    assert error(method("vsf-centred", scale=10.0)) < 4 * error(method("none"))
 
 
 def test_the_orthogonal_change_has_no_part_along_the_unguided_output():

@@ -77,6 +77,36 @@ def test_calls_of_other_sizes_do_not_see_the_text(role, queries, keys, sees):
     assert GuidedCall(method("vsf"), [TEXT]).sees_text(role, queries, keys) is sees
 
 
+def test_keys_without_rows_are_told_by_the_exact_sizes_of_the_call():
+    spans = (*TEXT, Span("kept", 4), Span("image", 16))
+    call = GuidedCall(method("nag"), [spans])
+    sizes = [(24, 28), (28, 28), (4, 4), (16, 28), (24, 24)]
+    assert [call.sees_text(JOINT, *size) for size in sizes] == [True, False, False, False, False]
+    q, k, v = tensors(24, 28)
+    expected = guided_attention(method("nag"), HostCall(q, k, v), TokenLayout(spans))
+    assert torch.equal(call.attend(JOINT, q, k, v), expected)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bool, torch.float32], ids=["", "boolean mask", "mask"])
+@pytest.mark.parametrize("name", ["vsf", "nag"])
+def test_negatives_may_come_as_keys_that_stand_in_no_call(name, dtype):
+    spans = (Span("positive", 5), Span("kept", 4), Span("image", 16), Span("negative", 3))
+    static = {layer: tuple(torch.randn(1, 2, 3, 8) for _ in range(2)) for layer in ("one", "other")}
+    call = GuidedCall(method(name), [spans], negative_keys=static)
+    sizes = [(16, 25), (16, 28), (25, 25), (5, 5), (4, 9)]
+    assert [call.sees_text(CROSS, *size) for size in sizes] == [True, False, False, False, False]
+    mask = None
+    if dtype is not None:
+        mask = (torch.randn(1, 1, 1, 25) > 0) if dtype == torch.bool else torch.randn(1, 1, 16, 25)
+        mask[..., 0] = True
+    whole = None if mask is None else F.pad(mask, (0, 3), value=mask.dtype == torch.bool)
+    for layer, (key, value) in static.items():
+        q, k, v = tensors(16, 25)
+        keys = torch.cat([k, key], 2), torch.cat([v, value], 2)
+        expected = guided_attention(method(name), HostCall(q, *keys, "cross", whole), TokenLayout(spans))
+        assert torch.equal(call.attend(CROSS, q, k, v, bias=mask, name=layer), expected)
+
+
 def test_a_layer_that_is_inactive_or_attends_to_text_alone_is_the_unguided_one():
     call = GuidedCall(method("vsf"), [TEXT], inactive={"off"})
     q, k, v = tensors(16, 8)
@@ -87,6 +117,34 @@ def test_a_layer_that_is_inactive_or_attends_to_text_alone_is_the_unguided_one()
     parts = [F.scaled_dot_product_attention(q[:, :, at], k[:, :, at], v[:, :, at]) for at in (slice(5), slice(5, 8))]
     torch.testing.assert_close(text, torch.cat(parts, 2))
     assert call.calls == 0
+
+
+@pytest.mark.parametrize("text", [TEXT, (*TEXT, Span("negative", 4)), (*TEXT[::-1],)], ids=["", "two", "in front"])
+def test_in_a_causal_layer_each_text_sees_its_own_tokens_so_far(text):
+    tokens = TokenLayout(text).tokens
+    q, k, v = (each.double() for each in tensors(tokens, tokens))
+    call = GuidedCall(method("vsf"), [text])
+    out = call.attend(Role("text"), q, k, v, causal=True)
+    start = 0
+    for span in text:
+        for last in range(start, start + span.length):
+            own = slice(start, last + 1)
+            logits = q[:, :, last : last + 1] @ k[:, :, own].mT / 8**0.5
+            expected = logits.softmax(-1) @ v[:, :, own]
+            torch.testing.assert_close(out[:, :, last : last + 1], expected, rtol=0, atol=1e-12)
+        start += span.length
+    assert torch.equal(call.attend(Role("text"), q, k, v, causal=True), out)
+
+
+def test_the_mask_of_causal_layers_is_made_once():
+    call = GuidedCall(method("vsf"), [TEXT])
+    masks = []
+    attend = AttentionPlan.attend
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AttentionPlan, "attend", lambda plan, host: masks.append(host.bias) or attend(plan, host))
+        for _ in range(2):
+            call.attend(Role("text"), *tensors(8, 8), causal=True)
+    assert masks[0] is masks[1]
 
 
 def test_a_region_is_laid_on_the_grid_of_every_layer():

@@ -13,7 +13,7 @@ from vsf.judges import local, wording
 from vsf.judges.base import Case
 from vsf.judges.local import LocalJudge
 
-GOOD = {"reason": "a car", "positive": True, "negative": True, "quality": 0.5}
+GOOD = {"reason": "a car", "positive": True, "negative": True, "quality": 0.5, "rest": True}
 PROMPT = [5, 6, 7]
 
 

@@ -8,7 +8,7 @@ import pytest
 from vsf.judges import wording
 from vsf.judges.base import Case, Verdict
 
-GOOD = {"reason": "a car", "positive": True, "negative": False, "quality": 0.5}
+GOOD = {"reason": "a car", "positive": True, "negative": False, "quality": 0.5, "rest": True}
 
 
 def test_the_task_holds_prompt_and_questions_also_when_they_hold_braces():
@@ -21,7 +21,7 @@ def test_the_task_holds_prompt_and_questions_also_when_they_hold_braces():
 @pytest.mark.parametrize("around", ["{}", "```json\n{}\n```", "Here it is: {} I hope it helps."])
 def test_an_answer_is_read_also_with_words_around_it(around):
     found = wording.verdict(around.replace("{}", json.dumps(GOOD)), tokens=7, cost=0.5)
-    assert found == Verdict(True, False, 0.5, "a car", 7, 0.5)
+    assert found == Verdict(True, False, 0.5, "a car", 7, 0.5, checks={"rest": True})
 
 
 @pytest.mark.parametrize("quality", [0, 1])

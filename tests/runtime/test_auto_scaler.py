@@ -60,7 +60,7 @@ def test_each_row_of_a_batch_has_a_scale_of_its_own(pipe):
     assert report.scales[-1].tolist()[1] == 1.0
 
 
-@pytest.mark.parametrize("name", ["nag", "nasa", "ong", "negpip"])
+@pytest.mark.parametrize("name", ["vsf-centred", "nag", "nasa", "ong", "negpip"])
 def test_every_method_with_a_scale_can_follow(pipe, name):
     with vsf.guide(pipe, "wheels", method=vsf.method(name, scale="auto")) as report:
         tiny.call(pipe)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-# A layout here is one label per token: "image", "positive", "shared", or the number of a negative prompt.
+# A layout here is one label per token: "image", "positive", "shared", "kept", or the number of a negative prompt.
 Label = str | int
 
 
@@ -30,7 +30,7 @@ def sees(row: Label, key: Label) -> bool:
     if row == "image":
         return True
     if isinstance(row, int):
-        return key in ("image", "shared") or key == row
+        return key in ("image", "shared", "kept") or key == row
     return not isinstance(key, int)
 
 
@@ -54,7 +54,10 @@ class Case:
         return rows_of(self.lengths[row])
 
     def row_labels(self, row: int) -> list[Label]:
-        return self.labels(row) if self.kind == "joint" else ["image"] * self.query.shape[2]
+        """The label of every query; kept tokens have none."""
+        if self.kind == "cross":
+            return ["image"] * self.query.shape[2]
+        return [label for label in self.labels(row) if label != "kept"]
 
     def visible(self, row: int, image: int | None = None) -> Tensor:
         """Which keys have a weight, to an image row where its number is given, to other rows the least one of all."""
@@ -193,6 +196,28 @@ def orthogonal_flip_row(alpha: float, beta: float):
     return row
 
 
+def centred_flip_row(alpha: float, beta: float):
+    """Z⁺ + α·w·(Z⁺ − Z_N), head by head: w sums the negatives' softmax weights, Z_N is their mean value under them."""
+
+    def row(logits, values, keys, real):
+        negative = is_negative(keys)
+        out = unguided_row(logits, values, keys, real)
+        own = out.clone()
+        for head in range(len(out)):
+            shifted = (logits[head] - torch.where(negative, beta, 0.0).double()).masked_fill(~real, -inf)
+            if not bool((shifted > -inf).any()):
+                continue
+            weights = torch.exp(shifted - shifted.max())
+            weights = weights / weights.sum()
+            of_negative = float(weights[negative].sum())
+            if of_negative > 0:
+                mean = torch.einsum("k,kc->c", weights[negative], values[head][negative]) / of_negative
+                out[head] = own[head] + alpha * of_negative * (own[head] - mean)
+        return out
+
+    return row
+
+
 def _where_any_negative(row):
     """A row of the batch without a real negative token is not guided."""
 
@@ -267,6 +292,10 @@ def cases(draw, dtype: torch.dtype) -> Case:
     ragged = draw(st.booleans())
     lengths = [first] + [draw(spans(kind, keys)) if ragged else first for _ in range(batch - 1)]
     queries = keys if kind == "joint" else draw(st.integers(1, 5))
+    kept = draw(st.sampled_from([0, 0, 2, 3]))
+    # a copy for every row: those of one layout may be one list
+    lengths = [[*each[: len(each) // 2], ("kept", kept), *each[len(each) // 2 :]] for each in lengths]
+    keys += kept
     random = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
 
     def normal(tokens: int) -> Tensor:
@@ -335,4 +364,6 @@ def real_rows(case: Case) -> Tensor:
     """(batch, queries): rows whose output means something, all but those of padded negative tokens."""
     if case.kind == "cross":
         return torch.ones(case.query.shape[0], case.query.shape[2], dtype=torch.bool)
-    return torch.stack([case.real(row) for row in range(case.query.shape[0])])
+    is_row = [[label != "kept" for label in case.labels(row)] for row in range(case.query.shape[0])]
+    real = [case.real(row) for row in range(case.query.shape[0])]
+    return torch.stack([of_keys[torch.tensor(rows)] for of_keys, rows in zip(real, is_row, strict=True)])

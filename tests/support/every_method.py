@@ -7,6 +7,7 @@ import vsf
 STRONG = vsf.ValueSignFlip(scale=2.0, offset=0.1)
 METHODS = [
     STRONG,
+    vsf.CentredValueSignFlip(scale=6.0),
     vsf.NormalizedAttentionGuidance(),
     vsf.NegativeAwaySteerAttention(),
     vsf.OrthogonalNegativeGuidance(),

@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-GOOD = {"reason": "a red car without wheels", "positive": True, "negative": True, "quality": 0.75}
+GOOD = {"reason": "a red car without wheels", "positive": True, "negative": True, "quality": 0.75, "rest": True}
 
 
 def answered(content=GOOD, **message):

@@ -23,7 +23,7 @@ PATIENCE = 60  # seconds a run waits for the other one
 Order = tuple[str | tuple[str, int], ...]
 """A layer's tokens in sequence order: "image", "text", or a kind with its length, such as ("shared", 8).
 
-The text's may be among the keys alone.
+The text's may be among the keys alone; those called "kept" are.
 """
 
 CROSS: Order = ("text",)
@@ -107,9 +107,12 @@ class Lockstep:
     def _exchanged(self, query, key, value, bias, scale):
         here = self._here
         is_text = _text_tokens(here.order, key.shape[2], here.side.text)
-        text_asks = here.order != CROSS and query.shape[2] == key.shape[2]
-        rows = is_text if text_asks else torch.zeros(query.shape[2], dtype=torch.bool)
-        image = ~rows & ~_shared_rows(here.order, query.shape[2], here.side.text)
+        asking = tuple(part for part in here.order if part[0] != "kept")
+        text_asks = here.order != CROSS and query.shape[2] == key.shape[2] - _kept(here.order)
+        rows = torch.zeros(query.shape[2], dtype=torch.bool)
+        if text_asks:
+            rows = _text_tokens(asking, query.shape[2], here.side.text)
+        image = ~rows & ~_shared_rows(asking, query.shape[2], here.side.text)
         own = (key, value, 1.0, 0.0)
         out = dense_softmax(query, [(*own, bias)], scale)
         if here.is_positive:
@@ -140,7 +143,15 @@ def _taken(inbox):
 
 
 def _is_about_text(order, queries, keys, text):
-    return keys == text if order == CROSS else queries in (keys, keys - text) and keys > text
+    if order == CROSS:
+        return keys == text
+    others = keys - _kept(order)
+    return queries in (others, others - text) and others > text
+
+
+def _kept(order):
+    """How many keys are said to have no rows."""
+    return sum(part[1] for part in order if part[0] == "kept")
 
 
 def _text_tokens(order, tokens, text):

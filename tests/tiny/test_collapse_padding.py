@@ -13,6 +13,7 @@ METHODS = [
     vsf.method("vsf", scale=2.0, orthogonal=True, special_tokens="strip"),
     vsf.method("vsf", scale=2.0, offset=0.1, layout="reference"),
     vsf.method("nag", scale=4.0),
+    vsf.method("vsf-centred"),
     vsf.method("nasa"),
     vsf.method("ong"),
     vsf.method("negpip"),

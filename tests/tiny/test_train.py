@@ -50,6 +50,7 @@ def run(out):
     return trainer.pipe.transformer.state_dict()
 
 
+@pytest.mark.slow
 def test_every_stage_runs_and_both_models_come_out(tmp_path):
     recipe = tmp_path / "recipe.toml"
     lines = [f"{key} = {value}" for key, value in CONFIG.items() if not isinstance(value, dict)]
@@ -97,6 +98,7 @@ def test_a_warm_student_starts_from_the_shipped_teacher_and_learns_from_it(tmp_p
         assert WEIGHTS not in different(tmp_path / name, tiny.folder("tiny-base"))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_as_the_uninterrupted_one(tmp_path, monkeypatch):
     whole = run(tmp_path / "whole")
     monkeypatch.setattr("vsf.tiny.loop.CHECKPOINT_EVERY", 2)

@@ -29,9 +29,9 @@ def check_shapes(
             "query, key and value share their batch, key and value heads and tokens, query and key channels, and there "
             f"are as many query heads as key heads or a multiple, got {query}, {key}, {value}"
         )
-    needed = "keys and queries" if call.kind == "joint" else "keys"
+    needed = "keys, and queries but for the kept ones" if call.kind == "joint" else "keys"
     for layout in layouts:
-        if layout.tokens != key[2] or (call.kind == "joint" and query[2] != key[2]):
+        if layout.tokens != key[2] or (call.kind == "joint" and query[2] != layout.of_rows().tokens):
             raise LayoutError(
                 f"a {call.kind} layout of {layout.tokens} tokens needs as many {needed}, "
                 f"got {key[2]} keys and {query[2]} queries"

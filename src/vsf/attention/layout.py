@@ -1,4 +1,4 @@
-"""Token layouts: which tokens of a sequence are image, positive prompt, negative prompt, or shared by all."""
+"""Token layouts: which tokens of a sequence are image, positive or negative prompt, shared by all, or kept keys."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,15 +9,18 @@ from torch import Tensor
 
 from vsf.errors import LayoutError
 
-Kind = Literal["image", "positive", "negative", "shared"]
+Kind = Literal["image", "positive", "negative", "shared", "kept"]
 Part = Kind | int
 """A selection of tokens: every span of a kind, or by number one of the negative prompts."""
 
 Places = slice | Tensor
 """An index of some tokens of a sequence: a slice of neighbours, which takes a view, or a tensor of positions."""
 
-HOST: tuple[Part, ...] = ("image", "positive", "shared")
+HOST: tuple[Part, ...] = ("image", "positive", "shared", "kept")
 """The tokens that the unguided model has too."""
+
+COMMON: tuple[Part, ...] = ("image", "shared", "kept")
+"""Those of them that do not belong to a prompt: every row sees them, whatever prompt it is under."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,9 @@ class TokenLayout:
     """The spans of one token sequence, in sequence order.
 
     Negative spans may stand anywhere; the i-th of them is negative prompt i. The other kinds may be split over several
-    spans. Shared tokens (registers, batch padding) are seen by every row and see all but the negatives.
+    spans. Shared tokens (registers, batch padding) are seen by every row and see all but the negatives. Kept tokens are
+    seen by every row and have no rows themselves: their keys and values come from another call, or their rows attend in
+    a call of their own.
     """
 
     spans: tuple[Span, ...]
@@ -61,6 +66,10 @@ class TokenLayout:
     def without_negatives(self) -> "TokenLayout":
         """Return the layout that the unguided model has."""
         return TokenLayout(tuple(span for span in self.spans if span.kind != "negative"))
+
+    def of_rows(self) -> "TokenLayout":
+        """Return the layout of the queries in joint attention, where all but kept tokens have a row."""
+        return TokenLayout(tuple(span for span in self.spans if span.kind != "kept"))
 
     def places(self, parts: Collection[Part], device: torch.device) -> Places:
         """Return where the tokens of these parts stand, in sequence order."""

@@ -11,7 +11,7 @@ values.
 Tensors are (batch, heads, tokens, channels).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -228,6 +228,31 @@ def merge(*partials: Partial) -> Float[Tensor, "batch heads queries channels"]:
     if len(outs) == 2 and outs[0].dtype == log_sum_exps[0].dtype:
         return torch.lerp(outs[0], outs[1], torch.sigmoid(log_sum_exps[1] - log_sum_exps[0]).unsqueeze(-1))
     return _weighed(outs, log_sum_exps) if outs else partials[0].out
+
+
+def towards_merged(
+    own: Float[Tensor, "batch heads queries channels"], parts: Sequence[Partial], more: Partial, share: Strength
+) -> Float[Tensor, "batch heads queries channels"]:
+    """Return own + share·(merge(*parts, more) − own), where own is merge(*parts); a negative share goes away from it.
+
+    Args:
+        own: attention over the keys of `parts`, returned to the last bit where the share is 0 or no key is added.
+        parts: partials without gain.
+        more: a partial without gain whose keys are added.
+        share: any number, or one value per row as (batch, 1, 1, 1).
+    """
+    if not all(partial.is_fused for partial in (*parts, more)):
+        merged = merge(*parts, more)
+        return in_pieces(lambda start, end: blend(start, end, share), own, merged)
+    # The merged output is own + w·(out − own) with w = the share of the softmax that the added keys have. It is not
+    # rounded on its own: a large share would magnify the rounding.
+    total = parts[0].log_sum_exp
+    for part in parts[1:]:
+        total = torch.logaddexp(total, part.log_sum_exp)
+    added = more.log_sum_exp
+    # Where no key is seen at all the sigmoid of a difference of infinities would be NaN.
+    weight = torch.sigmoid(added - total).masked_fill(added == -torch.inf, 0).unsqueeze(-1)
+    return in_pieces(torch.lerp, own, more.out, weight * share)
 
 
 def blend(start: Tensor, end: Tensor, share: float | Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from vsf.attention.call import HostCall
 from vsf.attention.control import Control, batch_places
 from vsf.attention.kernels import best_kernel, may_fuse
-from vsf.attention.layout import HOST, Part, TokenLayout
+from vsf.attention.layout import COMMON, HOST, Part, TokenLayout
 from vsf.attention.partial import Partial, finite, lowest
 from vsf.attention.place_weights import PlaceWeights
 
@@ -25,19 +25,19 @@ negative: the rows of the negatives.
 Keys = Literal["host", "common", "positive", "negative", "all"]
 """A choice of keys.
 
-host: all keys that the unguided model has. common: those of image and shared tokens. positive: those of the positive
-prompt. negative: those of the negatives. all: host and negative.
+host: all keys that the unguided model has. common: those of image, shared and kept tokens. positive: those of the
+positive prompt. negative: those of the negatives. all: host and negative.
 """
 
 ROWS: Mapping[Rows, tuple[Part, ...]] = {
-    "host": HOST,
+    "host": ("image", "positive", "shared"),
     "image": ("image",),
     "text": ("positive", "shared"),
     "negative": ("negative",),
 }
 _KEYS: Mapping[Keys, tuple[Part, ...]] = {
     "host": HOST,
-    "common": ("image", "shared"),
+    "common": COMMON,
     "positive": ("positive",),
     "negative": ("negative",),
 }
@@ -99,11 +99,12 @@ class RowsPlan:
             self.may_lack_negative = True
         self.may_bypass = self.may_lack_negative or _may_be_zero(self.control)
         self.has_text = layout.count(ROWS["text"]) > 0
-        self.row_places = {name: layout.places(parts, self.device) for name, parts in ROWS.items()}
+        row_layout = layout.of_rows()
+        self.row_places = {name: row_layout.places(parts, self.device) for name, parts in ROWS.items()}
         self.key_places = {name: layout.places(parts, self.device) for name, parts in _KEYS.items()}
-        host_layout = layout.without_negatives()
+        host_layout = row_layout.without_negatives()
         self.host_places = {name: host_layout.places(parts, self.device) for name, parts in ROWS.items()}
-        self.order = _order(layout)
+        self.order = _order(row_layout)
         self.strength, self.least_strength = _blend_shares(self.control.strength, self.dtype)
         self.kernel = best_kernel(self.device, self.dtype, query.shape[-1], biased=False)
         self.biased_kernel = best_kernel(self.device, self.dtype, query.shape[-1], biased=True)
@@ -204,8 +205,8 @@ class RowsPlan:
         return torch.cat(of_tokens, 1)[:, None, None]
 
     def _own_stream(self) -> Bool[Tensor, "batch 1 negative_tokens keys"]:
-        """Tell which keys the rows of each negative see: image, shared and their own."""
-        # 0 for image and shared tokens, -1 for the positive, from 1 on for the negatives.
+        """Tell which keys the rows of each negative see: image, shared, kept and their own."""
+        # 0 for image, shared and kept tokens, -1 for the positive, from 1 on for the negatives.
         owner = torch.zeros(self.layout.tokens, dtype=torch.int32, device=self.device)
         start = 0
         number = 0

@@ -104,12 +104,17 @@ class Plan(BaseModel):
     Attributes:
         settings: The settings.
         ranges: By label, the lowest and highest strength of a setting whose frontier is swept.
+        free: By label, the numbers that a factorial tunes, each with its lowest and highest value: knobs, or "end", the
+            fraction of the run at which the method stops.
+        window: Fields of the `vsf.Schedule` that is a factorial's window.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     settings: tuple[Setting, ...] = Field(min_length=1)
     ranges: dict[str, tuple[float, float]] = {}
+    free: dict[str, dict[str, tuple[float, float]]] = {}
+    window: dict[str, float | str] = {"layers": "0-1", "end": 0.75}
 
     @model_validator(mode="after")
     def _check_labels(self) -> Plan:
@@ -117,7 +122,7 @@ class Plan(BaseModel):
         repeated = [label for label, count in counts.items() if count > 1]
         if repeated:
             raise ValueError(f"labels have to differ, but {', '.join(repeated)} stands there more than once")
-        unknown = self.ranges.keys() - counts.keys()
+        unknown = (self.ranges.keys() | self.free.keys()) - counts.keys()
         if unknown:
             raise ValueError(f"there are ranges for {', '.join(sorted(unknown))}, but no such settings")
         return self
@@ -127,7 +132,8 @@ def read(file: Path, defaults: Mapping[str, Any] | None = None) -> Plan:
     """Read a plan from TOML or JSON.
 
     It has a `[[settings]]` table with the fields of `Setting` for each; fields at the top hold for all of them. A table
-    `[ranges]` has the range of a setting's strengths under its label, such as `vsf = [0.5, 4.0]`.
+    `[ranges]` has the range of a setting's strengths under its label, such as `vsf = [0.5, 4.0]`; a table
+    `[free.LABEL]` those of the numbers that a factorial tunes, and `[window]` the schedule of its window.
 
     Args:
         file: The plan.
@@ -151,13 +157,14 @@ def read(file: Path, defaults: Mapping[str, Any] | None = None) -> Plan:
     for entry in document["settings"]:
         # An entry that is not a table is passed on, because the error of `plan_of` says which one it is.
         entries.append({**shared, **entry} if isinstance(entry, dict) else entry)
-    return plan_of(entries, f'the plan "{file}"', document.get("ranges", {}))
+    further = {name: document[name] for name in ("ranges", "free", "window") if name in document}
+    return plan_of(entries, f'the plan "{file}"', further)
 
 
-def plan_of(entries: Sequence[Any], what: str = "the plan", ranges: Any = None) -> Plan:
-    """Check the fields of settings and make a plan. Raises RequestError that names the wrong entry."""
+def plan_of(entries: Sequence[Any], what: str = "the plan", further: Mapping[str, Any] | None = None) -> Plan:
+    """Check the fields of settings, and further ones of a plan, and make it. Raises RequestError for a wrong entry."""
     try:
-        return Plan.model_validate({"settings": entries, "ranges": ranges or {}})
+        return Plan.model_validate({**(further or {}), "settings": entries})
     except ValidationError as error:
         first = error.errors()[0]
         location = ".".join(map(str, first["loc"]))

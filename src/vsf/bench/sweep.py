@@ -1,41 +1,39 @@
-"""Search the knobs of each method for the best scores on dev prompts, and freeze them for the test prompts."""
+"""Score settings on dev prompts, sweep a knob over its range, and freeze the best settings for the test prompts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import median
+from typing import TYPE_CHECKING
 
 from vsf import guidance
 from vsf.bench.plan import Plan, Setting
 from vsf.bench.run import jsonl
 from vsf.bench.run.draw import ProgressCallback, Task, run
 from vsf.bench.run.judge import judge as judge_folder
-from vsf.bench.run.rows import Score, scored
+from vsf.bench.run.rows import Score, rows, scored
 from vsf.bench.stats import tradeoff
-from vsf.bench.stats.tables import METRICS, column, exact_mean
+from vsf.bench.stats.tables import column, exact_mean
 from vsf.errors import RequestError
 from vsf.judges.base import Judge
 
 if TYPE_CHECKING:
-    import optuna
-
     from vsf.engines.base import Engine
 
-STUDIES = "studies.sqlite3"
 FROZEN = "frozen.json"
 MATCHED = "matched.json"
-ROUND = 8  # settings of a method that are tried at a time, because workers and models take a while to start
 
 
 @dataclass(frozen=True)
 class Point:
-    """A setting with its three scores: exact means over pairs, as in a report."""
+    """A setting with its scores: exact means over pairs, as in a report; no success where the judge tells none."""
 
     setting: Setting
+    success: Fraction | None
     positive: Fraction
     negative: Fraction
     quality: Fraction
@@ -59,19 +57,29 @@ class Evaluator:
     drawing_engine: Engine
     judging_engine: Engine
 
-    def points(self, settings: Sequence[Setting], progress: ProgressCallback) -> list[Point]:
+    def points(
+        self, settings: Sequence[Setting], progress: ProgressCallback, prompts: int | None = None
+    ) -> list[Point]:
         """Draw and judge the missing images and score each setting; one without a scored image is left out.
+
+        Args:
+            settings: The settings.
+            progress: Called after every batch.
+            prompts: Only the first so many pairs count, whatever else was drawn earlier; all if None.
 
         Raises:
             RequestError: Not one image of any setting is scored, or drawing or judging fails.
         """
         distinct = {setting.label: setting for setting in settings}
-        task = replace(self.task, settings=list(distinct.values()))
+        pairs = self.task.pairs[:prompts]
+        pair_ids = {pair.id for pair in pairs}
+        task = replace(self.task, settings=list(distinct.values()), pairs=pairs)
         run(self.folder, task, self.drawing_engine, progress)
         judge_folder(self.folder, self.judge, self.judging_engine, _ignore_progress)
         scores_by_label: dict[str, list[Score]] = {label: [] for label in distinct}
         for score in scored(self.folder, self.judge.name):
-            if score.row.label in scores_by_label:  # the folder also holds settings of earlier rounds
+            # The folder also holds settings of earlier rounds, and pairs of later ones.
+            if score.row.label in scores_by_label and score.row.pair in pair_ids:
                 scores_by_label[score.row.label].append(score)
         points = []
         for label, setting in distinct.items():
@@ -82,51 +90,6 @@ class Evaluator:
             first = scores_by_label[next(iter(distinct))][0]
             raise RequestError(f'not one image could be scored; the first, of "{first.row.label}": {first.reason}.')
         return points
-
-
-def search(evaluator: Evaluator, starts: Sequence[Setting], trials: int, progress: ProgressCallback) -> list[Point]:
-    """Find the Pareto front of each method with Optuna, continuing where an earlier search stopped.
-
-    The knobs that a start names stay fixed, and so do its steps; the others are searched over the range that they
-    declare. Every trial of an interrupted search is either finished or evaluated again with the same knobs.
-
-    Args:
-        evaluator: Scores the settings, and has the folder for the studies.
-        starts: A setting for each method.
-        trials: Settings to try of each.
-        progress: Called with the images of each round.
-
-    Raises:
-        RequestError: A start leaves no knob to search, or no image can be scored.
-    """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    for start in starts:
-        _free_knobs(start)  # raises before any image is drawn
-    studies = [(start, _study(evaluator.folder, start)) for start in starts]
-    while True:
-        new_trials = []
-        for start, study in studies:
-            for _ in range(min(ROUND, trials - _count_finished(study))):
-                new_trials.append((start, study, study.ask()))
-        if not new_trials:
-            break
-        settings = [_suggested(start, trial) for start, _, trial in new_trials]
-        # One call for all methods, so that the engine's workers are started once per round.
-        points = evaluator.points(settings, progress)
-        point_by_label = {point.setting.label: point for point in points}
-        for (_, study, trial), setting in zip(new_trials, settings, strict=True):
-            point = point_by_label.get(setting.label)
-            if point is None:
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            else:
-                study.tell(trial, [float(point.positive), float(point.negative), float(point.quality)])
-    best = []
-    for start, study in studies:
-        for trial in study.best_trials:
-            best.append(_with_knobs(start, trial.params))
-    return evaluator.points(best, progress)
 
 
 def grid(start: Setting, knob: str, count: int, bounds: tuple[float, float] | None = None) -> list[Setting]:
@@ -205,16 +168,15 @@ def at_positive_score(points: Sequence[Point], min_positive: float) -> list[Poin
     return [point for point in points if point.setting.label in mixture.labels]
 
 
-def freeze(file: Path, points: Sequence[Point]) -> None:
-    """Write the settings of these points as a plan for `vsf bench run`. Raises RequestError."""
-    jsonl.write_json(file, Plan(settings=tuple(point.setting for point in points)))
+def freeze(file: Path, settings: Sequence[Setting]) -> None:
+    """Write settings as a plan for `vsf bench run`. Raises RequestError."""
+    jsonl.write_json(file, Plan(settings=tuple(settings)))
 
 
-def suggest(trial: optuna.Trial, knob: guidance.Knob) -> Any:
-    """Let Optuna suggest a value of a knob."""
-    if knob.choices:
-        return trial.suggest_categorical(knob.name, list(knob.choices))
-    return trial.suggest_float(knob.name, *finite_range(knob))
+def seconds_per_image(folder: Path) -> float | None:
+    """Return the median seconds that an image of a folder took to draw; None if it has none."""
+    drawn = rows(folder)
+    return median(row.run.seconds for row in drawn) if drawn else None
 
 
 def finite_range(knob: guidance.Knob) -> tuple[float, float]:
@@ -227,76 +189,19 @@ def finite_range(knob: guidance.Knob) -> tuple[float, float]:
     return knob.low, default + (default - knob.low)
 
 
-def _suggested(start: Setting, trial: optuna.Trial) -> Setting:
-    """Fill in a suggested value for every knob that the start leaves free."""
-    values = {knob.name: suggest(trial, knob) for knob in _free_knobs(start)}
-    return _with_knobs(start, values)
-
-
-def _free_knobs(start: Setting) -> list[guidance.Knob]:
-    """List the knobs that a start does not name. Raises RequestError if it names all of them."""
-    free = [knob for knob in _knobs(start) if knob.name not in start.knobs]
-    if not free:
-        raise RequestError(f'the setting "{start.label}" leaves no knob to search.')
-    return free
-
-
-def _count_finished(study: optuna.Study) -> int:
-    import optuna
-
-    # A pruned trial has no scored image; it counts, or a knob at which every image fails would be tried forever.
-    states = [optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED]
-    return len(study.get_trials(deepcopy=False, states=states))
-
-
-def _study(folder: Path, start: Setting) -> optuna.Study:
-    """Open the study of a start in the folder's SQLite file, and queue its unfinished trials again."""
-    import optuna
-
-    folder.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        study_name=start.label,
-        storage=f"sqlite:///{folder / STUDIES}",
-        directions=["maximize"] * 3,
-        load_if_exists=True,
-    )
-    # A new seed for each continuation: with the same one the sampler would suggest its first trials again.
-    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), constant_liar=True)
-    for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params)
-    return study
-
-
 def _knobs(setting: Setting) -> tuple[guidance.Knob, ...]:
     return guidance.knobs(type(setting.guidance()))
 
 
-def _with_knobs(start: Setting, knobs: Mapping[str, Any]) -> Setting:
-    """Set knobs, and write them into the label; numbers are rounded, so that the label identifies the setting."""
-    values = {}
-    label_parts = [start.label]
-    for name, value in knobs.items():
-        if isinstance(value, float):
-            values[name] = round(value, 4)
-            label_parts.append(f"{name}={values[name]:g}")
-        else:
-            values[name] = value
-            label_parts.append(f"{name}={value}")
-    changes = {"label": " ".join(label_parts), "knobs": {**start.knobs, **values}}
-    return start.model_copy(update=changes)
-
-
 def _point(setting: Setting, scores: Sequence[Score]) -> Point | None:
     """Average the scored images of a setting; None if it has none."""
-    table = {(score.row.pair, score.row.seed): score for score in scores}
-    means = {}
-    for metric in METRICS:
-        mean = exact_mean(column(table, metric))
-        if mean is None:
-            return None
-        means[metric] = mean
-    return Point(setting, **means)
+    table = {(score.row.pair, score.student, score.row.seed): score for score in scores}
+    positive, negative, quality, success = (
+        exact_mean(column(table, metric)) for metric in ("positive", "negative", "quality", "success")
+    )
+    if positive is None or negative is None or quality is None:
+        return None
+    return Point(setting, success, positive, negative, quality)
 
 
 def _distance(point: Point, points: Sequence[Point]) -> Fraction:

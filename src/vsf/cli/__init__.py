@@ -9,7 +9,7 @@ from vsf.errors import VsfError
 
 EXTRAS = {
     "diffusers": {"typer", "rich", "PIL", "diffusers", "transformers", "accelerate", "peft", "sentencepiece"},
-    "bench": {"filelock", "jinja2", "matplotlib", "numpy", "openai", "optuna", "pydantic", "scipy", "tenacity"},
+    "bench": {"filelock", "jinja2", "matplotlib", "numpy", "openai", "pydantic", "scipy", "tenacity"},
     "ray": {"ray"},
     "video": {"ftfy", "imageio", "imageio_ffmpeg"},
 }

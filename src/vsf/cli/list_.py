@@ -75,11 +75,14 @@ def _presets() -> Rows:
 def _suites() -> Rows:
     from vsf.bench.suites import load as suites
 
+    cards = suites.cards()
     rows = []
     for name in suites.names():
         pairs = suites.load(name)
+        card = cards[name]
         first = f"{pairs[0].prompt}, without {pairs[0].negative}"
-        rows.append({"suite": name, "pairs": str(len(pairs)), "the first": first})
+        facts = {"version": card.version, "licence": card.licence, "sha256": card.sha256[:12], "about": card.about}
+        rows.append({"suite": name, "pairs": str(len(pairs)), **facts, "the first": first})
     return rows
 
 
@@ -100,7 +103,7 @@ LISTS: Registry[Callable[[], Rows]] = Registry(
         "judges": _judges,
     },
 )
-BRIEF = {"families": ("family", "what it is", "negatives enter")}
+BRIEF = {"suites": ("suite", "pairs", "about"), "families": ("family", "what it is", "negatives enter")}
 """The columns that a terminal has room for; --json and --markdown show all."""
 
 

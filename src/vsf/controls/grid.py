@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vsf.controls.clock import Clock
@@ -18,6 +18,7 @@ class Grid:
         width: columns.
         frames: how often rows and columns are repeated.
         before: how many image tokens stand before the grid: key frames or sound, no part of the picture.
+        sound: how many of those, the last of them, are sound.
         clock: when the frames are shown; None where that is not known or not needed.
     """
 
@@ -25,6 +26,7 @@ class Grid:
     width: int
     frames: int = 1
     before: int = 0
+    sound: int = 0
     clock: Clock | None = field(default=None, kw_only=True)
 
     @classmethod
@@ -34,7 +36,8 @@ class Grid:
         Reference images follow the picture and have another image number; they do not count.
         """
         of_picture = positions[positions[:, 0] == positions[0, 0]]
-        return cls(*(int(largest) + 1 for largest in of_picture[:, 1:].amax(0)))
+        row, column = of_picture[:, 1:].amax(0).tolist()
+        return cls(int(row) + 1, int(column) + 1)
 
     @classmethod
     def of_coordinates(cls, coordinates: Float[Tensor, "3 tokens"]) -> "Grid":
@@ -43,11 +46,11 @@ class Grid:
         Key frames and reference images follow the clip: with them, time does not go on.
         """
         time, row, column = coordinates
-        width = _rising(column)
-        # Row and column in one number that rises from token to token, until the next frame begins.
-        position = row * (column.max() - column.min() + 1) + column
-        area = _rising(position)
-        return cls(area // width, width, _rising(time[::area]))
+        next_row = row.diff() > 0
+        next_column = column.diff() > 0
+        width = _run(next_column)
+        area = _run(next_row | (row.diff() == 0) & next_column)  # a new frame goes back to the first row, or column
+        return cls(area // width, width, _run(time[::area].diff() > 0))
 
     @property
     def tokens(self) -> int:
@@ -77,6 +80,6 @@ class Grid:
         return on_grid.unflatten(-1, (self.frames, self.height, self.width))
 
 
-def _rising(numbers: Float[Tensor, " _"]) -> int:
-    """Count the numbers at the beginning that rise from one to the next."""
-    return 1 + int((numbers.diff() > 0).long().cumprod(0).sum())
+def _run(goes_on: Bool[Tensor, " _"]) -> int:
+    """Count the tokens at the beginning up to the first that does not go on from the one before."""
+    return 1 + int(goes_on.long().cumprod(0).sum())

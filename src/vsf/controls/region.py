@@ -78,7 +78,7 @@ class Region:
         return self._by_grid[key]
 
     def on_tokens(self, tokens: int, grid: Grid, device: torch.device | None = None) -> Float[Tensor, " tokens"]:
-        """Return the same for each image token of a layer, 0 for those that are no part of the picture.
+        """Return the same for each image token of a layer: 1 for sound, 0 for others that are no part of the picture.
 
         Args:
             tokens: how many image tokens the layer has.
@@ -91,7 +91,8 @@ class Region:
         """
         fitted = grid.fit(tokens)
         on_grid = self.on(fitted, device).flatten()
-        return F.pad(on_grid, (fitted.before, tokens - fitted.before - fitted.tokens))
+        sound_and_grid = torch.cat([on_grid.new_ones(fitted.sound), on_grid])
+        return F.pad(sound_and_grid, (fitted.before - fitted.sound, tokens - fitted.before - fitted.tokens))
 
     def _cells(self, grid: Grid) -> Float[Tensor, "frames height width"]:
         picture = self._picture(grid)

@@ -7,24 +7,29 @@ from typing import Any
 from torch import nn
 
 from vsf.errors import UnsupportedPipelineError
-from vsf.families.base.family import Family, class_names
+from vsf.families.base.family import Family, architecture_names, class_names
 from vsf.families.base.host import Denoiser, Pipeline
-from vsf.families.catalogue.unsupported import UNSUPPORTED_DENOISERS
+from vsf.families.catalogue.unsupported import refusal
 from vsf.registry import Registry
 
 # By module and class, so that a new family costs one line here. The first family that recognises a pipeline gets it:
-# Kolors, whose denoiser is a U-Net, comes before U-Nets.
+# Kolors, whose denoiser is a U-Net, comes before U-Nets, and Anima before Cosmos.
 _CLASSES = (
     "sd3.StableDiffusion3",
     "flux.Flux",
     "flux2.Flux2",
+    "flux3.Flux3",
+    "ideogram4.Ideogram4",
     "qwen_image.QwenImage",
+    "qwen_image21.QwenImage21",
     "chroma.Chroma",
     "auraflow.AuraFlow",
     "cogvideox.CogVideoX",
     "cogview4.CogView4",
     "krea2.Krea2",
     "wan.Wan",
+    "anima.Anima",
+    "cosmos.Cosmos",
     "kolors.Kolors",
     "unet.UNet",
     "ltx.LtxVideo",
@@ -48,7 +53,21 @@ _CLASSES = (
     "hidream.HiDream",
     "sana_video.SanaVideo",
     "kandinsky6.Kandinsky6",
+    "minimax_h3.MiniMaxH3",
     "prx.Prx",
+    "allegro.Allegro",
+    "consisid.ConsisID",
+    "cogview3plus.CogView3Plus",
+    "easyanimate.EasyAnimate",
+    "lumina_next.LuminaNext",
+    "anyflow.AnyFlow",
+    "helios.Helios",
+    "dreamlite.DreamLite",
+    "joyimage.JoyImage",
+    "joyimage_plus.JoyImagePlus",
+    "hunyuan_dit.HunyuanDiT",
+    "motif_video.MotifVideo",
+    "ace_step.AceStep",
 )
 
 
@@ -74,12 +93,9 @@ def find_family(target: Pipeline | Denoiser) -> Family:
     for family in FAMILIES.values():
         if family.denoisers_of(target):
             return family
-    for part in _parts(target).values():
-        for name in class_names(part):
-            if name in UNSUPPORTED_DENOISERS:
-                raise UnsupportedPipelineError(
-                    f"{class_names(target)[0]} cannot be guided: {UNSUPPORTED_DENOISERS[name]}"
-                )
+    architectures = [name for part in _parts(target).values() for name in architecture_names(part)]
+    if reason := refusal(type(target), architectures):
+        raise UnsupportedPipelineError(f"{class_names(target)[0]} cannot be guided: {reason}")
     if reason := _wrapper(target):
         raise UnsupportedPipelineError(reason)
     raise UnsupportedPipelineError(
@@ -106,12 +122,9 @@ def _wrapper(target: Pipeline | Denoiser) -> str | None:
 
 def _denoisers_in(part: Any) -> Iterator[nn.Module]:
     """Yield the modules inside a part of a pipeline that a family guides."""
-    supported: set[str] = set()
-    for family in FAMILIES.values():
-        supported.update(family.denoisers)
     modules = part.modules() if isinstance(part, nn.Module) else ()
     for module in modules:
-        if supported & set(class_names(module)):
+        if any(family.recognises(module) for family in FAMILIES.values()):
             yield module
 
 

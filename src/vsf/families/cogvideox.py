@@ -1,6 +1,6 @@
 """CogVideoX: joint attention, text tokens first."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from torch import Tensor
 from vsf.controls.clock import causal_frames
 from vsf.controls.grid import Grid
 from vsf.families.base.clip import frames_per_latent, told_length
-from vsf.families.base.family import Encoded, Family, Overrides, Role, Running, halves
+from vsf.families.base.family import Encoded, Family, Overrides, Role, Running
 from vsf.families.base.host import CallArguments, Denoiser, Original, Pipeline
 from vsf.families.base.patches import patch_grid
 from vsf.families.encoders.plain import char_offsets, encode_plain
@@ -24,8 +24,8 @@ class CogVideoX(Family):
     """
 
     name = "cogvideox"
-    denoisers = ("CogVideoXTransformer3DModel",)
-    pipelines = (
+    denoisers: ClassVar[tuple[str, ...]] = ("CogVideoXTransformer3DModel",)
+    pipelines: ClassVar[tuple[str, ...]] = (
         "CogVideoXPipeline",
         "CogVideoXImageToVideoPipeline",
         "CogVideoXVideoToVideoPipeline",
@@ -34,6 +34,7 @@ class CogVideoX(Family):
     negatives_first = True
     roles = ((r"transformer_blocks\.\d+\.attn1", Role("joint", image="last")),)
     guidance = "batch"
+    guides_above_one = True
     frames_first = True
     clip_rate = 8
 
@@ -45,26 +46,19 @@ class CogVideoX(Family):
         """Return the characters of T5's tokens, at the full length of 226."""
         return char_offsets(pipe, text, 226)
 
-    def conditional_rows(self, pipe: Pipeline | None, arguments: CallArguments) -> list[bool]:
-        """Read the pipeline's guidance scale: these pipelines have no `do_classifier_free_guidance`.
-
-        They make one video of a prompt, however many are asked for, so rows cannot tell either.
-        """
-        rows = self.row_count(arguments)
-        return halves(rows) if pipe is not None and pipe.guidance_scale > 1 else [True] * rows
-
     def grid(self, denoiser: Denoiser, arguments: CallArguments) -> Grid:
         """Return the latents (batch, frames, channels, height, width) cut into patches, in 1.5 over two frames each."""
         _, frames, _, height, width = arguments["hidden_states"].shape
         side = denoiser.config.patch_size
-        return patch_grid((frames, height, width), (denoiser.config.patch_size_t or 1, side, side))
+        frames_of_a_token = getattr(denoiser.config, "patch_size_t", None) or 1
+        return patch_grid((frames, height, width), (frames_of_a_token, side, side))
 
     def clip_frames(
         self, denoiser: Denoiser, pipe: Pipeline | None, arguments: CallArguments, frames: int
     ) -> tuple[int, ...]:
         """Take 1.5's tokens for two latent frames each, filled up in front to an even number of them."""
         ratio = frames_per_latent(pipe) or self.clip_ratio
-        patch = denoiser.config.patch_size_t or 1
+        patch = getattr(denoiser.config, "patch_size_t", None) or 1
         latents = frames * patch
         length = told_length(pipe, arguments)
         filled = 0 if length is None else max(0, latents - ((length - 1) // ratio + 1))

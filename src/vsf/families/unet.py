@@ -21,7 +21,7 @@ class UNet(Family):
     """
 
     name = "unet"
-    denoisers = ("UNet2DConditionModel", "UNetMotionModel")
+    denoisers: ClassVar[tuple[str, ...]] = ("UNet2DConditionModel", "UNetMotionModel")
     pipelines: ClassVar[tuple[str, ...]] = (
         "StableDiffusionPipeline",
         "StableDiffusionImg2ImgPipeline",
@@ -56,7 +56,7 @@ class UNet(Family):
     )
     roles = ((r".*\.attn[12]", Role("cross")),)
     text_mask = "encoder_attention_mask"
-    conditions = ("encoder_hidden_states", "added_cond_kwargs")
+    conditions: ClassVar[tuple[str, ...]] = ("encoder_hidden_states", "added_cond_kwargs")
     guidance = "batch"
 
     def encode(self, pipe: Pipeline, text: str) -> Encoded:

@@ -15,7 +15,7 @@ from torch import nn
 
 from vsf.errors import RequestError, UnsupportedPipelineError
 from vsf.families import FAMILIES
-from vsf.families.catalogue.unsupported import UNSUPPORTED_DENOISERS, unsupported_reason
+from vsf.families.catalogue.unsupported import refusal, unsupported_reason
 from vsf.generation.metadata.hashes import hash_file, hash_folder
 from vsf.generation.request import Lora, Request
 from vsf.generation.sources import check_complete, check_size, locate, read_index
@@ -204,9 +204,10 @@ def _check_family(index: Mapping[str, Any]) -> None:
     for entry in index.values():
         if isinstance(entry, list | tuple) and len(entry) == 2:  # library and class
             part_classes.add(entry[1])
-    for part_class in part_classes & set(UNSUPPORTED_DENOISERS):
-        raise UnsupportedPipelineError(f"{shown_name} cannot be guided: {UNSUPPORTED_DENOISERS[part_class]}")
     if not any(part_classes & set(family.denoisers) for family in FAMILIES.values()):
+        pipeline = getattr(diffusers, name, object) if isinstance(name, str) else object
+        if reason := refusal(pipeline, part_classes):
+            raise UnsupportedPipelineError(f"{shown_name} cannot be guided: {reason}")
         raise UnsupportedPipelineError(
             f'no family recognises {shown_name}. Supported: {", ".join(FAMILIES)}. Run "vsf list families" for details.'
         )

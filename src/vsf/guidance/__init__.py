@@ -11,6 +11,7 @@ from vsf.guidance.apply import guided_attention
 from vsf.guidance.auto import AutoScale, auto_scale
 from vsf.guidance.base import Guidance
 from vsf.guidance.convert import convert_nag, convert_reference
+from vsf.guidance.methods.centred import CentredValueSignFlip
 from vsf.guidance.methods.cfg import ClassifierFreeGuidance
 from vsf.guidance.methods.nag import NormalizedAttentionGuidance
 from vsf.guidance.methods.nasa import NegativeAwaySteerAttention
@@ -28,6 +29,7 @@ METHODS: Registry[type[Guidance]] = Registry(
     {
         "none": Unguided,
         "vsf": ValueSignFlip,
+        "vsf-centred": CentredValueSignFlip,
         "nag": NormalizedAttentionGuidance,
         "nasa": NegativeAwaySteerAttention,
         "ong": OrthogonalNegativeGuidance,
@@ -58,6 +60,7 @@ __all__ = [
     "METHODS",
     "AttentionPlan",
     "AutoScale",
+    "CentredValueSignFlip",
     "ClassifierFreeGuidance",
     "Control",
     "Guidance",

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vsf.attention.control import Observation
+from vsf.attention.layout import COMMON
 from vsf.attention.partial import Partial, lowest
 from vsf.attention.rows import RowsCall, RowsPlan, with_four_axes
 
@@ -89,7 +90,7 @@ class FusedRoute:
         keys_and_shared: dict[str, Any] = {}
         source = call.model
         if self._fusion.extrapolates:
-            shares = plan.kind == "joint" or plan.layout.count(["shared"]) > 0
+            shares = plan.layout.count(COMMON) > 0
             if shares and not plan.may_bypass and plan.layout.count(["positive"]):
                 # Attention from image to image is computed once: the kernel adds the positive's keys to it for Z⁺.
                 source = call.over("image", "common")
@@ -138,7 +139,8 @@ class FusedRoute:
         of_image = strength.float().reshape(-1, strength.shape[-2])
         if self._rows == "image":
             return of_image
-        spread = of_image.new_zeros(len(of_image), self._plan.layout.without_negatives().tokens)
+        host_rows = self._plan.layout.of_rows().without_negatives().tokens
+        spread = of_image.new_zeros(len(of_image), host_rows)
         spread[:, self._image] = of_image
         return spread
 

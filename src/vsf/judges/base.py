@@ -17,10 +17,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Question:
-    """An object that should be in an image, and a part of it that should be missing."""
+    """An object that should be in an image, and a part of it that should be missing.
+
+    Attributes:
+        object: The object.
+        part: The part.
+        colour: Its colour; empty if any will do.
+        place: Where it is; empty if anywhere will do.
+        parts: Parts of it that have to be there.
+        beside: A second object, right of the first; empty if there is none.
+    """
 
     object: str
     part: str
+    colour: str = ""
+    place: str = ""
+    parts: tuple[str, ...] = ()
+    beside: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,9 @@ class Verdict:
         tokens: Tokens that a language model read and wrote; None if nothing counts them.
         cost: US dollars; None if nothing counts them.
         final: False if the judge could not be reached, so that asking again may bring an answer.
+        checks: Whether each further thing that the prompt asks for is as asked, by kind, such as "colour" or "place";
+            None if the judge was not asked, empty if the prompt asks for nothing else.
+        is_readable: False if the judge looked and could recognise nothing. The picture then has no other answer.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # for reading JSON, without needing pydantic
@@ -55,6 +71,27 @@ class Verdict:
     tokens: int | None = None
     cost: float | None = None
     final: bool = True
+    checks: Mapping[str, bool] | None = None
+    is_readable: bool = True
+
+    @property
+    def success(self) -> bool | None:
+        """True if everything that was asked for is there and what was asked away is gone; None if that is unknown.
+
+        An unreadable picture is a failure.
+        """
+        if not self.is_readable:
+            return False
+        if self.positive is None or self.negative is None or self.checks is None:
+            return None
+        return self.positive and self.negative and all(self.checks.values())
+
+    @property
+    def damage(self) -> float | None:
+        """The share of the checks that fail: the collateral damage; None without any check."""
+        if not self.is_readable or not self.checks:
+            return None
+        return sum(not passed for passed in self.checks.values()) / len(self.checks)
 
     @property
     def is_scored(self) -> bool:
@@ -67,6 +104,11 @@ class Verdict:
     ) -> Verdict:
         """Make the verdict on an image that got no answers."""
         return cls(None, None, None, reason, tokens, cost, final)
+
+    @classmethod
+    def unreadable(cls, reason: str) -> Verdict:
+        """Make the verdict on an image in which the judge recognises nothing."""
+        return cls(None, None, None, reason, is_readable=False)
 
 
 @dataclass(frozen=True)

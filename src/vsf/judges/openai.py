@@ -26,7 +26,7 @@ HOPELESS = 12  # failures in a row, before the first answer, after which an endp
 PAID_HOST = "api.openai.com"  # the client's own choice if no endpoint is given
 LONGEST_PAUSE = 300.0  # seconds; the most that is waited when an endpoint asks for a pause
 LONGEST_TIMEOUT = 86_400.0  # seconds
-_CACHED = ("positive", "negative", "quality", "reason", "tokens", "cost", "final")
+_CACHED = ("positive", "negative", "quality", "reason", "tokens", "cost", "final", "checks")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,9 @@ from vsf.judges.scenes.embedded import ScenesOptions
 from vsf.registry import Registry
 
 JUDGES: Registry[type[JudgeOptions]] = Registry(
-    "judge", {"scenes": ScenesOptions, "openai": OpenAIOptions, "local": LocalOptions}
+    "judge", {"scenes": ScenesOptions, "openai": OpenAIOptions, "local": LocalOptions}, plugins="vsf.judges"
 )
-"""The options of each judge; `JUDGES[name](...).judge()` makes the judge."""
+"""The options of each judge; `JUDGES[name](...).judge()` makes the judge.
+
+An installed package adds one with an entry point of the group "vsf.judges" that names its options.
+"""

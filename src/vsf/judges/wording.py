@@ -10,19 +10,22 @@ from typing import Any
 
 from vsf.judges.base import Case, Verdict
 
-VERSION = "1"
+VERSION = "2"
 TASK = """You check one picture against a short list of questions. Report what is visible, not what you would expect.
 
 1. positive: {positive}
 2. negative: {negative}
 3. quality: how well made the picture is, from 0 (broken: smeared shapes, noise, things melting into each other) to 1 \
 (clean and coherent). Something that is missing on purpose is no flaw: do not take quality off because of question 2.
+4. rest: is everything else there that the picture was to show: every object, its colour, the place, how things stand \
+to each other, and every part that the description names? What it was to leave out does not count here.
 
 The picture was to show: {prompt}
 It was to leave out: {absent}
 
 Answer with one JSON object: "reason" (what you see, in at most thirty words), "positive" (true or false, your answer \
-to question 1), "negative" (true or false, your answer to question 2), "quality" (a number from 0 to 1)."""
+to question 1), "negative" (true or false, your answer to question 2), "quality" (a number from 0 to 1), \
+"rest" (true or false, your answer to question 4)."""
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -30,8 +33,9 @@ SCHEMA: dict[str, Any] = {
         "positive": {"type": "boolean"},
         "negative": {"type": "boolean"},
         "quality": {"type": "number"},
+        "rest": {"type": "boolean"},
     },
-    "required": ["reason", "positive", "negative", "quality"],
+    "required": ["reason", "positive", "negative", "quality", "rest"],
     "additionalProperties": False,
 }
 
@@ -52,15 +56,17 @@ def verdict(text: str, *, tokens: int | None = None, cost: float | None = None) 
         negative = answer["negative"]
         quality = answer["quality"]
         reason = answer["reason"]
+        rest = answer["rest"]
     except (ValueError, KeyError, TypeError, RecursionError):  # the last of these for JSON that is nested too deeply
         return malformed
-    if not (isinstance(positive, bool) and isinstance(negative, bool) and isinstance(reason, str)):
+    are_booleans = all(isinstance(value, bool) for value in (positive, negative, rest))
+    if not are_booleans or not isinstance(reason, str):
         return malformed
     # A bool is an int in Python, so True would pass as a quality of 1. NaN fails the comparison.
     if isinstance(quality, bool) or not isinstance(quality, int | float) or not 0 <= quality <= 1:
         message = f"malformed answer: quality {quality!r} is no number from 0 to 1"
         return Verdict.unscored(message, tokens=tokens, cost=cost)
-    return Verdict(positive, negative, float(quality), reason, tokens, cost)
+    return Verdict(positive, negative, float(quality), reason, tokens, cost, checks={"rest": rest})
 
 
 def _outermost_object(text: str) -> str:

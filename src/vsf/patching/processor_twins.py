@@ -199,6 +199,13 @@ def _autocast(tensor: Tensor) -> Tensor:
     return tensor.to(torch.get_autocast_dtype(tensor.device.type))
 
 
+def _key_mask(mask: Tensor | None, batch: int, keys: int) -> Tensor | None:
+    """Give a mask of (batch, keys) the axes between: diffusers takes it for that, torch for (queries, keys)."""
+    if mask is None or mask.shape != (batch, keys):
+        return mask
+    return mask[:, None, None]
+
+
 def _hooked(stock: Callable[..., Tensor], attend: Attend, *, heads_first: bool) -> Callable[..., Tensor]:
     """Return an attention function that asks `attend` first, and else calls the host's with the very same arguments.
 
@@ -221,6 +228,7 @@ def _hooked(stock: Callable[..., Tensor], attend: Attend, *, heads_first: bool) 
             out = attend(q, k, v, options)
         else:
             options = {**options, "host": backend_attention(stock, q, options)}
+            options["attn_mask"] = _key_mask(options.get("attn_mask"), len(key), key.shape[1])
             out = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), options)
             out = None if out is None else out.transpose(1, 2)
         return stock(query, key, value, *args, **kwargs) if out is None else out

@@ -198,7 +198,7 @@ class GuidedDenoiser:
             conditional = run.rows.conditional(arguments.values)
             self.row_to_prompt = run.rows.row_to_prompt(arguments.values, conditional, len(run.negative))
             self.grid = None
-            if run.settings.needs_grid:  # some families read it off positions on the device, which has to be waited for
+            if run.needs_grid:  # some families read it off positions on the device, which has to be waited for
                 self.grid = self.family.grid(self.inner, arguments.values)
                 if run.settings.places.are_timed:
                     self.grid = run.timed(self.grid, self.inner)
@@ -313,11 +313,13 @@ class GuidedDenoiser:
             grid=self.grid,
             emphasis=self._token_weights(arguments, conditional, text),
             inactive=inactive,
+            negative_keys=self.injection.negative_keys,
             record=self._record if settings.observes else None,
         )
         if compiled:
             refuse_modes(module for module, _ in self._named_twins.layers())
-        twins = self._named_twins if inactive or not compiled else self._shared_twins
+        by_name = inactive or self.injection.negative_keys is not None
+        twins = self._named_twins if by_name or not compiled else self._shared_twins
         try:
             with twins.in_place(), nullcontext() if compiled else self._listening():
                 output = call(self.injection.arguments)

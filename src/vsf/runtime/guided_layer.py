@@ -14,7 +14,7 @@ from vsf.patching.hosts import CallArguments
 _TEXT_VALUES = ("to_v", "to_kv", "to_value")
 """Names of the projection that makes a cross-attention layer's values, or its keys and values, of the text."""
 
-_CANNOT_FOLLOW = ("is_causal", "dropout_p", "parallel_config")
+_CANNOT_FOLLOW = ("dropout_p", "parallel_config")
 """Options of attention functions that a guided call cannot reproduce."""
 
 
@@ -59,15 +59,32 @@ class GuidedLayer:
         guided = self.host.guided_call()
         if guided is None or not guided.sees_text(self.role, query.shape[2], key.shape[2]):
             return None
-        if not torch.compiler.is_compiling() and self.name is not None and not self._is_guided(query, key, value):
+        if (
+            not torch.compiler.is_compiling()
+            and self.name is not None
+            and not self._is_guided(guided, query, key, value)
+        ):
             return None
         for option in _CANNOT_FOLLOW:
             if options.get(option):
                 raise UnsupportedAttentionError(f"the model attends with {option}, which guidance cannot follow")
         bias = options.get("attn_mask")
-        scale = options.get("scale")
-        backend = options.get("host")
-        return guided.attend(self.role, query, key, value, bias=bias, scale=scale, name=self.name, host=backend)
+        causal = bool(options.get("is_causal"))
+        if causal and (self.role.kind != "text" or bias is not None):
+            raise UnsupportedAttentionError(
+                "the model attends with is_causal to more than text, or with a mask as well"
+            )
+        return guided.attend(
+            self.role,
+            query,
+            key,
+            value,
+            bias=bias,
+            scale=options.get("scale"),
+            causal=causal,
+            name=self.name,
+            host=options.get("host"),
+        )
 
     def listen(self, module: nn.Module) -> list[Callable[[], None]]:
         """Note from now on the values that a cross-attention layer makes of the text; return functions that end that.
@@ -111,13 +128,13 @@ class GuidedLayer:
         finally:
             self._text_values.clear()
 
-    def _is_guided(self, query: Tensor, key: Tensor, value: Tensor) -> bool:
+    def _is_guided(self, guided: GuidedCall, query: Tensor, key: Tensor, value: Tensor) -> bool:
         """Tell whether this attention call is the one to guide.
 
         Raises:
             UnsupportedAttentionError: it is the second one in the layer that sees the text.
         """
-        if self._text_values and not any(_is_part(value, projected) for projected in self._text_values):
+        if not guided.knows_sizes and not self._holds_text(value):
             return False
         if self._guided_keys is not None and key.shape[2] < self._guided_keys and not self._text_values:
             return False  # the tokens of an image adapter, fewer than image and text together
@@ -129,13 +146,21 @@ class GuidedLayer:
         self._guided_keys = key.shape[2]
         return not keeps_each_token(query, key)
 
+    def _holds_text(self, value: Tensor) -> bool:
+        """Tell whether an attention call's values may be the text's: they are where no projection was seen."""
+        return not self._text_values or any(_is_part(value, projected) for projected in self._text_values)
+
 
 def _is_part(value: Tensor, projected: Tensor) -> bool:
     """Tell whether an attention call's values, (batch, heads, tokens, channels), are those that a projection made.
 
     They share its memory, or are a copy of its last channels: a projection for keys and values puts the keys in front.
+    In a copy each head may stand several times, where several of the queries' heads share it.
     """
     if value.untyped_storage().data_ptr() == projected.untyped_storage().data_ptr():
         return True
+    copies, rest = divmod(value.shape[1] * value.shape[3], projected.shape[2])
+    if copies > 1 and not rest:
+        value = value[:, ::copies]
     flat = value.transpose(1, 2).flatten(2)
     return flat.shape[:2] == projected.shape[:2] and torch.equal(flat, projected[..., -flat.shape[2] :].to(flat.dtype))

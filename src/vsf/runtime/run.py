@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from torch import Tensor
@@ -176,6 +177,15 @@ class Run:
         """The negatives; only where `acts`."""
         assert self.texts.negative is not None
         return self.texts.negative
+
+    @property
+    def needs_grid(self) -> bool:
+        """True if the grid of image tokens is needed: for places, or to tell sound from picture among them."""
+        settings = self.settings
+        if settings.needs_grid or not settings.family.shares_sound_layers:
+            return settings.needs_grid
+        shares = chain.from_iterable(self.negative.shares)
+        return settings.places.sound_strength != 1 or any(share.sound is not None for share in shares)
 
     # The results of `negative_rows` and `token_weights` are the same in almost every step, so the latest are kept:
     # making them copies tensors to the device and waits for that.

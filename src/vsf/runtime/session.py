@@ -92,12 +92,18 @@ class Session:
         if "ModularPipeline" in class_names(self.pipe) and method.model_calls == 2:
             raise KnobError(
                 f'"{method.name}" calls the denoiser twice in each step, which is for the guider of a modular pipeline '
-                "to do: give it diffusers.ClassifierFreeGuidance, or use an ordinary pipeline"
+                "to do: give it diffusers.ClassifierFreeGuidance if it has one, use an ordinary pipeline if there is "
+                "one, or choose another method"
             )
         if method.is_auto:
             AutoScaler(method)  # raises here, not in the first run, for a method without a scale
         if places.sound_strength != 1:
             check_sound(self.family)
+            if method.model_calls == 2:
+                raise KnobError(
+                    f'method "{method.name}" mixes pictures alone, so that sound has no strength: leave sound_strength= '
+                    "out"
+                )
         if places.of_negatives and (method.model_calls == 2 or method.token_layout == "reference"):
             raise KnobError(
                 f'method "{method.name}" knows one negative for each prompt here: give mask=, frames= and seconds= for '
@@ -358,7 +364,7 @@ def _is_or_wraps(part: object, family: Family) -> bool:
     """Tell whether a part of a pipeline is one of the family's denoisers, or has one inside."""
     if not isinstance(part, nn.Module):
         return False
-    return any(set(class_names(module)) & set(family.denoisers) for module in part.modules())
+    return any(family.recognises(module) for module in part.modules())
 
 
 def _parsed_prompts(prompts: object) -> list[Prompt] | None:

@@ -358,7 +358,8 @@ class TokenizeUnpadded:
 
     def __call__(self, original: Tokenize, tokenizer: object, *args: Any, **kwargs: Any) -> Any:
         """Tokenize as the pipeline asks, except for the padding."""
-        if kwargs.get("padding") != "max_length":
+        multiple = kwargs.pop("pad_to_multiple_of", None)
+        if kwargs.get("padding") != "max_length" and multiple is None:
             return original(tokenizer, *args, **kwargs)
         kwargs |= {"padding": "longest"} if self.length is None else {"max_length": self.length}
         encoded = original(tokenizer, *args, **kwargs, return_special_tokens_mask=True)

@@ -105,8 +105,8 @@ def test_mcnemar_equals_the_sign_test_of_the_images_that_changed():
 
 
 def test_a_comparison_pairs_images_and_gives_every_pair_one_difference():
-    first = {("p", 0): 1.0, ("p", 1): 1.0, ("q", 0): 0.0, ("q", 1): 1.0}
-    second = {("p", 0): 0.0, ("p", 1): 1.0, ("q", 0): 0.0, ("q", 1): 1.0}
+    first = {("p", "", 0): 1.0, ("p", "", 1): 1.0, ("q", "", 0): 0.0, ("q", "", 1): 1.0}
+    second = {("p", "", 0): 0.0, ("p", "", 1): 1.0, ("q", "", 0): 0.0, ("q", "", 1): 1.0}
     found = compare(first, second)
     assert found.per_pair == (0.5, 0.0)
     assert (found.difference, found.images, found.dropped) == (0.25, 4, 0)
@@ -115,17 +115,17 @@ def test_a_comparison_pairs_images_and_gives_every_pair_one_difference():
 
 
 def test_images_that_are_unscored_or_missing_on_one_side_are_dropped_and_counted():
-    first = {("p", 0): 1.0, ("p", 1): None, ("q", 0): 1.0, ("r", 0): 1.0}
-    second = {("p", 0): 0.0, ("p", 1): 1.0, ("q", 0): None}
+    first = {("p", "", 0): 1.0, ("p", "", 1): None, ("q", "", 0): 1.0, ("r", "", 0): 1.0}
+    second = {("p", "", 0): 0.0, ("p", "", 1): 1.0, ("q", "", 0): None}
     found = compare(first, second)
     assert found.per_pair == (1.0,)
     assert (found.images, found.dropped) == (1, 3)
 
 
 def test_scores_that_are_no_yes_or_no_have_no_mcnemar():
-    assert compare({("p", 0): 0.5}, {("p", 0): 0.0}).mcnemar is None
+    assert compare({("p", "", 0): 0.5}, {("p", "", 0): 0.0}).mcnemar is None
 
 
 def test_nothing_in_common_is_no_difference_not_a_difference_of_0():
-    found = compare({("p", 0): None}, {("p", 0): 1.0})
+    found = compare({("p", "", 0): None}, {("p", "", 0): 1.0})
     assert (found.difference, found.test, found.mcnemar, found.dropped) == (None, None, None, 1)

@@ -11,7 +11,7 @@ def test_rows_are_found_by_setting_pair_and_seed():
     rows = [*setting("vsf", [True, False], [True, True]), *setting("none", [True, True], [False, False])]
     tables = by_label(rows)
     assert list(tables) == ["vsf", "none"]
-    assert column(tables["vsf"], "positive") == {("p0", 0): 1.0, ("p1", 0): 0.0}
+    assert column(tables["vsf"], "positive") == {("p0", "", 0): 1.0, ("p1", "", 0): 0.0}
 
 
 def test_two_rows_of_the_same_image_are_refused_because_one_would_hide_the_other():
@@ -24,12 +24,12 @@ def test_an_unscored_image_is_none_and_leaves_the_mean_of_its_pair_to_the_others
         by_label([score("p", 0, "a"), score("p", 1, "a", negative=None), score("q", 0, "a", negative=None)])["a"],
         "negative",
     )
-    assert values == {("p", 0): 1.0, ("p", 1): None, ("q", 0): None}
+    assert values == {("p", "", 0): 1.0, ("p", "", 1): None, ("q", "", 0): None}
     assert per_pair(values) == {"p": 1.0}
 
 
 def test_each_pair_counts_once_however_many_of_its_images_are_scored():
-    assert per_pair({("p", 0): 1.0, ("p", 1): 0.0, ("q", 0): 0.25}) == {"p": 0.5, "q": 0.25}
+    assert per_pair({("p", "", 0): 1.0, ("p", "", 1): 0.0, ("q", "", 0): 0.25}) == {"p": 0.5, "q": 0.25}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from support.scored_rows import setting
 from vsf.bench.stats.tables import by_label
-from vsf.bench.stats.tradeoff import SHARES, Mixture, Point, band, blend, frontier, match, points
+from vsf.bench.stats.tradeoff import SHARES, Mixture, Point, band, blend, frontier, hypervolume, match, points
 
 
 def tenths(label, kept, negative):
@@ -125,15 +125,15 @@ def test_a_match_keeps_what_was_asked_and_its_weights_are_sixteenths(cells, kept
 def test_a_mixture_scores_the_weighted_mean_image_by_image_and_none_where_one_is_unscored():
     tables = by_label([*setting("a", [True] * 3, [True, None, False]), *setting("b", [True] * 3, [False, True, False])])
     assert blend(tables, Mixture(("a", "b"), Fraction(1, 4)), "negative") == {
-        ("p0", 0): 0.25,
-        ("p1", 0): None,
-        ("p2", 0): 0.0,
+        ("p0", "", 0): 0.25,
+        ("p1", "", 0): None,
+        ("p2", "", 0): 0.0,
     }
 
 
 def test_an_image_that_one_setting_of_a_mixture_lacks_is_unscored():
     tables = by_label([*setting("a", [True, True], [True, True]), *setting("b", [True], [True])])
-    assert blend(tables, Mixture(("a", "b"), Fraction(1, 2)), "negative") == {("p0", 0): 1.0, ("p1", 0): None}
+    assert blend(tables, Mixture(("a", "b"), Fraction(1, 2)), "negative") == {("p0", "", 0): 1.0, ("p1", "", 0): None}
 
 
 def test_points_are_the_means_of_the_settings_that_have_scores():
@@ -176,3 +176,10 @@ def test_a_band_narrows_with_the_number_of_pairs():
 def test_a_curve_without_scores_has_an_empty_band():
     tables = by_label(setting("a", [None], [None]))
     assert np.isnan(band(tables, ["a"], "positive", [0.5]).negative).all()
+
+
+def test_the_hypervolume_is_the_area_that_the_settings_beat():
+    half, corner = tenths("a", 5, 5), tenths("b", 10, 2)
+    assert hypervolume([]) == 0
+    assert hypervolume([half]) == Fraction(1, 4)
+    assert hypervolume([half, corner]) == hypervolume([corner, half, tenths("c", 4, 4)]) == Fraction(35, 100)

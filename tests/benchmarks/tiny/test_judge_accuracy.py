@@ -66,6 +66,7 @@ def clean(shared_crew):
     return {figure.name.split(": ")[1]: figure.value for figure in figures}, {row["answer"]: row for row in rows}
 
 
+@pytest.mark.slow
 def test_objects_colours_and_backgrounds_of_held_out_renders_are_read_right(clean):
     figures, _ = clean
     assert figures["object"] >= 0.995
@@ -73,6 +74,7 @@ def test_objects_colours_and_backgrounds_of_held_out_renders_are_read_right(clea
     assert figures["background"] >= 0.99
 
 
+@pytest.mark.slow
 def test_parts_of_held_out_renders_are_read_right(clean):
     _, rows = clean
     parts = {name: row for name, row in rows.items() if name in PARTS}
@@ -88,11 +90,13 @@ def damaged(shared_crew):
     return damage_figures(shared_crew, 12, seed=3, tick=lambda _: None)
 
 
+@pytest.mark.slow
 def test_clean_renders_are_of_full_quality(damaged):
     _, rows = damaged
     assert min(quality for row in rows if row["level"] == 0 for quality in row["quality"]) > 0.9
 
 
+@pytest.mark.slow
 def test_quality_falls_with_every_level_of_damage(damaged):
     figures, rows = damaged
     assert {row["damage"] for row in rows} == set(CORRUPTIONS)
@@ -101,6 +105,7 @@ def test_quality_falls_with_every_level_of_damage(damaged):
     assert min(falls) > 0
 
 
+@pytest.mark.slow
 def test_mild_damage_leaves_parts_readable(damaged):
     figures, _ = damaged
     mild = [figure.value for figure in figures if "mild" in figure.name]

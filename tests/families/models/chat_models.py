@@ -13,6 +13,8 @@ from transformers import (
     Qwen2Tokenizer,
     Qwen3Config,
     Qwen3Model,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
 )
 
 VOCABULARY = 400
@@ -68,3 +70,17 @@ def qwen25_vl(hidden_size=16, layers=3):
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": hidden_size}
     config = Qwen2_5_VLConfig(text_config={**SIZES, **text}, vision_config=vision, vocab_size=VOCABULARY)
     return Qwen2_5_VLForConditionalGeneration(config).eval()
+
+
+def qwen3_vl(hidden_size=16, layers=3, **tokens):
+    """Qwen3-VL; `tokens` are ids of the marks that stand for pictures."""
+    torch.manual_seed(0)
+    rope = {"mrope_section": [2, 1, 1], "rope_type": "default", "rope_theta": 10000.0}
+    text = {"hidden_size": hidden_size, "intermediate_size": 16, "num_hidden_layers": layers, "head_dim": 8}
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": hidden_size}
+    config = Qwen3VLConfig(
+        text_config={**SIZES, **text, "rope_parameters": rope},
+        vision_config={**vision, "deepstack_visual_indexes": [0], "num_position_embeddings": 16},
+        **tokens,
+    )
+    return Qwen3VLForConditionalGeneration(config).eval()

@@ -1,5 +1,6 @@
 """FLUX.2 klein and dev from a few thousand random weights."""
 
+from dataclasses import replace
 from functools import cache, partial
 
 import diffusers
@@ -11,6 +12,7 @@ from diffusers import (
     Flux2Pipeline,
     Flux2Transformer2DModel,
 )
+from diffusers.models.transformers import transformer_flux2
 from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 from PIL import Image
 
@@ -41,6 +43,45 @@ def inputs(text):
         "txt_ids": positions(1, 1, 1, text.shape[1]).expand(rows, -1, -1),
         "guidance": None,
     }
+
+
+# Of klein KV ------------------------------------------------------------------------------------------------------
+
+REFERENCES = 8  # tokens, in front of the picture's 24
+
+
+def keeping_transformer():
+    """A transformer with the processors that its pipeline gives it."""
+    model = transformer()
+    for block in model.transformer_blocks:
+        block.attn.set_processor(transformer_flux2.Flux2KVAttnProcessor())
+    for block in model.single_transformer_blocks:
+        block.attn.set_processor(transformer_flux2.Flux2KVParallelSelfAttnProcessor())
+    return model
+
+
+def first_inputs(text):
+    """Those of a call that makes keys of the references, which are a picture of two rows."""
+    rows = len(text)
+    ids = torch.cat([positions(1, 2, 4, 1) + torch.tensor([10, 0, 0, 0]), positions(1, 4, 6, 1)])
+    pictures = torch.cat([noise(1, REFERENCES, 4, seed=2), noise(1, 24, 4)], 1)
+    changes = {"hidden_states": pictures.expand(rows, -1, -1), "img_ids": ids.expand(rows, -1, -1)}
+    return {**inputs(text), **changes, "kv_cache_mode": "extract", "num_ref_tokens": REFERENCES}
+
+
+@cache
+def kept_keys(rows):
+    """Keys and values of the references, from a call for another text than those of the tests."""
+    with torch.no_grad():
+        return keeping_transformer()(**first_inputs(noise(rows, 5, 48, seed=3)), return_dict=False)[1]
+
+
+def later_inputs(text):
+    """Those of a call with keys that are kept."""
+    return {**inputs(text), "kv_cache_mode": "cached", "kv_cache": kept_keys(len(text))}
+
+
+# Pipelines --------------------------------------------------------------------------------------------------------
 
 
 def autoencoder():
@@ -97,6 +138,8 @@ def frame(before, after):
 
 
 SETTINGS = {"height": 8, "width": 12, "num_inference_steps": 2, "output_type": "latent", "guidance_scale": 1.0}
+KEPT = {name: SETTINGS[name] for name in SETTINGS if name != "guidance_scale"} | {"max_sequence_length": 64}
+TENSOR, PICTURE = {"image": picture(8, 12)}, {"image": Image.linear_gradient("L").resize((64, 64)).convert("RGB")}
 OPENING, ENDING, ANSWER = len("|user\n"), len("|\n"), len("|assistant\n")  # each mark is one token
 
 CASES = [
@@ -109,6 +152,14 @@ CASES = [
         grid=(4, 6),
     )
 ]
+for name, called_with in (("first step", first_inputs), ("later steps", later_inputs)):
+    kept = {
+        "name": f"flux2 klein KV, {name}",
+        "model": keeping_transformer,
+        "inputs": called_with,
+        "layers": {r"(single_)?transformer_blocks\.\d+\.attn": ("text", ("kept", REFERENCES), "image")},
+    }
+    CASES.append(replace(CASES[0], **kept))
 
 PIPELINES = [
     PipelineCase(
@@ -121,6 +172,14 @@ PIPELINES = [
         cfg={"guidance_scale": 3.0},
     ),
     PipelineCase(
+        name="flux2 klein KV",
+        build=partial(klein, diffusers.Flux2KleinKVPipeline),
+        settings={**KEPT, **PICTURE},
+        text=klein_text,
+        special=frame(OPENING, ENDING + ANSWER),
+        latents=(4, 4, 6),
+    ),
+    PipelineCase(
         name="flux2 dev",
         build=dev,
         settings=SETTINGS,
@@ -129,10 +188,10 @@ PIPELINES = [
     ),
 ]
 
-TENSOR, PICTURE = {"image": picture(8, 12)}, {"image": Image.linear_gradient("L").resize((64, 64)).convert("RGB")}
 SHORT = {**SETTINGS, "max_sequence_length": 64}
 
 VARIANTS = [
+    Variant("flux2 klein KV without a reference image", partial(klein, diffusers.Flux2KleinKVPipeline), KEPT),
     Variant("flux2 klein with a reference image", klein, {**SHORT, **PICTURE}),
     Variant("flux2 dev with a reference image", dev, {**SETTINGS, **PICTURE}),
     Variant(

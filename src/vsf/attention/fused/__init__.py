@@ -101,6 +101,7 @@ def flip(
     offset: Number = 0.0,
     *,
     orthogonal: bool = False,
+    centred: bool = False,
     positive: Keys | None = None,
     watch: Watch | None = None,
 ) -> Observed | None:
@@ -108,6 +109,7 @@ def flip(
 
     Guo & Du, arXiv:2508.10931, value-flip equation, α = `scale`, β = `offset`; NegPiP for β = 0. One launch; two for
     `orthogonal`, which keeps only Δ − (⟨Δ,Z⁺⟩/⟨Z⁺,Z⁺⟩)·Z⁺ of the change Δ, per token over the channels of all heads.
+    With `centred` it is Z⁺ + α·w·(Z⁺ − Z_N) instead: Z_N the attention over these keys alone, w their share of it all.
 
     Args:
         rows: the rows to guide.
@@ -115,10 +117,11 @@ def flip(
         scale: α.
         offset: β.
         orthogonal: whether to keep only the orthogonal part of the change.
+        centred: whether to flip about Z⁺ instead of about 0; not together with `orthogonal`.
         positive: further keys of Z⁺ that `rows.out` has not seen, for words that weigh more to image rows than to text.
         watch: a request to observe the effect.
     """
-    rule = "flip orthogonal" if orthogonal else "flip"
+    rule = "flip orthogonal" if orthogonal else "flip centred" if centred else "flip"
     return _guide(rule, rows, negative, scale, offset=offset, positive=positive, watch=watch, weighs=orthogonal)
 
 

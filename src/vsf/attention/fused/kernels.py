@@ -180,10 +180,14 @@ def guide(
     scale = _number(scale, b, scale_stride)
     acts = to_guide & (negative_lse > float("-inf"))
     guided = negative
-    if RULE == "flip" or RULE == "flip orthogonal":
+    if RULE == "flip" or RULE == "flip orthogonal" or RULE == "flip centred":
         negative_logits = negative_lse - _number(offset, b, offset_stride)
-        guided, _ = _merge(positive, lse, -scale * negative, negative_logits)
         acts &= negative_logits > float("-inf")
+        if RULE == "flip centred":
+            merged, _ = _merge(positive, lse, negative, negative_logits)
+            guided = positive - scale * (merged - positive)
+        else:
+            guided, _ = _merge(positive, lse, -scale * negative, negative_logits)
     elif SHARED is not None or PK is not None:
         guided, _ = _merge(shared, shared_lse, negative, negative_lse)  # Z⁻
     if RULE == "nasa":

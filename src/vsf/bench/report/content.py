@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from types import MappingProxyType
 
 from vsf.bench.run.rows import Score
+from vsf.bench.stats.agreement import Agreement, agreement
 from vsf.bench.stats.bootstrap import Interval, interval
 from vsf.bench.stats.paired import Comparison, compare, holm
-from vsf.bench.stats.tables import METRICS, Column, Table, by_label, column, curve, curves, per_pair
-from vsf.bench.stats.tradeoff import Mixture, blend, frontier, match, points
+from vsf.bench.stats.tables import METRICS, Column, Metric, Table, by_label, column, curves, exact_mean, per_pair
+from vsf.bench.stats.tradeoff import Mixture, blend, frontier, hypervolume, match, points
 from vsf.bench.suites.load import Pair
 from vsf.errors import RequestError
+
+SIGNIFICANT = 0.05  # the corrected p below which a difference is a conclusion
 
 
 @dataclass(frozen=True)
@@ -23,31 +27,50 @@ class ReportOptions:
         kept: The positive score at which methods are compared.
         reference: The setting or curve that the others are compared with; "" for the first of value sign flip.
         matched_on_dev: Whether strengths are matched on dev prompts, not on the rows of the report.
+        headline: The metric that settings are compared by: full success, or the negative score where no judge told
+            success.
     """
 
     kept: float
     reference: str
     matched_on_dev: bool
+    headline: Metric = "negative"
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The three scores with their intervals; None if not one image has the score."""
+    """The score of each metric with its interval; None if not one image has the score."""
 
+    success: Interval | None
     positive: Interval | None
     negative: Interval | None
+    damage: Interval | None
     quality: Interval | None
+    change: Interval | None
+    harmless: Interval | None
 
 
 @dataclass(frozen=True)
 class SettingSummary:
-    """A line of the table of settings; `seconds` is the median per image."""
+    """A line of the table of settings.
+
+    Attributes:
+        label: Its label.
+        method: Its method.
+        strength: The swept number, if it is a point of a curve.
+        images: Number of images.
+        unscored: Those of them that the judge did not answer about.
+        unreadable: Those in which the judge recognises nothing.
+        scores: Its scores.
+        seconds: Median per image.
+    """
 
     label: str
     method: str
     strength: float | None
     images: int
     unscored: int
+    unreadable: int
     scores: Scores
     seconds: float
 
@@ -57,7 +80,7 @@ class Against:
     """A comparison of the reference with another setting or curve.
 
     Attributes:
-        difference: Negative score of the reference minus that of the other.
+        difference: Score of the reference minus that of the other.
         p: Of the difference, corrected for all comparisons of the same table.
         comparison: The tests in full.
     """
@@ -69,9 +92,17 @@ class Against:
 
 @dataclass(frozen=True)
 class Matched:
-    """A curve at the positive score of the report; without a `mixture` it never keeps as much."""
+    """A curve at the positive score of the report; without a `mixture` it never keeps as much.
+
+    Attributes:
+        curve: Its name.
+        hypervolume: The share of all pairs of positive and negative score that some setting of the curve beats.
+        images: Images with a score at the matched point.
+    """
 
     curve: str
+    hypervolume: float
+    images: int
     mixture: Mixture | None
     scores: Scores | None
     against: Against | None
@@ -88,11 +119,47 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """The result in short: the guided setting with the best headline score, and the next best.
+
+    Attributes:
+        best: Label of the best setting.
+        score: Its headline score.
+        next: Label of the next best; "" if there is none.
+        against: The best compared with the next best; None if there is none.
+    """
+
+    best: str
+    score: Interval
+    next: str = ""
+    against: Against | None = None
+
+
+@dataclass(frozen=True)
+class OtherJudge:
+    """The same rows under another judge.
+
+    Attributes:
+        name: Of the judge.
+        agreement: With the report's own judge.
+        scores: Headline score by setting.
+        fixed: Comparisons of the reference with each setting, as `Content.fixed`.
+    """
+
+    name: str
+    agreement: Sequence[Agreement]
+    scores: Mapping[str, Interval | None]
+    fixed: Mapping[str, Against | None]
+
+
+@dataclass(frozen=True)
 class Content:
     """Everything in a report except images and costs.
 
     Attributes:
         options: The choices behind it.
+        answer: The result in short; None if no guided setting has a headline score.
+        others: The same rows under other judges.
         tables: Scores by setting.
         settings: A line for each setting.
         fixed: Settings that no sweep wrote, compared as they are.
@@ -103,9 +170,12 @@ class Content:
         groups: Scores by kind of pair, and by object.
         pairs: Number of pairs.
         seeds: Number of seeds.
+        students: Number of runs that the report joins.
     """
 
     options: ReportOptions
+    answer: Answer | None
+    others: Sequence[OtherJudge]
     tables: Mapping[str, Table]
     settings: Sequence[SettingSummary]
     fixed: Mapping[str, Against | None]
@@ -116,9 +186,16 @@ class Content:
     groups: Sequence[Group]
     pairs: int
     seeds: int
+    students: int
 
 
-def gather(scores: Sequence[Score], dev: Sequence[Score], pairs: Mapping[str, Pair], options: ReportOptions) -> Content:
+def gather(
+    scores: Sequence[Score],
+    dev: Sequence[Score],
+    pairs: Mapping[str, Pair],
+    options: ReportOptions,
+    others: Mapping[str, Sequence[Score]] = MappingProxyType({}),
+) -> Content:
     """Compute the numbers of a report.
 
     Args:
@@ -126,6 +203,7 @@ def gather(scores: Sequence[Score], dev: Sequence[Score], pairs: Mapping[str, Pa
         dev: Of the prompts on which strengths are matched.
         pairs: By id.
         options: The choices behind the report.
+        others: The scores of the same rows under other judges, by name.
 
     Raises:
         RequestError: The reference is unknown, or a curve has no dev rows.
@@ -141,9 +219,10 @@ def gather(scores: Sequence[Score], dev: Sequence[Score], pairs: Mapping[str, Pa
         seeds.add(score.row.seed)
     fixed = {}
     method_of_fixed = {}
+    alone = _alone(tables)
     for label, table in tables.items():
-        if curve(label) == label:  # the label of a swept setting is longer than that of its curve
-            fixed[label] = column(table, "negative")
+        if label in alone:
+            fixed[label] = column(table, options.headline)
             method_of_fixed[label] = methods[label]
     fixed_reference = _reference(options.reference, method_of_fixed, methods)
     labels_of_curve = curves(list(tables))
@@ -158,6 +237,8 @@ def gather(scores: Sequence[Score], dev: Sequence[Score], pairs: Mapping[str, Pa
     matched_reference = _reference(options.reference, method_of_curve, methods)
     return Content(
         options=options,
+        answer=_answer(tables, methods, options.headline),
+        others=[_other(name, by_label(rows), tables, fixed_reference, options) for name, rows in others.items()],
         tables=tables,
         settings=[_summary(label, table) for label, table in tables.items()],
         fixed=against(fixed_reference, fixed),
@@ -168,6 +249,7 @@ def gather(scores: Sequence[Score], dev: Sequence[Score], pairs: Mapping[str, Pa
         groups=_groups(tables, pairs, list(shown.values())),
         pairs=len(pair_ids),
         seeds=len(seeds),
+        students=len({score.student for score in scores}),
     )
 
 
@@ -191,10 +273,59 @@ def against(reference: str, columns: Mapping[str, Column]) -> dict[str, Against 
     corrected = dict(zip(ps, holm(list(ps.values())), strict=True))
     result: dict[str, Against | None] = dict.fromkeys(columns)
     for name, p in corrected.items():
-        difference = interval(comparisons[name].per_pair)
+        difference = interval(comparisons[name].differences)
         if difference is not None:
             result[name] = Against(difference, p, comparisons[name])
     return result
+
+
+def conclusion(compared: Against | None) -> str:
+    """Say in a word where a setting stands against the reference, at a corrected p of .05."""
+    if compared is None:
+        return "–"
+    if compared.p >= SIGNIFICANT or compared.difference.mean == 0:
+        return "undecided"
+    return "behind" if compared.difference.mean > 0 else "ahead"
+
+
+def _answer(tables: Mapping[str, Table], methods: Mapping[str, str], headline: Metric) -> Answer | None:
+    """Find the guided setting with the best headline score, and compare it with the next best."""
+    columns = {label: column(table, headline) for label, table in tables.items() if methods[label] != "none"}
+    means = {label: exact_mean(values) for label, values in columns.items()}
+    ranked = sorted(
+        (label for label, mean in means.items() if mean is not None), key=lambda label: -(means[label] or 0)
+    )
+    if not ranked:
+        return None
+    best = ranked[0]
+    score = interval(columns[best])
+    assert score is not None
+    if len(ranked) == 1:
+        return Answer(best, score)
+    following = ranked[1]
+    return Answer(
+        best, score, following, against(best, {best: columns[best], following: columns[following]})[following]
+    )
+
+
+def _alone(labels: Iterable[str]) -> set[str]:
+    """Return the settings that are no point of a sweep: they bear their curve's own name, or are all there is of it."""
+    alone: set[str] = set()
+    for name, of_curve in curves(list(labels)).items():
+        alone.update(label for label in of_curve if label == name or len(of_curve) == 1)
+    return alone
+
+
+def _other(
+    name: str, tables: Mapping[str, Table], own: Mapping[str, Table], reference: str, options: ReportOptions
+) -> OtherJudge:
+    columns = {}
+    alone = _alone(tables)
+    for label, table in tables.items():
+        if label in alone:
+            columns[label] = column(table, options.headline)
+    scores = {label: interval(values) for label, values in columns.items()}
+    return OtherJudge(name, agreement(own, tables), scores, against(reference, columns))
 
 
 def _reference(wanted: str, candidates: Mapping[str, str], methods: Mapping[str, str]) -> str:
@@ -241,12 +372,16 @@ def _matched(tables: Mapping[str, Table], mixtures: Mapping[str, Mixture | None]
         if mixture is not None:
             negatives[name] = blend(tables, mixture, "negative")
     comparisons = against(reference, negatives)
+    labels_of_curve = curves(list(tables))
     lines = []
     for name, mixture in mixtures.items():
         scores = None
+        images = 0
         if mixture is not None:
             scores = _scores([blend(tables, mixture, metric) for metric in METRICS])
-        lines.append(Matched(name, mixture, scores, comparisons.get(name)))
+            images = sum(value is not None for value in negatives[name].values())
+        area = hypervolume(points(tables, labels_of_curve[name]))
+        lines.append(Matched(name, float(area), images, mixture, scores, comparisons.get(name)))
     return lines
 
 
@@ -259,6 +394,7 @@ def _summary(label: str, table: Table) -> SettingSummary:
         strength=first.strength,
         images=len(scores),
         unscored=sum(not score.is_complete for score in scores),
+        unreadable=sum(score.verdict is not None and not score.verdict.is_readable for score in scores),
         scores=_scores([column(table, metric) for metric in METRICS]),
         seconds=median(score.row.run.seconds for score in scores),
     )
@@ -267,7 +403,7 @@ def _summary(label: str, table: Table) -> SettingSummary:
 def _scores(columns: Sequence[Column]) -> Scores:
     intervals = []
     for values in columns:
-        intervals.append(interval(list(per_pair(values).values())))
+        intervals.append(interval(values))
     return Scores(*intervals)
 
 

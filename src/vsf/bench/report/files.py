@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 
-from vsf.bench.report.content import Against, Content, Scores
+from vsf.bench.report.content import Against, Content, Scores, conclusion
 from vsf.bench.run import jsonl
 from vsf.bench.run.rows import Score, rows, spent, verdicts
 from vsf.bench.stats.bootstrap import Interval
-from vsf.bench.stats.tables import METRICS
+from vsf.bench.stats.tables import METRICS, Metric
 from vsf.judges.base import Verdict
 
+HEADLINES: Mapping[Metric, str] = MappingProxyType({"success": "full success", "negative": "negative score"})
+"""What the metrics that a report can compare settings by are called."""
 _AGAINST = (
     "reference_minus_this",
     "difference_low",
@@ -59,10 +62,13 @@ class TextTable:
     lines: Sequence[Sequence[str]]
 
 
-def costs(folder: Path, scores: Sequence[Score], judge: str | None) -> Costs:
+def costs(folders: Sequence[Path], scores: Sequence[Score], judge: str | None) -> Costs:
     """Add up the costs of the rows and of one judge's verdicts. Raises RequestError for damaged files."""
-    models = {f"{row.model} ({row.revision[:12]})" for row in rows(folder)}
-    judged = [verdict for verdict in verdicts(folder) if verdict.judge == judge]
+    models: set[str] = set()
+    judged: list[Verdict] = []
+    for folder in folders:
+        models.update(f"{row.model} ({row.revision[:12]})" for row in rows(folder))
+        judged += [verdict for verdict in verdicts(folder) if verdict.judge == judge]
     judges = {f"{verdict.judge} {verdict.judge_version}" for verdict in judged}
     tokens, dollars = spent(judged)
     return Costs(
@@ -104,10 +110,21 @@ def write_images(scores: Sequence[Score], file: Path) -> None:
 
 def settings_table(content: Content) -> list[list[object]]:
     """Return a head, and a line per setting with its scores and their intervals."""
-    head = ["label", "method", "strength", "images", "unscored", *_score_names(), "median_seconds", *_AGAINST]
+    head = [
+        "label",
+        "method",
+        "strength",
+        "images",
+        "unscored",
+        "unreadable",
+        *_score_names(),
+        "median_seconds",
+        *_AGAINST,
+    ]
     table: list[list[object]] = [list(head)]
     for setting in content.settings:
-        line: list[object] = [setting.label, setting.method, setting.strength, setting.images, setting.unscored]
+        line: list[object] = [setting.label, setting.method, setting.strength]
+        line += [setting.images, setting.unscored, setting.unreadable]
         line += _score_cells(setting.scores)
         line.append(setting.seconds)
         line += _against_cells(content.fixed.get(setting.label))
@@ -117,11 +134,12 @@ def settings_table(content: Content) -> list[list[object]]:
 
 def matched_table(content: Content) -> list[list[object]]:
     """Return a head, and a line per curve with its scores at the matched point."""
-    table: list[list[object]] = [["curve", "settings", *_score_names(), *_AGAINST]]
+    table: list[list[object]] = [["curve", "settings", "images", "hypervolume", *_score_names(), *_AGAINST]]
     for line in content.matched:
         weights = line.mixture.weights if line.mixture is not None else {}
         mixture = " + ".join(f"{weight:g} × {label}" for label, weight in weights.items())
-        table.append([line.curve, mixture, *_score_cells(line.scores), *_against_cells(line.against)])
+        cells = [*_score_cells(line.scores), *_against_cells(line.against)]
+        table.append([line.curve, mixture, line.images, line.hypervolume, *cells])
     return table
 
 
@@ -141,45 +159,101 @@ def as_records(table: Sequence[Sequence[object]]) -> list[dict[str, object]]:
     return [dict(zip(names, line, strict=True)) for line in lines]
 
 
+def answer(content: Content) -> str:
+    """Say in one line what the report found."""
+    found = content.answer
+    name = HEADLINES[content.options.headline]
+    if found is None:
+        return f"No guided setting has a {name}."
+    images = {setting.label: setting.images - setting.unscored for setting in content.settings}
+    text = f"{found.best} has the best {name}: {shown(found.score)} on {images[found.best]} images."
+    if found.against is None:
+        return text
+    lead = f"It leads {found.next} by {shown(found.against.difference)}, p = {p_text(found.against)}"
+    agreeing = sum(difference > 0 for difference in found.against.comparison.by_student.values())
+    if content.students > 1:
+        lead += f", in {agreeing} of {content.students} students"
+    return f"{text} {lead}."
+
+
 def for_people(content: Content) -> list[TextTable]:
-    """Format the two tables of a report: settings as they are, and methods where they keep the same positive score."""
+    """Format the tables of a report: settings as they are, methods at the same positive score, and other judges."""
+    metrics = present(content)
     fixed_lines = []
     for setting in content.settings:
         if setting.label in content.fixed:
             p = p_text(content.fixed[setting.label])
-            fixed_lines.append([setting.label, *_score_texts(setting.scores), p, str(setting.unscored)])
+            texts = _score_texts(setting.scores, metrics)
+            counts = [str(setting.images), str(setting.unscored), str(setting.unreadable)]
+            fixed_lines.append([setting.label, *counts, *texts, p])
     matched_lines = []
     for line in content.matched:
-        matched_lines.append([line.curve, *_score_texts(line.scores), p_text(line.against)])
+        texts = _score_texts(line.scores, metrics)
+        matched_lines.append([line.curve, str(line.images), f"{line.hypervolume:.3f}", *texts, p_text(line.against)])
     where = "dev prompts" if content.options.matched_on_dev else "these rows themselves, which flatters"
     against_fixed = f"p against {content.fixed_reference or '–'}"
     against_matched = f"p against {content.matched_reference or '–'}"
-    return [
-        TextTable("Settings as they are", ("setting", *METRICS, against_fixed, "unscored"), fixed_lines),
+    tables = [
+        TextTable(
+            "Settings as they are", ("setting", "n", "unscored", "unreadable", *metrics, against_fixed), fixed_lines
+        ),
         TextTable(
             f"At a positive score of {content.options.kept:g}, matched on {where}",
-            ("method", *METRICS, against_matched),
+            ("method", "n", "hypervolume", *metrics, against_matched),
             matched_lines,
         ),
     ]
+    return [*tables, *judges_tables(content)]
+
+
+def judges_tables(content: Content) -> list[TextTable]:
+    """Format the agreement with each other judge, and where each setting stands under both."""
+    tables = []
+    for other in content.others:
+        lines = []
+        for found in other.agreement:
+            kappa = "–" if found.kappa is None else f"{found.kappa:.3f}"
+            lines.append([found.metric, str(found.images), f"{found.share:.3f}", kappa])
+        tables.append(TextTable(f"Agreement with {other.name}", ("answer", "n", "equal", "kappa"), lines))
+        own_scores = {setting.label: getattr(setting.scores, content.options.headline) for setting in content.settings}
+        conclusions = []
+        for label, compared in content.fixed.items():
+            first = conclusion(compared)
+            second = conclusion(other.fixed.get(label))
+            holds = "" if label == content.fixed_reference else "yes" if first == second else "no"
+            scores = [shown(own_scores[label]), shown(other.scores.get(label))]
+            conclusions.append([label, *scores, first, second, holds])
+        head = ("setting", "here", f"under {other.name}", "against the reference", f"under {other.name}", "holds")
+        tables.append(TextTable(f"Conclusions about {HEADLINES[content.options.headline]}", head, conclusions))
+    return tables
+
+
+def present(content: Content) -> list[Metric]:
+    """List the metrics that any setting has a score of; the paper's three always."""
+    metrics: list[Metric] = []
+    for metric in METRICS:
+        is_there = any(getattr(setting.scores, metric) is not None for setting in content.settings)
+        if is_there or metric in ("positive", "negative", "quality"):
+            metrics.append(metric)
+    return metrics
 
 
 def markdown(content: Content, costs: Costs) -> str:
-    """Format the two tables of a report as Markdown, under a line about the images and tests behind them."""
-    fixed, matched = for_people(content)
+    """Format the tables of a report as Markdown, under the answer and a line about the images and tests behind it."""
     seeds = "1 seed" if content.seeds == 1 else f"{content.seeds} seeds"
+    students = f", {content.students} students" if content.students > 1 else ""
+    units = "pairs and students" if content.students > 1 else "pairs"
     lines = [
-        f"{costs.images} images of {content.pairs} pairs from {seeds}; {', '.join(costs.models)}; "
-        f"judged by {', '.join(costs.judges) or 'nobody yet'}. Means with 95 % bootstrap intervals over pairs; "
-        "p: exact sign flips over pairs of the negative score, Holm-corrected.",
+        f"**{_markdown_cell(answer(content))}**",
         "",
-        *_markdown_table(fixed.head, fixed.lines),
-        "",
-        f"{matched.title}:",
-        "",
-        *_markdown_table(matched.head, matched.lines),
+        f"{costs.images} images of {content.pairs} pairs from {seeds}{students}; {', '.join(costs.models)}; "
+        f"judged by {', '.join(costs.judges) or 'nobody yet'}. Means with 95 % bootstrap intervals over {units}; "
+        f"p: exact sign flips over pairs of the {HEADLINES[content.options.headline]} (in the second table of the "
+        "negative score), Holm-corrected.",
         "",
     ]
+    for table in for_people(content):
+        lines += [f"{table.title}:", "", *_markdown_table(table.head, table.lines), ""]
     return "\n".join(lines)
 
 
@@ -223,12 +297,12 @@ def _score_cells(scores: Scores | None) -> list[object]:
     return cells
 
 
-def _score_texts(scores: Scores | None) -> list[str]:
-    return list(map(shown, _intervals(scores)))
+def _score_texts(scores: Scores | None, metrics: Sequence[Metric]) -> list[str]:
+    return ["–" if scores is None else shown(getattr(scores, metric)) for metric in metrics]
 
 
 def _intervals(scores: Scores | None) -> list[Interval | None]:
-    return [None] * len(METRICS) if scores is None else [scores.positive, scores.negative, scores.quality]
+    return [None] * len(METRICS) if scores is None else [getattr(scores, metric) for metric in METRICS]
 
 
 def _markdown_table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> list[str]:

@@ -1,4 +1,8 @@
-"""The trade-off plots of a report: positive score or quality against negative score, a line and a band per method."""
+"""The trade-off plots of a report: positive score or quality against negative score, a line and a band per method.
+
+More than MOST lines in one plot cannot be told apart: the plots show those that reach farthest and the reference, and
+all of them stand in small multiples, one method a panel.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +17,18 @@ import numpy as np
 from vsf.bench.report.content import Content
 from vsf.bench.run import jsonl
 from vsf.bench.stats.bootstrap import interval
-from vsf.bench.stats.tables import Metric, Table, column, curves, per_pair
+from vsf.bench.stats.tables import Metric, Table, column, curves
 from vsf.bench.stats.tradeoff import Point, band, frontier, points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which most colour-blind readers can tell apart, without the yellow that white paper swallows;
-# then others as far from them as there is room.
-COLOURS = (
-    *("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F3C8D", "#8A8A8A", "#6B4C2A"),
-    *("#A50026", "#1A2A80", "#7FB800", "#FF4FA3", "#00B3B3", "#5B5BFF", "#FF8A80", "#2F4F4F", "#9C7A00", "#B388FF"),
-)
+MOST = 6
+"""The most lines in one plot."""
+COLUMNS = 4  # of small multiples
+# Okabe and Ito's colours, which most colour-blind readers can tell apart, without the yellow that white paper swallows.
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 GRID = 101
 _GAP = 0.045  # between labels, as a fraction of the height
 
@@ -40,42 +43,93 @@ class Chart:
 
 
 def draw(content: Content, folder: Path) -> list[Chart]:
-    """Draw positive and quality against negative score, as PNG and SVG. Raises RequestError."""
+    """Draw positive and quality against negative score, and small multiples, as PNG and SVG. Raises RequestError."""
+    import matplotlib
+
     titles: dict[Metric, str] = {
         "positive": "Positive score against negative score",
         "quality": "Quality against negative score",
     }
-    return [_chart(content.tables, metric, title, folder) for metric, title in titles.items()]
-
-
-def _chart(tables: Mapping[str, Table], kept: Metric, title: str, folder: Path) -> Chart:
-    import matplotlib
-    from matplotlib.figure import Figure
-
     # The salt makes the ids in the SVG, and with them the whole file, the same each time.
     with matplotlib.rc_context(
         {"svg.hashsalt": "vsf", "font.size": 11, "axes.spines.top": False, "axes.spines.right": False}
     ):
-        # A Figure of its own, not pyplot's: that would keep it in a global list and may want a display.
-        figure = Figure(figsize=(8.6, 5.2), layout="constrained", dpi=150)
-        axes = figure.add_subplot()
-        line_ends = []
-        for index, (name, labels) in enumerate(curves(list(tables)).items()):
-            curve_points = points(tables, labels, kept)
-            if curve_points:
-                colour = COLOURS[index % len(COLOURS)]
-                _plot_curve(axes, tables, curve_points, kept, colour)
-                line_ends.append((name, frontier(curve_points)[-1], colour))
-        axes.set_xlabel("negative score: what was to be left out is gone")
-        axes.set_ylabel("positive score" if kept == "positive" else "quality")
-        axes.set_title(f"{title} (both: higher is better)", loc="left", fontsize=12)
-        axes.grid(color="#e4e4e7", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.margins(x=0.04, y=0.06)
-        _write_names(axes, line_ends)
-        chart = Chart(title, folder / f"{kept}-negative.png", folder / f"{kept}-negative.svg")
-        jsonl.write(chart.png, _rendered(figure, "png"))
-        jsonl.write(chart.svg, _rendered(figure, "svg", metadata={"Date": None}))
+        charts = [_chart(content, metric, title, folder) for metric, title in titles.items()]
+        if len(curves(list(content.tables))) > MOST:
+            charts.append(_multiples(content, folder))
+    return charts
+
+
+def main_curves(content: Content) -> list[str]:
+    """Choose at most MOST curves: the reference, and those with the largest hypervolume, in the order of the table."""
+    by_area = sorted(content.matched, key=lambda line: -line.hypervolume)
+    ranked = [line.curve for line in by_area if line.curve != content.matched_reference]
+    first = [content.matched_reference] if content.matched_reference else []
+    chosen = {*first, *ranked[: MOST - len(first)]}
+    return [line.curve for line in content.matched if line.curve in chosen]
+
+
+def _chart(content: Content, kept: Metric, title: str, folder: Path) -> Chart:
+    from matplotlib.figure import Figure
+
+    tables = content.tables
+    labels_of_curve = curves(list(tables))
+    # A Figure of its own, not pyplot's: that would keep it in a global list and may want a display.
+    figure = Figure(figsize=(8.6, 5.2), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    line_ends = []
+    for index, name in enumerate(main_curves(content)):
+        curve_points = points(tables, labels_of_curve[name], kept)
+        if curve_points:
+            colour = COLOURS[index]
+            _plot_curve(axes, tables, curve_points, kept, colour)
+            line_ends.append((name, frontier(curve_points)[-1], colour))
+    axes.set_xlabel("negative score: what was to be left out is gone")
+    axes.set_ylabel("positive score" if kept == "positive" else "quality")
+    axes.set_title(f"{title} (both: higher is better)", loc="left", fontsize=12)
+    axes.grid(color="#e4e4e7", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.04, y=0.06)
+    if kept == "positive":
+        _plot_bound(axes, content.options.kept)
+    _write_names(axes, line_ends)
+    return _saved(figure, title, folder / f"{kept}-negative")
+
+
+def _multiples(content: Content, folder: Path) -> Chart:
+    """Draw every curve in a panel of its own, before all others in grey."""
+    from matplotlib.figure import Figure
+
+    labels_of_curve = curves(list(content.tables))
+    points_of = {name: points(content.tables, labels) for name, labels in labels_of_curve.items()}
+    fronts = {name: frontier(curve_points) for name, curve_points in points_of.items() if curve_points}
+    rows = -(-len(fronts) // COLUMNS)
+    figure = Figure(figsize=(8.6, 1.9 * rows + 0.4), layout="constrained", dpi=150)
+    panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).ravel()
+    for panel in panels[len(fronts) :]:
+        panel.set_visible(False)
+    for panel, name in zip(panels, fronts, strict=False):
+        for other in fronts.values():
+            panel.plot(*_coordinates(other), color="#d4d4d8", linewidth=0.8)
+        panel.plot(*_coordinates(fronts[name]), color=COLOURS[1], linewidth=1.8, marker="o", markersize=3.5)
+        _plot_bound(panel, content.options.kept)
+        panel.set_title(name, loc="left", fontsize=8.5, parse_math=False)
+        panel.tick_params(labelsize=8)
+    figure.supxlabel("negative score", fontsize=10)
+    figure.supylabel("positive score", fontsize=10)
+    return _saved(figure, "Every method, before all others in grey", folder / "multiples")
+
+
+def _plot_bound(axes: Axes, kept: float) -> None:
+    """Draw the line of the positive score at which methods are compared."""
+    axes.axhline(kept, color="#71717a", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+
+
+def _saved(figure: Figure, title: str, file: Path) -> Chart:
+    """Write a figure as PNG and SVG. Raises RequestError."""
+    chart = Chart(title, file.with_suffix(".png"), file.with_suffix(".svg"))
+    jsonl.write(chart.png, _rendered(figure, "png"))
+    jsonl.write(chart.svg, _rendered(figure, "svg", metadata={"Date": None}))
     return chart
 
 
@@ -116,7 +170,7 @@ def _plot_cross(axes: Axes, table: Table, point: Point, kept: Metric, colour: st
     across, up = _coordinates([point])
     metrics: tuple[Metric, Metric] = ("negative", kept)
     for metric in metrics:
-        span = interval(list(per_pair(column(table, metric)).values()))
+        span = interval(column(table, metric))
         if span is not None:
             ends = [span.low, span.high]
             line = (ends, up * 2) if metric == "negative" else (across * 2, ends)

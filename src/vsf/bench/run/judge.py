@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -126,6 +126,9 @@ def worst(answers: Sequence[Verdict]) -> Verdict:
     unscored = [answer for answer in answers if not answer.is_scored]
     if unscored:
         combined = Verdict.unscored(unscored[0].reason, final=all(answer.final for answer in answers))
+        for answer in unscored:
+            if not answer.is_readable:
+                combined = answer  # it spoils the clip, whatever the judge says about other frames
     else:
         poorest = min(answers, key=lambda answer: (answer.positive, answer.negative, answer.quality))
         combined = Verdict(
@@ -133,9 +136,21 @@ def worst(answers: Sequence[Verdict]) -> Verdict:
             negative=all(answer.negative for answer in answers),
             quality=min(answer.quality for answer in answers if answer.quality is not None),
             reason=f"frame {answers.index(poorest) + 1} of {len(answers)}: {poorest.reason}",
+            checks=_in_every_frame([answer.checks for answer in answers]),
         )
     tokens, cost = spent(answers)
     return replace(combined, tokens=tokens, cost=cost)
+
+
+def _in_every_frame(checks: Sequence[Mapping[str, bool] | None]) -> dict[str, bool] | None:
+    """Combine the checks of a clip's frames: one passes if it passes in every frame; None if a frame has none."""
+    passed: dict[str, bool] = {}
+    for of_frame in checks:
+        if of_frame is None:
+            return None
+        for name, is_passed in of_frame.items():
+            passed[name] = passed.get(name, True) and is_passed
+    return passed
 
 
 def tally(judged: Sequence[Verdict]) -> Tally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from vsf.judges.base import Verdict
 
 ROWS = "rows.jsonl"
 VERDICTS = "verdicts.jsonl"
+MEASURES = "measures.jsonl"
 IMAGES = "images"
+HARMLESS = "harmless"
+"""The kind, in `Pair.about`, of a pair whose negative prompt names what the picture does not show anyway."""
 
 
 class RunInfo(BaseModel):
@@ -99,27 +102,77 @@ class Row(BaseModel):
         return {**fields, **run}
 
 
+class Measure(BaseModel):
+    """A metric's value of one picture.
+
+    Attributes:
+        key: Of the picture's row.
+        metric: Name of the metric.
+        version: Its version.
+        value: The value.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    metric: str
+    version: str
+    value: float
+
+
 @dataclass(frozen=True)
 class Score:
-    """A row with one judge's verdict on its image, None if it was not judged yet."""
+    """A row with everything that is known about its image.
+
+    Attributes:
+        row: The row.
+        verdict: One judge's verdict; None if it has not judged the image yet.
+        measures: By the name of each metric of `vsf.bench.metrics` that has a value for it.
+        student: The run that the row is from, where a report joins runs of several models; "" where there is one.
+        is_harmless: Whether its negative prompt names what the picture does not show anyway. Such an image tells how
+            much a method changes for nothing, and counts for no other score.
+    """
 
     row: Row
     verdict: Verdict | None
+    measures: Mapping[str, float] = field(default_factory=dict)
+    is_harmless: bool = False
+    student: str = ""
+
+    @property
+    def success(self) -> bool | None:
+        """True if all that was asked for is there, and what was asked away is gone; None if unscored."""
+        return self._counted.success if self._counted else None
 
     @property
     def positive(self) -> bool | None:
         """True if the object is visible; None if unscored."""
-        return self.verdict.positive if self.verdict else None
+        return self._counted.positive if self._counted else None
 
     @property
     def negative(self) -> bool | None:
         """True if the unwanted part is missing; None if unscored."""
-        return self.verdict.negative if self.verdict else None
+        return self._counted.negative if self._counted else None
 
     @property
     def quality(self) -> float | None:
         """Quality of the image, from 0 to 1; None if unscored."""
-        return self.verdict.quality if self.verdict else None
+        return self._counted.quality if self._counted else None
+
+    @property
+    def damage(self) -> float | None:
+        """The share of what else was asked for, such as colour and place, that is not as asked; None if unscored."""
+        return self._counted.damage if self._counted else None
+
+    @property
+    def change(self) -> float | None:
+        """Distance to the unguided picture outside the part, from 0; None if it was not measured."""
+        return None if self.is_harmless else self.measures.get("change")
+
+    @property
+    def harmless(self) -> float | None:
+        """The same for a negative prompt that names what is not in the picture."""
+        return self.measures.get("change") if self.is_harmless else None
 
     @property
     def reason(self) -> str:
@@ -128,8 +181,12 @@ class Score:
 
     @property
     def is_complete(self) -> bool:
-        """True if the image has all three scores."""
-        return None not in (self.positive, self.negative, self.quality)
+        """True if the judge answered, if only that there is nothing to recognise."""
+        return self.verdict is not None and (self.verdict.is_scored or not self.verdict.is_readable)
+
+    @property
+    def _counted(self) -> Verdict | None:
+        return None if self.is_harmless else self.verdict
 
 
 def rows(folder: Path) -> list[Row]:
@@ -157,11 +214,12 @@ def spent(verdicts: Iterable[Verdict]) -> tuple[int | None, float | None]:
     return tokens, dollars
 
 
-def scored(folder: Path, judge: str | None = None) -> list[Score]:
+def scored(folder: Path, judge: str | None = None, student: str = "") -> list[Score]:
     """Join every row of a run with one judge's verdict on its image.
 
     Args:
         folder: Where the run is.
+        student: Name of the run among several.
         judge: Name of the judge, of which the newest version counts; may be left out if only one judge gave verdicts.
 
     Raises:
@@ -177,7 +235,39 @@ def scored(folder: Path, judge: str | None = None) -> list[Score]:
     for verdict in by_judge:
         if verdict.judge_version == newest:
             by_image[verdict.image_hash, verdict.pair] = verdict
-    return [Score(row, by_image.get((row.image_hash, row.pair))) for row in all_rows]
+    values = values_by_row(folder)
+    harmless = _harmless_pairs(folder)
+    scores = []
+    for row in all_rows:
+        verdict_of_row = by_image.get((row.image_hash, row.pair))
+        scores.append(Score(row, verdict_of_row, values.get(row.key, {}), row.pair in harmless, student))
+    return scores
+
+
+def measures(folder: Path) -> list[Measure]:
+    """Read the measures of a folder; none if nothing was measured. Raises RequestError for a damaged file."""
+    return jsonl.read(folder / MEASURES, Measure)
+
+
+def values_by_row(folder: Path) -> dict[str, dict[str, float]]:
+    """Return the measures of each row by the name of the metric, of each metric's newest version."""
+    all_measures = measures(folder)
+    newest = {entry.metric: entry.version for entry in all_measures}  # new measures are appended
+    by_row: dict[str, dict[str, float]] = {}
+    for entry in all_measures:
+        if entry.version == newest[entry.metric]:
+            by_row.setdefault(entry.key, {})[entry.metric] = entry.value
+    return by_row
+
+
+def _harmless_pairs(folder: Path) -> set[str]:
+    """Return the ids of the pairs whose negative names what the picture does not show anyway."""
+    from vsf.bench.run.manifest import read_manifest  # which needs this module
+
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return set()
+    return {name for name, fields in manifest.pairs.items() if fields["about"].get("kind") == HARMLESS}
 
 
 def counted_judge(folder: Path, judge: str | None = None) -> str | None:

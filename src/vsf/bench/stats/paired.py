@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -12,7 +12,7 @@ from statistics import fmean
 import numpy as np
 from jaxtyping import Float64
 
-from vsf.bench.stats.tables import Column, per_pair
+from vsf.bench.stats.tables import Column, Key, per_pair
 
 RESAMPLES = 99_999
 
@@ -48,6 +48,8 @@ class Comparison:
         test: Sign-flip test of the difference; None if no pair is left.
         mcnemar: p of McNemar's test over images; None unless every score is 0 or 1.
         per_pair: Mean difference of each pair.
+        differences: Difference of each image that counts.
+        by_student: Mean difference with each student.
         images: Images that count.
         dropped: Images that only one setting has, or that either judge left unscored.
     """
@@ -56,6 +58,8 @@ class Comparison:
     test: SignFlip | None
     mcnemar: float | None
     per_pair: tuple[float, ...]
+    differences: Column
+    by_student: Mapping[str, float]
     images: int
     dropped: int
 
@@ -79,9 +83,19 @@ def compare(first: Column, second: Column) -> Comparison:
         test=sign_flip(differences) if differences else None,
         mcnemar=mcnemar(list(scored.values())) if is_binary and scored else None,
         per_pair=differences,
+        differences=image_differences,
+        by_student=_by_student(image_differences),
         images=len(scored),
         dropped=len(keys) - len(scored),
     )
+
+
+def _by_student(image_differences: Mapping[Key, float]) -> dict[str, float]:
+    """Return the mean difference over the pairs of each student: a lead that only some of them show is no lead."""
+    of_student: dict[str, dict[Key, float | None]] = {}
+    for key, difference in image_differences.items():
+        of_student.setdefault(key[1], {})[key] = difference
+    return {student: fmean(per_pair(column).values()) for student, column in of_student.items()}
 
 
 def sign_flip(differences: Sequence[float]) -> SignFlip:

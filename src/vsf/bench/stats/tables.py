@@ -10,12 +10,13 @@ from typing import Literal
 from vsf.bench.run.rows import Score
 from vsf.errors import RequestError
 
-Key = tuple[str, int]
-"""Pair and seed: identifies an image within a setting, and matches it across settings."""
+Key = tuple[str, str, int]
+"""Pair, student and seed: identifies an image within a setting, and matches it across settings."""
 Table = Mapping[Key, Score]
 Column = Mapping[Key, float | None]
-Metric = Literal["positive", "negative", "quality"]
-METRICS: tuple[Metric, ...] = ("positive", "negative", "quality")
+Metric = Literal["success", "positive", "negative", "damage", "quality", "change", "harmless"]
+METRICS: tuple[Metric, ...] = ("success", "positive", "negative", "damage", "quality", "change", "harmless")
+"""The headline first. Of `damage`, `change` and `harmless` less is better."""
 
 
 def by_label(scores: Iterable[Score]) -> dict[str, dict[Key, Score]]:
@@ -24,7 +25,7 @@ def by_label(scores: Iterable[Score]) -> dict[str, dict[Key, Score]]:
     for score in scores:
         row = score.row
         table = tables.setdefault(row.label, {})
-        if table.setdefault((row.pair, row.seed), score) is not score:
+        if table.setdefault((row.pair, score.student, row.seed), score) is not score:
             raise RequestError(
                 f'"{row.label}" has two rows of {row.pair} from seed {row.seed}: rows of different models need '
                 "different labels, or folders of their own."
@@ -40,7 +41,7 @@ def column(table: Table, metric: Metric) -> dict[Key, float | None]:
 def per_pair(values: Column) -> dict[str, float]:
     """Return the mean over the scored images of each pair; pairs without any are left out."""
     values_of_pair: dict[str, list[float]] = {}
-    for (pair, _), value in values.items():
+    for (pair, _, _), value in values.items():
         if value is not None:
             values_of_pair.setdefault(pair, []).append(value)
     return {pair: fmean(pair_values) for pair, pair_values in values_of_pair.items()}
@@ -49,7 +50,7 @@ def per_pair(values: Column) -> dict[str, float]:
 def exact_mean(values: Column) -> Fraction | None:
     """Return the mean over pairs without any rounding, so that it can be compared with a bound; None without values."""
     values_of_pair: dict[str, list[Fraction]] = {}
-    for (pair, _), value in values.items():
+    for (pair, _, _), value in values.items():
         if value is not None:
             values_of_pair.setdefault(pair, []).append(Fraction(value))
     if not values_of_pair:

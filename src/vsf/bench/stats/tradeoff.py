@@ -89,6 +89,20 @@ def frontier(candidates: Sequence[Point]) -> list[Point]:
     return front
 
 
+def hypervolume(candidates: Sequence[Point]) -> Fraction:
+    """Return the area of the points of the unit square that some candidate beats in both scores.
+
+    Unlike a matched point it judges a whole frontier, and favours no bound; E. Zitzler and L. Thiele, Multiobjective
+    optimization using evolutionary algorithms, PPSN V (1998).
+    """
+    area = Fraction()
+    less_negative = Fraction()
+    for point in frontier(candidates):
+        area += point.kept * (point.negative - less_negative)
+        less_negative = point.negative
+    return area
+
+
 def match(candidates: Sequence[Point], kept: float) -> Mixture | None:
     """Return the mixture on the frontier that keeps this much; None if no setting does.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, Va
 
 from vsf.errors import RequestError
 
-__all__ = ["Entry", "Pair", "load", "names", "numbered", "shipped"]
+__all__ = ["Card", "Entry", "Pair", "cards", "load", "names", "numbered", "shipped"]
 
 _SHIPPED = Path(__file__).with_name("shipped")
 
@@ -52,6 +53,32 @@ class Entry(BaseModel):
     def pair(self, default_id: str) -> Pair:
         """Make the pair, with `default_id` if the file gives none."""
         return Pair(**{**dict(self), "id": self.id or default_id})
+
+
+class Card(BaseModel):
+    """The card of a shipped suite.
+
+    Attributes:
+        about: What it holds, in a sentence.
+        origin: Where its pairs come from.
+        licence: Of the pairs.
+        version: Changes with the pairs.
+        sha256: Of its file in this version.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    about: str
+    origin: str
+    licence: str
+    version: str
+    sha256: str
+
+
+def cards() -> dict[str, Card]:
+    """Read the cards of the shipped suites by name."""
+    document = tomllib.loads((_SHIPPED / "cards.toml").read_text(encoding="utf-8"))
+    return {name: Card(**fields) for name, fields in document.items()}
 
 
 def names() -> list[str]:

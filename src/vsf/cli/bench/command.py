@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,14 @@ from rich.text import Text
 from vsf.cli import console
 from vsf.cli.bench import forecast, inputs
 from vsf.cli.bench.options import (
+    FactorialOptions,
     JudgeCommandOptions,
+    MeasureOptions,
     NewSuiteOptions,
+    OnceOptions,
     ReportCommandOptions,
     RunOptions,
+    StudyOptions,
     SweepOptions,
     judge_flags,
     read_judge_options,
@@ -26,7 +30,7 @@ from vsf.cli.bench.options import (
 from vsf.cli.options import takes_options
 
 if TYPE_CHECKING:
-    from vsf.bench.plan import Setting
+    from vsf.bench.plan import Plan, Setting
     from vsf.bench.report.files import TextTable
     from vsf.bench.run.draw import ProgressCallback
     from vsf.bench.run.judge import Tally
@@ -84,38 +88,109 @@ def judge_command(options: JudgeCommandOptions) -> None:
     _say(f"{folder}: {_describe(tally)}", {"folder": str(folder), **_document(tally)}, as_json=options.json)
 
 
-@app.command("sweep", epilog="Example: vsf bench sweep --suite tiny-dev --methods vsf,nag --trials 40 --out out/search")
-@takes_options(SweepOptions, judge_flags(), into="judge_flags")
-def sweep_command(options: SweepOptions) -> None:
-    """Search the knobs of each method on a dev suite; the best are frozen as a plan for the test suite."""
-    from vsf.bench import sweep
+@app.command("once", epilog="Example: vsf bench once --suite tiny-dev --prompts 20 --out out/first")
+@takes_options(OnceOptions, judge_flags(), into="judge_flags")
+def once_command(options: OnceOptions) -> None:
+    """Draw, judge, measure and report, one after the other; the same command goes on where it stopped."""
+    from vsf.bench.metrics import Change, measure
+    from vsf.bench.report import build
+    from vsf.bench.run.draw import run
+    from vsf.bench.run.judge import judge as judge_folder
 
     folder = inputs.folder_of(options.out)
-    task, plan = inputs.task_of(options, folder)
+    task, _ = inputs.task_of(options, folder)
     judge = inputs.judge_of(read_judge_options(options.judge, options.judge_flags), folder)
-    drawing = inputs.drawing_engine(options, task.conditions)
-    judging = inputs.judging_engine(judge, options.workers, options.concurrency)
-    evaluator = sweep.Evaluator(folder, task, judge, drawing, judging)
+    with progress("drawing", "images", quiet=options.json) as callback:
+        drawn = run(folder, task, inputs.drawing_engine(options, task.conditions), callback)
+    judging_engine = inputs.judging_engine(judge, options.workers, options.concurrency)
+    with progress("judging", "images", quiet=options.json) as callback:
+        judge_folder(folder, judge, judging_engine, callback).require_answer()
+    with progress("measuring", "images", quiet=options.json) as callback:
+        measure(folder, Change(), callback)
+    page = build(folder, judges=[judge.name]).page
+    _say(str(page), {"folder": str(folder), "images": drawn, "page": str(page)}, as_json=options.json)
+
+
+@app.command("measure", epilog="Example: vsf bench measure --out out/first")
+@takes_options(MeasureOptions)
+def measure_command(options: MeasureOptions) -> None:
+    """Compare every picture of a folder with the unguided one from the same prompt and noise."""
+    from vsf.bench.metrics import METRICS, measure
+
+    folder = inputs.folder_of(options.out)
+    metric = METRICS[options.metric]()
+    with progress("measuring", "images", quiet=options.json) as callback:
+        measured = measure(folder, metric, callback)
+    line = f"{folder}: {measured} images measured by {metric.name}"
+    _say(line, {"folder": str(folder), "metric": metric.name, "images": measured}, as_json=options.json)
+
+
+@app.command(
+    "sweep", epilog="Example: vsf bench sweep --suite tiny-dev --methods vsf,nag --frontier 8 --out out/curves"
+)
+@takes_options(SweepOptions, judge_flags(), into="judge_flags")
+def sweep_command(options: SweepOptions) -> None:
+    """Try each setting at strengths from low to high on a dev suite; the best are frozen for the test suite."""
+    from vsf.bench import sweep
+
+    evaluator, plan = _evaluator(options)
     with progress("sweeping", "images", quiet=options.json) as callback:
-        if options.frontier:
-            curves = _sweep_curves(evaluator, inputs.curves_of(options, plan), options.keep, callback)
-            best = [point for curve in curves for point in curve]
-        else:
-            curves = []
-            best = sweep.search(evaluator, task.settings, options.trials, callback)
-    sweep.freeze(folder / sweep.FROZEN, best)
+        curves = _sweep_curves(evaluator, inputs.curves_of(options, plan), options.keep, callback)
+    best = [point for curve in curves for point in curve]
+    sweep.freeze(evaluator.folder / sweep.FROZEN, [point.setting for point in best])
     if options.kept is not None:
         matched = []
         for curve in curves:
-            matched += sweep.at_positive_score(curve, options.kept)
-        sweep.freeze(folder / sweep.MATCHED, matched)
+            matched += [point.setting for point in sweep.at_positive_score(curve, options.kept)]
+        sweep.freeze(evaluator.folder / sweep.MATCHED, matched)
     if not options.json:
         for point in best:
             scores = {"positive": point.positive, "negative": point.negative, "quality": point.quality}
             text = ", ".join(f"{name} {float(score):.3f}" for name, score in scores.items())
             console.stdout.print(f"{point.setting.label}: {text}", markup=False, highlight=False, soft_wrap=True)
-    frozen = folder / sweep.FROZEN
+    frozen = evaluator.folder / sweep.FROZEN
     _say(f"{frozen}: {len(best)} settings", {"plan": str(frozen)}, as_json=options.json)
+
+
+@app.command(
+    "factorial",
+    epilog="Example: vsf bench factorial --suite tiny-dev --methods vsf,nag --rounds 4x20,1x50 --out out/search",
+)
+@takes_options(FactorialOptions, judge_flags(), into="judge_flags")
+def factorial_command(options: FactorialOptions) -> None:
+    """Tune every method in every context with the same budget on a dev suite; one setting of each is frozen."""
+    from vsf.bench import factorial, sweep
+    from vsf.bench.run.draw import run
+
+    evaluator, plan = _evaluator(options)
+    design = factorial.factorial(plan)
+    rounds = factorial.read_rounds(options.rounds)
+    factorial.check_rounds(rounds, len(evaluator.task.pairs))
+    images = design.images(rounds, options.seeds)
+    if not options.dry_run and not sweep.seconds_per_image(evaluator.folder):
+        # The first batch, which has to be drawn anyway, tells the pace.
+        first = replace(evaluator.task, settings=design.cells[0].trials(1))
+        run(evaluator.folder, first, evaluator.drawing_engine, lambda *_: None, limit=1)
+    seconds = sweep.seconds_per_image(evaluator.folder)
+    hours = None if seconds is None else round(images * seconds / (options.workers or 1) / 3600, 2)
+    stated = {"cells": len(design.cells), "left_out": dict(design.left_out), "images": images, "hours": hours}
+    if not options.json:
+        for line in forecast.factorial(design, images, seconds, options.workers or 1):
+            console.stdout.print(line, markup=False, highlight=False, soft_wrap=True)
+    if options.dry_run:
+        if options.json:
+            console.print_json(stated)
+        return
+    with progress("searching", "images", quiet=options.json) as callback:
+        result = factorial.search(design, evaluator, rounds, callback)
+    lines = []
+    for cell, label in result.chosen.items():
+        trial = [trial for trial in result.trials if trial.label == label][-1]
+        lines.append(f"{label}: full success {trial.success:.3f} on {trial.prompts} prompts")
+        lines[-1] += f", hypervolume of the cell {result.hypervolume[cell]:.3f}"
+    frozen = evaluator.folder / sweep.FROZEN
+    lines.append(f"{frozen}: {len(result.chosen)} settings")
+    _say("\n".join(lines), {**stated, "plan": str(frozen), "chosen": result.chosen}, as_json=options.json)
 
 
 @app.command("report", epilog="Example: vsf bench report out/first")
@@ -128,20 +203,41 @@ def report_command(options: ReportCommandOptions) -> None:
         Path(options.folder).expanduser(),
         out=Path(options.out).expanduser() if options.out else None,
         dev=Path(options.dev).expanduser() if options.dev else None,
-        judge=options.judge,
+        also=[Path(folder).expanduser() for folder in options.also or []],
+        judges=options.judge or [],
         kept=options.kept,
         reference=options.reference,
         images=options.images,
     )
     if not options.json:
+        console.stdout.print(files.answer(report.content), markup=False, highlight=False, soft_wrap=True)
         for table in files.for_people(report.content):
             _show(table)
     document = {
         "page": str(report.page),
+        "answer": files.answer(report.content),
         "settings": files.as_records(files.settings_table(report.content)),
         "matched": files.as_records(files.matched_table(report.content)),
     }
     _say(f"{report.page}", document, as_json=options.json)
+
+
+@app.command("study", epilog="Example: vsf bench study out/first out/for-anna --count 60")
+@takes_options(StudyOptions)
+def study_command(options: StudyOptions) -> None:
+    """Write a blind study for a person to answer; with --answers-of, take the filled sheet as one more judge."""
+    from vsf.bench import study
+
+    folder = Path(options.folder).expanduser()
+    out = Path(options.study).expanduser()
+    if options.answers_of:
+        answers = study.read_answers(folder, out, options.answers_of)
+        judge = f"human:{options.answers_of}"
+        _say(f"{folder}: {answers} answers of {judge}", {"judge": judge, "answers": answers}, as_json=options.json)
+        return
+    pictures = study.export(folder, out, options.count, labels=options.label or [], seed=options.seed)
+    sheet = out / study.SHEET
+    _say(f"{sheet}: {pictures} pictures to answer", {"sheet": str(sheet), "pictures": pictures}, as_json=options.json)
 
 
 @app.command("new-suite", epilog="Example: vsf bench new-suite mine.jsonl --count 50 --writer some-model")
@@ -183,6 +279,18 @@ def progress(doing: str, what: str, *, quiet: bool) -> Iterator[ProgressCallback
     ) as bar:
         task = bar.add_task(doing, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _evaluator(options: SweepOptions | FactorialOptions) -> tuple[Evaluator, Plan]:
+    """Make the evaluator of a search, and the plan that its settings are from."""
+    from vsf.bench import sweep
+
+    folder = inputs.folder_of(options.out)
+    task, plan = inputs.task_of(options, folder)
+    judge = inputs.judge_of(read_judge_options(options.judge, options.judge_flags), folder)
+    drawing = inputs.drawing_engine(options, task.conditions)
+    judging = inputs.judging_engine(judge, options.workers, options.concurrency)
+    return sweep.Evaluator(folder, task, judge, drawing, judging), plan
 
 
 def _sweep_curves(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vsf.bench.factorial import Factorial
     from vsf.bench.run.estimate import DrawingEstimate, JudgingEstimate
 
 
@@ -32,6 +33,15 @@ def judging(estimate: JudgingEstimate) -> str:
     if not amounts:
         return f"{text}; no tokens or cost are known of it yet: ask it about a few with vsf bench judge --limit 4"
     return f"{text}: about {', '.join(amounts)}, at the price of those judged so far"
+
+
+def factorial(design: Factorial, images: int, seconds: float | None, workers: int) -> list[str]:
+    """Write what a factorial will draw, a line for each group of cells that do not exist."""
+    total = f"{len(design.cells)} cells, {images} images"
+    lines = [f"{total}: about {duration(images * seconds / workers)}, without judging" if seconds else total]
+    for name, reason in design.left_out.items():
+        lines.append(f"left out: {name}, because {reason}")
+    return lines
 
 
 def duration(seconds: float) -> str:

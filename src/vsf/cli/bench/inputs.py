@@ -37,10 +37,14 @@ def task_of(options: TaskOptions, folder: Path) -> tuple[Task, Plan]:
     """Make the task of drawing, and the plan that its settings are from. Raises RequestError and UnknownNameError."""
     from vsf.bench.run.draw import Task
     from vsf.bench.suites import load as suites
+    from vsf.bench.suites.harmless import harmless
 
     if not options.suite:
         raise RequestError(f"no suite: give one with --suite: {', '.join(suites.names())}, or a file of pairs.")
-    pairs = suites.load(options.suite)[: options.prompts]
+    suite = suites.load(options.suite)
+    pairs = suite[: options.prompts]
+    if options.harmless:
+        pairs = [*pairs, *harmless(suite, options.harmless)]
     plan = plan_of(options)
     return Task(plan.settings, pairs, range(options.seeds), conditions_of(options, folder)), plan
 
@@ -126,7 +130,6 @@ def curves_of(options: SweepOptions, plan: Plan) -> list[list[Setting]]:
     """Vary each setting of a plan over its strengths. Raises RequestError and KnobError."""
     from vsf.bench.sweep import grid
 
-    assert options.frontier is not None
     bounds = number_pair("--range", options.range) if options.range else None
     curves = []
     for setting in plan.settings:

@@ -52,6 +52,9 @@ class TaskOptions(BenchOptions):
     steps: int = count_option(8, "Denoising steps, where a plan does not say.", high=1000)
     seeds: int = count_option(2, "Images of each pair and setting.", high=10_000)
     prompts: int | None = count_option(None, "The first so many pairs of the suite; all if not given.")
+    harmless: int | None = count_option(
+        None, "Draw so many pairs more whose negative names what the picture does not show.", shown="none"
+    )
     size: str | None = option("Side, or WIDTHxHEIGHT, in pixels. Left to the model if not given.")
     frames: int | None = count_option(None, "Length of a clip, for video models; four of them are kept and judged.")
     dtype: str = option("auto, float32, float16 or bfloat16.", default="auto")
@@ -109,22 +112,47 @@ class JudgeCommandOptions(JudgingOptions):
 class SweepOptions(TaskOptions, JudgingOptions):
     """Options of `vsf bench sweep`."""
 
-    trials: int = count_option(40, "Settings tried of each method; knobs named in --methods stay fixed.")
-    frontier: int | None = option("Instead of a search: so many strengths of each setting, from low to high.")
-    knob: str = option("With --frontier: the knob that is its strength.", default="scale")
-    range: str | None = option(
-        "With --frontier: its strengths, LOW,HIGH.", shown="the plan's, or all that the knob allows"
-    )
-    keep: int = count_option(6, "With --frontier: the strengths nearest the frontier that are frozen.")
-    kept: float | None = option("With --frontier: a positive score; what keeps it is frozen in matched.json, too.")
+    frontier: int = count_option(20, "Strengths of each setting, from low to high.", high=1000)
+    knob: str = option("The knob that is its strength.", default="scale")
+    range: str | None = option("Its strengths, LOW,HIGH.", shown="the plan's, or all that the knob allows")
+    keep: int = count_option(6, "The strengths nearest the frontier that are frozen.")
+    kept: float | None = option("A positive score; what keeps it is frozen in matched.json, too.")
     out: str | None = option(_OUT)
     json: bool = option(JSON_HELP, default=False)
 
     def __post_init__(self) -> None:
         BenchOptions.__post_init__(self)
         _check_kept(self.kept)
-        if self.kept is not None and not self.frontier:
-            raise RequestError("--kept goes with --frontier: without it there are no curves to compare.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorialOptions(TaskOptions, JudgingOptions):
+    """Options of `vsf bench factorial`."""
+
+    seeds: int = count_option(1, "Images of each pair and setting.", high=10_000)
+    rounds: str = option(
+        "Settings tried in each cell, times prompts, round by round; the best go on.", default="16x100,4x400,1x1000"
+    )
+    dry_run: bool = option(_DRY_RUN, default=False)
+    out: str | None = option(_OUT)
+    json: bool = option(JSON_HELP, default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions(BenchOptions):
+    """Options of `vsf bench measure`."""
+
+    metric: str = option("The metric: change, or that of an installed package.", default="change")
+    out: str | None = option(_OUT)
+    json: bool = option(JSON_HELP, default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnceOptions(TaskOptions, JudgingOptions):
+    """Options of `vsf bench once`."""
+
+    out: str | None = option(_OUT)
+    json: bool = option(JSON_HELP, default=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +164,10 @@ class ReportCommandOptions(BenchOptions):
         "A folder of the same settings on dev prompts, on which strengths are matched.", metavar="DIR"
     )
     out: str | None = option("Where the report goes; into the folder itself if not given.", metavar="DIR")
-    judge: str | None = option("Whose verdicts count, where there are several: a name such as openai:MODEL.")
+    also: list[str] | None = option("The same settings on another student; may be repeated.", metavar="DIR")
+    judge: list[str] | None = option(
+        "Whose verdicts count, such as openai:MODEL; repeated, conclusions are drawn under each.", metavar="NAME"
+    )
     kept: float = option("The positive score at which methods are compared.", default=0.9)
     reference: str = option("The setting that the others are compared with; the first of vsf if not given.", default="")
     images: bool = option("Write report/images.jsonl, too: one line per image, its row and verdict.", default=False)
@@ -144,6 +175,19 @@ class ReportCommandOptions(BenchOptions):
 
     def __post_init__(self) -> None:
         _check_kept(self.kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(BenchOptions):
+    """Options of `vsf bench study`."""
+
+    folder: str = argument("A folder of rows and images.", required=True)
+    study: str = argument("The folder of the study: new, or one whose sheet was filled in.", required=True)
+    count: int = count_option(100, "Pictures to show.")
+    label: list[str] | None = option("A setting to show pictures of; may be repeated. All if not given.")
+    seed: int = option("Decides which pictures, and their order.", default=0)
+    answers_of: str | None = option("The name of the person who filled in the sheet, to read it.", metavar="NAME")
+    json: bool = option(JSON_HELP, default=False)
 
 
 @dataclass(frozen=True, kw_only=True)

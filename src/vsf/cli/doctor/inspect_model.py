@@ -18,7 +18,7 @@ from vsf import tiny
 from vsf.errors import RequestError, UnsupportedAttentionError, UnsupportedPipelineError
 from vsf.families import FAMILIES, find_family
 from vsf.families.base.family import Family
-from vsf.families.catalogue.unsupported import UNSUPPORTED_DENOISERS
+from vsf.families.catalogue.unsupported import refusal
 from vsf.generation.sources import HUB_ID
 from vsf.guidance import Unguided
 from vsf.patching.processor_twins import ProcessorTwins
@@ -176,7 +176,7 @@ def _inspect_denoiser(pipeline: str, denoiser: str, model: nn.Module | None) -> 
         family = find_family(pipe)
     except UnsupportedPipelineError:
         layers = {path: part for path, part in model.named_modules() if hasattr(part, "processor")}
-        reason = UNSUPPORTED_DENOISERS.get(denoiser, f"no family knows {denoiser}; {HOW_TO} says how to add one")
+        reason = refusal(type(pipe), [denoiser]) or f"no family knows {denoiser}; {HOW_TO} says how to add one"
         # The first parameter is self.
         arguments = tuple(inspect.signature(type(model).forward).parameters)[1:]
         return InspectedDenoiser(pipeline, denoiser, "", _grouped(layers), arguments, reason)

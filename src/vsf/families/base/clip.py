@@ -19,8 +19,9 @@ def frames_per_latent(pipe: Pipeline | None) -> int | None:
 
 
 def told_rate(pipe: Pipeline | None, arguments: CallArguments) -> float | None:
-    """Return the frames per second that a call of a pipeline names, None where it names none."""
-    return _argument(pipe, arguments, _RATES)
+    """Return the frames per second that a call of a pipeline names, or that it always has; None where neither tells."""
+    rate = _argument(pipe, arguments, _RATES)
+    return getattr(pipe, "fps", None) if rate is None else rate
 
 
 def told_length(pipe: Pipeline | None, arguments: CallArguments) -> int | None:

@@ -48,7 +48,7 @@ def encode_negatives(
         KnobError: with `within`, when it is not known which tokens are the negative's; with `sound`, where no layer is
             the sound's own.
     """
-    require_encode_prompt(pipe)
+    require_encoding(family, pipe)
     weights_of_prompts: Sequence[Mapping[str, _Weight]] = _of_each_prompt(negatives)
     if sound is not None:
         check_sound(family)
@@ -76,20 +76,21 @@ def unread_words(family: Family, pipe: Pipeline, text: str) -> Unread:
     Raises:
         PromptError: the pipeline cannot encode texts.
     """
-    require_encode_prompt(pipe)
+    require_encoding(family, pipe)
     with read_with(pipe, encoding_options(pipe, {})), listening(pipe, text) as listener:
         family.encode(pipe, text)
     return listener.unread
 
 
-def require_encode_prompt(pipe: Pipeline) -> None:
-    """Raise PromptError for modular pipelines and denoisers, which encode no prompts."""
+def require_encoding(family: Family, pipe: Pipeline) -> None:
+    """Raise PromptError for what cannot encode a prompt: denoisers, and modular pipelines of most families."""
     if isinstance(pipe, torch.nn.Module):
         raise PromptError("a denoiser cannot encode texts: pass negative=vsf.encode(pipe, texts) of its pipeline")
-    if "ModularPipeline" in class_names(pipe):
+    if "ModularPipeline" in class_names(pipe) and not family.encodes_from_parts:
         raise PromptError(
             f"{type(pipe).__name__} reads prompts in blocks of its own: encode with an ordinary pipeline of the "
-            "same parts, negative = vsf.encode(ordinary, texts), then guide(pipe, negative=negative)"
+            f"same parts, such as {family.pipelines[0]}: negative = vsf.encode(ordinary, texts), then "
+            "guide(pipe, negative=negative)"
         )
 
 
@@ -167,7 +168,7 @@ def _with_sound(
         raise PromptError(
             f"{len(of_pictures)} negatives of the picture and {len(of_sounds)} of the sound: give as many"
         )
-    pairs = []
+    pairs: list[Mapping[str, _Weight]] = []
     for prompt in range(prompts):
         picture = of_pictures[prompt % len(of_pictures)]
         sound = of_sounds[prompt % len(of_sounds)]

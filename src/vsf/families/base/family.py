@@ -24,6 +24,7 @@ from vsf.families.base.steps import Timestep, fraction_done
 from vsf.families.catalogue.unsupported import check_activation_scales, unsupported_reason
 from vsf.guidance import Guidance
 from vsf.hosting import Role as Role  # part of every family's declarations, so families import it from here
+from vsf.hosting.call import KeysAndValues
 from vsf.patching.swaps import Override
 from vsf.text.embeddings import NegativeRows
 from vsf.text.token_weights import Characters
@@ -78,6 +79,7 @@ class Injection:
         valid: (batch, negative tokens of a row), which of them are real; None when all are.
         weights: (batch, negatives); None when all are 1.
         stream: the negatives where a family passes them from block to block instead of through the arguments.
+        negative_keys: keys and values of the negatives by attention layer, where no rows stand for them in the call.
     """
 
     arguments: dict[str, Any]
@@ -85,6 +87,7 @@ class Injection:
     valid: Bool[Tensor, "batch tokens"] | None
     weights: Float[Tensor, "batch negatives"] | None = None
     stream: NegativeStream | None = None
+    negative_keys: Mapping[str, KeysAndValues] | None = None
 
 
 Running = Callable[[], Injection | None]
@@ -115,12 +118,16 @@ class Family(ABC):
     text_lengths: ClassVar[str] = ""
     """The argument with the number of real text tokens of each row, (batch,), for models with that instead of a mask;
     "" for the others."""
+    encodes_from_parts: ClassVar[bool] = False
+    """Whether `encode` uses a pipeline's parts alone, none of its functions, and so serves modular pipelines too."""
     encoder_sees_padding: ClassVar[bool] = False
     """Whether padding changes how the text encoder reads the words, although the denoiser masks the padding."""
     conditions: ClassVar[tuple[str, ...]] = ("encoder_hidden_states",)
     """All arguments that follow from the prompt: those that a second call for another prompt replaces."""
     guidance: ClassVar[Literal["batch", "batch, conditional first", "calls"]] = "calls"
     """How pipelines run classifier-free guidance: in one batch, unconditional rows first or last, or in two calls."""
+    guides_above_one: ClassVar[bool] = False
+    """Whether the pipelines do not say that they run it, but do so where their `guidance_scale` is above 1."""
     has_reference_layout: ClassVar[bool] = False
     """Whether the token layout of the VSF authors' code is supported too."""
     negatives_first: ClassVar[bool] = False
@@ -135,6 +142,8 @@ class Family(ABC):
     """Whether every process has the whole text in the guided layers, where context parallelism spreads image tokens."""
     frames_first: ClassVar[bool] = False
     """Whether the denoiser's latents, in and out, have their frames in front of the channels."""
+    shares_sound_layers: ClassVar[bool] = False
+    """Whether sound attends in the layers of the picture; the grid then tells which image tokens are sound."""
     clip_rate: ClassVar[float | None] = None
     """The usual frames per second of its clips; None for a family that draws pictures."""
     clip_ratio: ClassVar[int] = 4
@@ -169,7 +178,11 @@ class Family(ABC):
     def denoisers_of(self, target: Pipeline | Denoiser) -> list[nn.Module]:
         """Return the models to guide: the target itself, or those among a pipeline's components."""
         components = [target] if isinstance(target, nn.Module) else getattr(target, "components", {}).values()
-        return [part for part in components if set(class_names(part)) & set(self.denoisers)]
+        return [part for part in components if self.recognises(part)]
+
+    def recognises(self, part: object) -> bool:
+        """Return whether an object is one of this family's denoisers."""
+        return bool(set(architecture_names(part)) & set(self.denoisers))
 
     def attention_layers(self, denoiser: nn.Module) -> dict[str, tuple[nn.Module, Role]]:
         """Return the attention layers to guide, by name. Raises UnsupportedAttentionError when there is none."""
@@ -279,7 +292,11 @@ class Family(ABC):
             arguments: of the denoiser call.
         """
         rows = self.row_count(arguments)
-        if self.guidance == "calls" or not getattr(pipe, "do_classifier_free_guidance", False):
+        if self.guides_above_one:
+            is_guided = pipe is not None and pipe.guidance_scale > 1
+        else:
+            is_guided = getattr(pipe, "do_classifier_free_guidance", False)
+        if self.guidance == "calls" or not is_guided:
             return [True] * rows
         return halves(rows, first=self.guidance == "batch, conditional first")
 
@@ -317,8 +334,8 @@ class Family(ABC):
 
     @property
     def has_sound(self) -> bool:
-        """True if the sound of a clip has attention layers of its own."""
-        return any(not role.picture for _, role in self.roles)
+        """True if the sound of a clip can be told from its picture: by layers of its own, or among the tokens."""
+        return self.shares_sound_layers or any(not role.picture for _, role in self.roles)
 
     @property
     def negatives_enter(self) -> str:
@@ -348,6 +365,20 @@ def require_encoders(pipe: Pipeline, *names: str) -> None:
 def class_names(target: object) -> list[str]:
     """Return the class names of an object and of its bases; of a compiled model, those of the model inside."""
     return [cls.__name__ for cls in type(getattr(target, "_orig_mod", target)).__mro__]
+
+
+def architecture_names(part: object) -> list[str]:
+    """Return the class names that tell the architecture of a model: up to the first class that diffusers defines.
+
+    A class that users derive from a model of diffusers is the same model to us, but one that diffusers itself derives
+    is another model, with a name of its own.
+    """
+    names = []
+    for cls in type(getattr(part, "_orig_mod", part)).__mro__:
+        names.append(cls.__name__)
+        if cls.__module__.startswith("diffusers."):
+            break
+    return names
 
 
 def halves(rows: int, *, first: bool = False) -> list[bool]:

@@ -27,4 +27,4 @@ def patch_grid(latents: Sequence[int], patch: Sequence[int]) -> Grid:
         patch: sizes of a patch, along the same axes.
     """
     *frames, height, width = (size // side for size, side in zip(latents, patch, strict=True))
-    return Grid(height, width, *frames)
+    return Grid(height, width, frames[0] if frames else 1)

@@ -60,7 +60,12 @@ def check_read_alike(pipe: Pipeline, negative: Negative, arguments: CallArgument
     if negative.options is None or arguments.get("prompt") is None or not any(negative.lengths):
         return
     of_call = encoding_options(pipe, arguments)
-    differing = [name for name in _option_names(pipe) if negative.options.get(name) != of_call.get(name)]
+    names = _option_names(pipe)
+    if not hasattr(type(pipe), "encode_prompt"):
+        # A modular pipeline, whose blocks have defaults that are not known here: only what the call gives is compared.
+        of_call = _with_effect(pipe, {name: arguments.get(name) for name in _HANDED_ON})
+        names = list(of_call)
+    differing = [name for name in names if negative.options.get(name) != of_call.get(name)]
     if differing:
         prompt_options = ", ".join(f"{name}={of_call.get(name)!r}" for name in differing)
         negative_options = ", ".join(f"{name}={negative.options.get(name)!r}" for name in differing)

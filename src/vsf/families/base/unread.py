@@ -101,7 +101,7 @@ def _tokenizers(pipe: Pipeline) -> list[Any]:
     """Return a pipeline's tokenizers, each once, with those inside processors."""
     tokenizers = {}
     for name, part in pipe.components.items():
-        if name.startswith(("tokenizer", "processor")):
+        if "tokenizer" in name or name.startswith("processor"):
             tokenizer = part if hasattr(part, "unk_token_id") else getattr(part, "tokenizer", None)
             if tokenizer is not None:
                 tokenizers[id(tokenizer)] = tokenizer

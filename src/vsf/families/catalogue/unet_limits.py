@@ -4,8 +4,11 @@ from vsf.errors import UnsupportedPipelineError
 from vsf.families.base.host import Denoiser
 
 _ALLOWED = {
-    "addition_embed_type": ((None, "text_time"), "its time embedding is made from text or image tokens"),
-    "encoder_hid_dim_type": ((None, "text_proj", "ip_image_proj"), "image tokens stand among its text tokens"),
+    "addition_embed_type": ((None, "text_time", "time"), "its time embedding is made from text or image tokens"),
+    "encoder_hid_dim_type": (
+        (None, "text_proj", "text_proj_rms", "ip_image_proj"),
+        "image tokens stand among its text tokens",
+    ),
     "cross_attention_norm": ((None, "layer_norm"), "it normalises all text tokens together"),
 }
 """Settings of a U-Net: the values that keep text tokens apart, and what any other value does."""

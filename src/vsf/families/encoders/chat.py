@@ -33,7 +33,7 @@ def encode_chat(
     Raises:
         PromptError: the encoder is gone.
     """
-    require_encoders(pipe, "tokenizer", "text_encoder")
+    require_encoders(pipe, "tokenizer" if hasattr(pipe, "tokenizer") else "processor", "text_encoder")
     template = TokenizeTemplate(text, without=without)
     with torch.no_grad(), calls_swapped((tokenizer, template) for tokenizer in _tokenizers(pipe)):
         rows = encode()
@@ -45,8 +45,9 @@ def encode_chat(
 def _tokenizers(pipe: Pipeline) -> list[Any]:
     """Return the pipeline's tokenizer and that of its processor, where that is another one.
 
-    A pipeline may hold a processor as its tokenizer; the tokenizer inside is the one that reads text.
+    A pipeline may hold a processor as its tokenizer, or instead of one; the tokenizer inside it reads the text.
     """
-    tokenizer = getattr(pipe.tokenizer, "tokenizer", pipe.tokenizer)
+    reader = pipe.tokenizer if hasattr(pipe, "tokenizer") else pipe.processor
+    tokenizer = getattr(reader, "tokenizer", reader)
     of_processor = getattr(getattr(pipe, "processor", None), "tokenizer", tokenizer)
     return [tokenizer] if of_processor is tokenizer else [tokenizer, of_processor]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +46,23 @@ class ScenesJudge:
         readings = look([case.image() for case in cases])
         verdicts = []
         for reading, case in zip(readings, cases, strict=True):
-            verdicts.append(answer(reading, Question(case.about["object"], _part(case))))
+            verdicts.append(answer(reading, question_of(case)))
         return verdicts
+
+
+def question_of(case: Case) -> Question:
+    """Collect what the prompt of a scene asks for; parts that `about` does not list are read in the prompt."""
+    about = case.about
+    named = about["parts"].split() if "parts" in about else re.findall(r"[a-z]+", case.prompt.lower())
+    removable = set(OBJECTS[about["object"]].parts) - {_part(case)}
+    return Question(
+        object=about["object"],
+        part=_part(case),
+        colour=about.get("colour", ""),
+        place=about.get("place", about.get("background", "")),
+        parts=tuple(part for part in named if part in removable),
+        beside=about.get("beside", ""),
+    )
 
 
 def _part(case: Case) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from safetensors.torch import load_file
 
 from vsf.judges.base import Question, Verdict
@@ -74,11 +75,53 @@ def answer(reading: Reading, question: Question) -> Verdict:
     """
     _OBJECTS[question.object]  # raises with a suggestion if the name is unknown
     _PARTS[question.part]
-    if reading.scene is None:
-        return Verdict.unscored(words(reading))
-    matching = [thing for thing in reading.scene.things if thing.body and thing.object == question.object]
-    is_gone = not any(question.part in thing.parts for thing in matching or reading.scene.things)
-    return Verdict(bool(matching), is_gone, reading.quality, words(reading, question.part))
+    scene = reading.scene
+    if scene is None:
+        return Verdict.unreadable(words(reading))
+    matching = _bodies(scene, question.object)
+    is_gone = not any(question.part in thing.parts for thing in matching or scene.things)
+    checks = _checks(scene, question)
+    return Verdict(bool(matching), is_gone, reading.quality, words(reading, question.part), checks=checks)
+
+
+def part_pixels(reading: Reading, name: str, part: str) -> Bool[np.ndarray, "side side"]:
+    """Return the pixels that one part of the things of this name covers; none where there is no such part.
+
+    A margin of two pixels belongs to it, since a picture follows its drawing only roughly.
+    """
+    from scipy.ndimage import binary_dilation  # describing a picture has to work without scipy
+
+    covered = np.zeros((SIDE, SIDE), dtype=bool)
+    scene = reading.scene
+    if scene is None:
+        return covered
+    drawing = draw(scene)
+    for index, thing in enumerate(scene.things):
+        if thing.object == name and part in thing.parts:
+            without = draw(with_thing(scene, index, replace(thing, parts=thing.parts - {part})))
+            covered |= (drawing != without).any(-1)
+    return np.asarray(binary_dilation(covered, iterations=2))
+
+
+def _checks(scene: Scene, question: Question) -> dict[str, bool]:
+    """Check each further thing that the prompt asks for; what belongs to an object that is absent is not there."""
+    matching = _bodies(scene, question.object)
+    checks = {}
+    if question.colour:
+        checks["colour"] = any(thing.colour == question.colour for thing in matching)
+    if question.place:
+        checks["place"] = scene.background == question.place
+    if question.parts:
+        checks["parts"] = any(thing.parts.issuperset(question.parts) for thing in matching)
+    if question.beside:
+        others = _bodies(scene, question.beside)
+        checks["second object"] = bool(others)
+        checks["relation"] = any(first.x < second.x for first in matching for second in others)
+    return checks
+
+
+def _bodies(scene: Scene, name: str) -> list[Thing]:
+    return [thing for thing in scene.things if thing.body and thing.object == name]
 
 
 def describe(image: Image, asked: str = "") -> str:

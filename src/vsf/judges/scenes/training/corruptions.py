@@ -63,20 +63,21 @@ def wipe(images: Images, side: int, rng: random.Random) -> Images:
     return result
 
 
-def corrupt(images: Images, rng: random.Random) -> Images:
+def corrupt(images: Images, rng: random.Random, unit: int = 1) -> Images:
     """Apply each corruption to a random part of a batch; a fifth of the images stays clean.
 
     Args:
         images: Values from 0 to 1.
         rng: Decides which images are corrupted, and how much; noise also depends on torch's global seed.
+        unit: Pixels that lengths are counted in: 1 for images of 64 pixels, 2 for those of 128.
     """
     corruptions: list[tuple[float, Callable[[Images], Images]]] = [
-        (0.3, lambda some: smear(some, rng.uniform(0.2, 1.3))),
-        (0.2, lambda some: wipe(some, rng.randint(3, 7), rng)),
-        (0.2, lambda some: noise(some, rng.uniform(0.02, 0.1), grain=rng.choice((2, 4, 8)))),
-        (0.25, lambda some: blur(some, rng.uniform(0.3, 1.0))),
-        (0.12, lambda some: blur(some, rng.uniform(0.8, 1.8))),
-        (0.2, lambda some: shrink(some, rng.randint(22, 50))),
+        (0.3, lambda some: smear(some, unit * rng.uniform(0.2, 1.3))),
+        (0.2, lambda some: wipe(some, unit * rng.randint(3, 7), rng)),
+        (0.2, lambda some: noise(some, rng.uniform(0.02, 0.1), grain=unit * rng.choice((2, 4, 8)))),
+        (0.25, lambda some: blur(some, unit * rng.uniform(0.3, 1.0))),
+        (0.12, lambda some: blur(some, unit * rng.uniform(0.8, 1.8))),
+        (0.2, lambda some: shrink(some, unit * rng.randint(22, 50))),
         (0.4, lambda some: tint(some, rng.uniform(0.55, 1.2), rng.uniform(0, 0.1))),
         (0.25, lambda some: noise(some, rng.uniform(0.01, 0.06))),
         (0.12, lambda some: noise(some, rng.uniform(0.06, 0.2))),

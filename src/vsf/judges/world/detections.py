@@ -1,0 +1,192 @@
+"""From the network's scores to the likeliest scene, and to the alternatives worth a look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from vsf.judges.world.network import CELLS, Scores
+from vsf.tiny.world.colours import COLOURS
+from vsf.tiny.world.objects import OBJECTS, PARTS
+from vsf.tiny.world.places import PLACE_PARTS, PLACES
+from vsf.tiny.world.renderer import FOREGROUND
+from vsf.tiny.world.scenes import Relation, Scene, Thing
+from vsf.tiny.world.styles import STYLES
+
+MOST_THINGS = 3
+_LEAST_LOGIT = 0.0
+"""A cell of a lower logit is no thing's middle."""
+_MIDDLE = 0.4
+"""How far a thing's middle is above its foot, as a fraction of its size."""
+_ON = 0.16
+"""A thing whose foot is lifted further, in fractions of the picture, stands on another."""
+_BESIDE = 0.12
+"""Things whose middles are closer than this, sideways, are on top of one another."""
+
+# An alternative is drawn and compared with the picture only if it is among the likeliest two and has this probability.
+_RIVALS = 2
+_LEAST_PROBABILITY = 0.03
+
+Probabilities = Mapping[str, float]
+
+
+def middle(thing: Thing, horizon: float) -> tuple[float, float]:
+    """Return x and y of a thing's middle, in fractions of the picture."""
+    return thing.x, horizon + FOREGROUND - thing.lift - _MIDDLE * thing.size
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One thing that the network sees.
+
+    Attributes:
+        objects: Probability of each object.
+        colours: Probability of each colour.
+        parts: Log-odds that each part is present.
+        whole: Log-odds that it is an object, and not a part alone.
+        x: Its middle, from the left, in fractions of the picture.
+        y: Its middle, from the top, in fractions of the picture.
+        size: Its size, in fractions of the picture.
+    """
+
+    objects: Probabilities
+    colours: Probabilities
+    parts: Mapping[str, float]
+    whole: float
+    x: float
+    y: float
+    size: float
+
+    def thing(self, horizon: float) -> Thing:
+        """Return the likeliest thing."""
+        lift = horizon + FOREGROUND - _MIDDLE * self.size - self.y
+        name = _likeliest(self.objects)
+        if self.whole > 0:
+            parts = frozenset(part for part in OBJECTS[name].parts if self.parts[part] > 0)
+            return Thing(name, parts, _likeliest(self.colours), self.x, self.size, lift)
+        # The part counts, not its owner, which is one that can have it.
+        part = _likeliest(self.parts)
+        owners = [owner for owner, kind in OBJECTS.items() if part in kind.parts]
+        owner = max(owners, key=self.objects.__getitem__)
+        return Thing(owner, frozenset({part}), _likeliest(self.colours), self.x, self.size, lift, body=False)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """All that the network sees in one picture."""
+
+    things: tuple[Detection, ...]
+    places: Probabilities
+    place_parts: Mapping[str, float]
+    styles: Probabilities
+    horizon: float
+
+    def scene(self) -> Scene:
+        """Return the likeliest scene; its things are in the order of the detections."""
+        name = _likeliest(self.places)
+        place_parts = frozenset(part for part in PLACES[name].parts if self.place_parts[part] > 0)
+        things = tuple(detection.thing(self.horizon) for detection in self.things)
+        return Scene(things, name, place_parts, relations(things), _likeliest(self.styles), self.horizon)
+
+
+def detections(scores: Scores) -> Iterator[Detections]:
+    """Yield what is in each picture of a batch; things from the farthest to the nearest, as they are drawn."""
+    for row in range(len(scores.places)):
+        horizon = float(scores.horizon[row])
+        seen = [_detection(scores, row, cell) for cell in _middles(scores.centre[row, 0])]
+        yield Detections(
+            things=tuple(sorted(seen, key=lambda detection: _depth(detection.thing(horizon)))),
+            places=_probabilities(PLACES, scores.places[row]),
+            place_parts=dict(zip(PLACE_PARTS, scores.place_parts[row].tolist(), strict=True)),
+            styles=_probabilities(STYLES, scores.styles[row]),
+            horizon=horizon,
+        )
+
+
+def relations(things: Sequence[Thing]) -> tuple[Relation, ...]:
+    """Return which of the things stand on another, as far as their places tell."""
+    found = []
+    for index, thing in enumerate(things):
+        if thing.lift <= _ON:
+            continue
+        for below, carrier in enumerate(things):
+            if carrier.lift < thing.lift and abs(carrier.x - thing.x) < _BESIDE:
+                found.append(Relation(index, "on", below))
+    return tuple(found)
+
+
+def _other_objects(seen: Detections, scene: Scene) -> Iterator[Scene]:
+    for index, thing in enumerate(scene.things):
+        for name in _possible(seen.things[index].objects):
+            if thing.body:
+                parts = frozenset(part for part in OBJECTS[name].parts if seen.things[index].parts[part] > 0)
+                yield scene.with_thing(index, replace(thing, object=name, parts=parts))
+
+
+def _other_colours(seen: Detections, scene: Scene) -> Iterator[Scene]:
+    for index, thing in enumerate(scene.things):
+        for colour in _possible(seen.things[index].colours):
+            yield scene.with_thing(index, replace(thing, colour=colour))
+
+
+def _other_places(seen: Detections, scene: Scene) -> Iterator[Scene]:
+    for name in _possible(seen.places):
+        parts = frozenset(part for part in PLACES[name].parts if seen.place_parts[part] > 0)
+        yield replace(scene, place=name, place_parts=parts)
+
+
+def _other_styles(seen: Detections, scene: Scene) -> Iterator[Scene]:
+    for style in _possible(seen.styles):
+        yield replace(scene, style=style)
+
+
+ALTERNATIVES: Sequence[Callable[[Detections, Scene], Iterator[Scene]]] = (
+    _other_styles,
+    _other_places,
+    _other_objects,
+    _other_colours,
+)
+"""For each property that the network may get wrong: the possible scenes, often including the scene itself."""
+
+
+def _middles(centre: Tensor) -> list[tuple[int, int]]:
+    """Return the cells that are middles of things, those of the highest logits first."""
+    highest_nearby = F.max_pool2d(centre[None], 3, stride=1, padding=1)[0]
+    is_middle = (centre == highest_nearby) & (centre > _LEAST_LOGIT)
+    cells = [divmod(int(cell), CELLS) for cell in is_middle.flatten().nonzero()[:, 0]]
+    cells.sort(key=lambda cell: -float(centre[cell]))
+    return cells[:MOST_THINGS]
+
+
+def _detection(scores: Scores, row: int, cell: tuple[int, int]) -> Detection:
+    x, y, size = scores.boxes[row, :, *cell].tolist()
+    return Detection(
+        objects=_probabilities(OBJECTS, scores.objects[row, :, *cell]),
+        colours=_probabilities(COLOURS, scores.colours[row, :, *cell]),
+        parts=dict(zip(PARTS, scores.parts[row, :, *cell].tolist(), strict=True)),
+        whole=float(scores.whole[row, 0, *cell]),
+        x=x,
+        y=y,
+        size=size,
+    )
+
+
+def _depth(thing: Thing) -> tuple[bool, float]:
+    """Return a key that sorts things as they are drawn: the farther, the higher; what stands on another at last."""
+    return thing.lift > _ON, -thing.lift
+
+
+def _probabilities(names: Mapping[str, object], logits: Tensor) -> Probabilities:
+    return dict(zip(names, logits.softmax(-1).tolist(), strict=True))
+
+
+def _possible(probabilities: Probabilities) -> list[str]:
+    ranked = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
+    return [name for name in ranked[:_RIVALS] if probabilities[name] >= _LEAST_PROBABILITY]
+
+
+def _likeliest(scores: Mapping[str, float]) -> str:
+    return max(scores, key=scores.__getitem__)
