@@ -1,5 +1,7 @@
 """Negatives that name what is not in the picture."""
 
+from dataclasses import replace
+
 from support import judged_folder
 from vsf.bench.metrics import Change, measure
 from vsf.bench.run.rows import scored
@@ -31,7 +33,8 @@ def test_more_pairs_begin_with_the_same_ones():
 def test_harmless_images_count_for_their_own_score_alone(tmp_path, monkeypatch):
     monkeypatch.setattr("vsf.bench.metrics.tiny.MODELS", ())
     pairs = [judged_folder.pair(index) for index in range(4)]
-    pairs += harmless([*pairs, suites.load("essential-dev")[0]], 3)
+    foreign_pair = replace(pairs[0], id="sky", negative="moon", about={"object": "sky"})
+    pairs += harmless([*pairs, foreign_pair], 3)
     chances = {"none": ("none", 1.0, 0.2, 0.8), "VSF": ("vsf", 0.9, 0.8, 0.8)}
     folder = judged_folder.write(tmp_path, chances, pairs, side=16, seeds=1)
     measure(folder, Change(), lambda *_: None)
