@@ -98,7 +98,7 @@ def test_what_keeps_a_model_of_a_known_family_from_being_guided_is_told(vsf, tmp
         ("WanPipeline", "wan", True),
         ("KolorsPipeline", "kolors", True),
         ("tiny", "sd3", True),
-        ("Flux2KleinKVPipeline", "flux2", False),
+        ("HunyuanVideoImageToVideoPipeline", "hunyuan_video", False),
         ("DiTPipeline", "", False),
     ],
 )

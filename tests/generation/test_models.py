@@ -105,7 +105,7 @@ def test_a_pipeline_of_another_family_is_refused_before_its_weights_are_read(tmp
 @pytest.mark.parametrize(
     ("pipeline", "denoiser", "reason"),
     [
-        ("QwenImage21Pipeline", "QwenImage21Transformer2DModel", "keeps its keys"),
+        ("GlmImagePipeline", "GlmImageTransformer2DModel", "only the words in quotes"),
         ("MarigoldDepthPipeline", "UNet2DConditionModel", "it takes no prompt"),
         ("StableDiffusionPAGPipeline", "UNet2DConditionModel", "without perturbed attention"),
     ],

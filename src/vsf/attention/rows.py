@@ -378,7 +378,7 @@ def _place_weights(
 ) -> PlaceWeights | None:
     """Return the weights where every image row has its own, None elsewhere."""
     weights = control.weights
-    if weights is None or weights.dim() < 3:
+    if weights is None or weights.dim() < 3 or not layout.negative_lengths:
         return None
     return PlaceWeights(weights, layout.negative_lengths, valid, dtype)
 

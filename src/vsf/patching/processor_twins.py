@@ -228,7 +228,8 @@ def _hooked(stock: Callable[..., Tensor], attend: Attend, *, heads_first: bool) 
             out = attend(q, k, v, options)
         else:
             options = {**options, "host": backend_attention(stock, q, options)}
-            options["attn_mask"] = _key_mask(options.get("attn_mask"), len(key), key.shape[1])
+            if "attn_mask" in options:
+                options["attn_mask"] = _key_mask(options["attn_mask"], len(key), key.shape[1])
             out = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), options)
             out = None if out is None else out.transpose(1, 2)
         return stock(query, key, value, *args, **kwargs) if out is None else out
