@@ -176,6 +176,12 @@ def test_a_strength_of_the_sound_out_of_its_range_is_refused(pipe):
         pass
 
 
+def test_a_strength_of_the_sound_is_refused_with_a_method_that_leaves_the_sound_alone(pipe):
+    refused = pytest.raises(vsf.KnobError, match='method "cfg" mixes pictures alone')
+    with refused, vsf.guide(pipe, "wheels", method="cfg", sound_strength=0.5):
+        pass
+
+
 def test_as_many_prompts_for_the_sound_as_for_the_picture(pipe):
     with pytest.raises(vsf.PromptError, match="2 negatives of the picture and 3 of the sound"):
         vsf.encode(pipe, ["a", "b"], sound=["a", "b", "c"])

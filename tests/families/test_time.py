@@ -238,12 +238,12 @@ def test_frames_given_as_conditions_are_no_part_of_the_clip():
 
 
 def test_two_latent_frames_of_cogvideox_share_a_token_and_are_filled_up_in_front(clocks):
-    pipe = tiny_joint.cogvideox_pipeline(patch_size_t=2, use_rotary_positional_embeddings=True)
+    pipe = tiny_joint.cogvideox_pipeline(patch_size_t=2, use_rotary_positional_embeddings=True, sample_frames=9)
     settings = {"height": 32, "width": 48, "guidance_scale": 1.0, "max_sequence_length": 24, **SMALL}
-    for frames in (9, 13):
+    for frames in (9, 13, None):  # None: as many as the model was made for
         with vsf.guide(pipe, "wheels", method=STRONG, frames=(0, 1)):
             pipe("a red car", num_frames=frames, generator=torch.Generator().manual_seed(0), **settings)
-    assert [covered for covered, _ in clocks] == [(1, 8), (5, 8)]
+    assert [covered for covered, _ in clocks] == [(1, 8), (5, 8), (1, 8)]
 
 
 def continued():

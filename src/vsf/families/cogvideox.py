@@ -60,7 +60,7 @@ class CogVideoX(Family):
         ratio = frames_per_latent(pipe) or self.clip_ratio
         patch = getattr(denoiser.config, "patch_size_t", None) or 1
         latents = frames * patch
-        length = told_length(pipe, arguments)
+        length = told_length(pipe, arguments, usual=denoiser.config.sample_frames)
         filled = 0 if length is None else max(0, latents - ((length - 1) // ratio + 1))
         return causal_frames(latents, ratio, before=filled, patch=patch)
 

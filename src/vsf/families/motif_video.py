@@ -21,6 +21,7 @@ class MotifVideo(Family):
     name = "motif_video"
     denoisers = ("MotifVideoTransformer3DModel",)
     pipelines = ("MotifVideoPipeline",)
+    clip_rate = 24
     roles = (
         (r"(single_)?transformer_blocks\.\d+\.attn", Role("joint", image="first")),
         (r"(single_)?transformer_blocks\.\d+\.cross_attn", Role("cross")),
