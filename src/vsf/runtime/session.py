@@ -101,8 +101,8 @@ class Session:
             check_sound(self.family)
             if method.model_calls == 2:
                 raise KnobError(
-                    f'method "{method.name}" mixes pictures alone, so that sound has no strength: leave sound_strength= '
-                    "out"
+                    f'method "{method.name}" mixes pictures alone, so that sound has no strength: leave out '
+                    "sound_strength="
                 )
         if places.of_negatives and (method.model_calls == 2 or method.token_layout == "reference"):
             raise KnobError(
