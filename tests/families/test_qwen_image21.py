@@ -20,7 +20,7 @@ PIPELINE, UNKEPT = tiny.PIPELINES
 @pytest.mark.parametrize(("case", "readings"), [(PIPELINE, 1), (UNKEPT, 3)], ids=["kept", "anew in every step"])
 def test_a_negative_is_read_as_often_as_the_prompt(case, readings):
     pipe = case.build()
-    counting = patch.object(qwen_image21, "_read", wraps=qwen_image21._read)
+    counting = patch.object(qwen_image21, "read_keys", wraps=qwen_image21.read_keys)
     with counting as read, vsf.guide(pipe, "wheels", method=STRONG):
         case.run(pipe, num_inference_steps=3)
         assert read.call_count == readings
@@ -50,7 +50,7 @@ def test_another_negative_for_the_same_prompt_is_read_too():
 
 def test_every_negative_has_the_positions_of_a_prompt():
     model, arguments = CASE.model(), CASE.inputs(CASE.text())
-    read = partial(qwen_image21._read, model, arguments)
+    read = partial(qwen_image21.read_keys, model, arguments)
     one, other = noise(3, 16, seed=1), noise(5, 16, seed=2)
     both = vsf.Negative((torch.cat([one, other]),), shares=((Share(3), Share(5)),))
     keys = read_each(both.rows([0], arguments["encoder_hidden_states"]), read)

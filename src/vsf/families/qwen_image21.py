@@ -2,25 +2,19 @@
 
 from collections.abc import Mapping
 from functools import partial
-from itertools import groupby
-from math import prod
 from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
-from vsf.attention.layout import Span
 from vsf.controls.grid import Grid
-from vsf.errors import KnobError, UnsupportedAttentionError, UnsupportedPipelineError
-from vsf.families.base.family import Encoded, Family, Injection, Role, Tokens, class_names
+from vsf.errors import KnobError, UnsupportedPipelineError
+from vsf.families.base.family import Encoded, Family, Injection, Role
 from vsf.families.base.host import CallArguments, Denoiser, Pipeline
 from vsf.families.encoders.chat import encode_chat
-from vsf.families.layouts.static_keys import KeysOfLayers, StaticKeys
+from vsf.families.layouts.qwen_cache import host_spans, read_keys, require_own_call_of_image
+from vsf.families.layouts.static_keys import StaticKeys
 from vsf.guidance import Guidance
 from vsf.text.embeddings import NegativeRows
-
-_PLACE = 4
-"""Image tokens for each place that the text keeps for a picture."""
 
 
 class QwenImage21(Family):
@@ -71,46 +65,9 @@ class QwenImage21(Family):
         """
         anew = arguments.get("kv_cache_mode") != "cached"
         if anew:
-            _require_own_call_of_image(denoiser)
-        image = prod(arguments["img_shapes"][0][-1])
-        places = arguments["img_mask"][0].tolist()
-        prefix = []
-        for is_picture, run in groupby(places[: len(places) - image // _PLACE]):
-            length = len(list(run))
-            prefix.append(Span("kept", _PLACE * length) if is_picture else Span("positive", length))
-        spans = (*prefix, Span("image", image), *negative.spans)
-        read = partial(_read, denoiser, arguments)
+            require_own_call_of_image(denoiser)
+        spans = (*host_spans(arguments), *negative.spans)
+        read = partial(read_keys, denoiser, arguments)
         keys = self._static_keys.of(negative, read, kept=arguments.get("kv_cache"), anew=anew)
         valid = negative.valid(negative.embeddings.shape[1])
         return Injection(dict(arguments), (spans,), valid, negative.weights, negative_keys=keys)
-
-
-def _require_own_call_of_image(denoiser: Denoiser) -> None:
-    """Raise UnsupportedAttentionError where the image attends in one call with the text, which compiled code hides."""
-    for block in denoiser.transformer_blocks:
-        if "QwenImage21FlexAttnProcessor" in class_names(block.attn.processor):
-            raise UnsupportedAttentionError(
-                "QwenImage21FlexAttnProcessor lets text and image attend in one call, of which the image's part cannot "
-                "be guided: call set_attn_processor(QwenImage21AttnProcessor())"
-            )
-
-
-def _read(denoiser: Denoiser, arguments: CallArguments, text: Tokens) -> KeysOfLayers:
-    """Let the model read a text as the prompt of a picture of one place, and take its keys."""
-    from diffusers.models.transformers.transformer_qwenimage21 import QwenImage21KVCache
-
-    if getattr(denoiser, "is_cache_enabled", False):
-        raise KnobError("a step cache would take the call that reads a negative for a step: call disable_cache()")
-    rows, tokens, _ = text.shape
-    is_picture = torch.arange(tokens + 1, device=text.device).expand(rows, -1) == tokens
-    kept = QwenImage21KVCache(len(denoiser.transformer_blocks))
-    given = {"kv_cache": kept, "kv_cache_mode": "extract", "img_shapes": [[(1, 2, 2)]] * rows, "img_mask": is_picture}
-    latents = text.new_zeros(rows, _PLACE, denoiser.config.in_channels)
-    unchanged = {name: arguments.get(name) for name in ("timestep", "attention_kwargs")}
-    # Past `__call__`: this is no step, of which hooks and compiled code would have to know.
-    denoiser.forward(hidden_states=latents, encoder_hidden_states=text, **given, **unchanged)
-    keys = {}
-    for number, layer in enumerate(kept.layer_caches):
-        key, value = layer.get()
-        keys[f"transformer_blocks.{number}.attn"] = key.transpose(1, 2), value.transpose(1, 2)
-    return keys
