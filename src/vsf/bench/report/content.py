@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from statistics import median
 from types import MappingProxyType
 
@@ -237,7 +238,7 @@ def gather(
     matched_reference = _reference(options.reference, method_of_curve, methods)
     return Content(
         options=options,
-        answer=_answer(tables, methods, options.headline),
+        answer=_answer(tables, methods, options),
         others=[_other(name, by_label(rows), tables, fixed_reference, options) for name, rows in others.items()],
         tables=tables,
         settings=[_summary(label, table) for label, table in tables.items()],
@@ -288,9 +289,17 @@ def conclusion(compared: Against | None) -> str:
     return "behind" if compared.difference.mean > 0 else "ahead"
 
 
-def _answer(tables: Mapping[str, Table], methods: Mapping[str, str], headline: Metric) -> Answer | None:
-    """Find the guided setting with the best headline score, and compare it with the next best."""
-    columns = {label: column(table, headline) for label, table in tables.items() if methods[label] != "none"}
+def _answer(tables: Mapping[str, Table], methods: Mapping[str, str], options: ReportOptions) -> Answer | None:
+    """Find the guided setting with the best headline score, and compare it with the next best.
+
+    The negative score alone is highest where guidance ruins the picture, so that it counts only among settings which
+    keep the positive score; full success looks at both by itself.
+    """
+    least_positive = 0 if options.headline == "success" else Fraction(str(options.kept))
+    columns = {}
+    for label, table in tables.items():
+        if methods[label] != "none" and (exact_mean(column(table, "positive")) or 0) >= least_positive:
+            columns[label] = column(table, options.headline)
     means = {label: exact_mean(values) for label, values in columns.items()}
     ranked = sorted(
         (label for label, mean in means.items() if mean is not None), key=lambda label: -(means[label] or 0)

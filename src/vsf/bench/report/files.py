@@ -164,9 +164,12 @@ def answer(content: Content) -> str:
     found = content.answer
     name = HEADLINES[content.options.headline]
     if found is None:
-        return f"No guided setting has a {name}."
+        return f"No guided setting has a {name}." if name == "full success" else _none_keeps(content)
     images = {setting.label: setting.images - setting.unscored for setting in content.settings}
-    text = f"{found.best} has the best {name}: {shown(found.score)} on {images[found.best]} images."
+    among = ""
+    if content.options.headline == "negative":
+        among = f", of those that keep a positive score of {content.options.kept:g}"
+    text = f"{found.best} has the best {name}{among}: {shown(found.score)} on {images[found.best]} images."
     if found.against is None:
         return text
     lead = f"It leads {found.next} by {shown(found.against.difference)}, p = {p_text(found.against)}"
@@ -174,6 +177,10 @@ def answer(content: Content) -> str:
     if content.students > 1:
         lead += f", in {agreeing} of {content.students} students"
     return f"{text} {lead}."
+
+
+def _none_keeps(content: Content) -> str:
+    return f"No guided setting with a negative score keeps a positive score of {content.options.kept:g}."
 
 
 def for_people(content: Content) -> list[TextTable]:
