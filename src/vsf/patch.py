@@ -72,7 +72,8 @@ def guide(
             (0, 2), "fog": (2, 4)}. A negative that is not named acts everywhere.
         sound: negatives of the sound in a clip with sound, given like `negative_prompt`, which then is for the picture
             alone. None: all are for both.
-        sound_strength: how strongly the method acts in the sound, as a factor of its strength, 0 to 1.
+        sound_strength: how strongly the method acts in the sound, as a factor of its strength, 0 to 1. The sound is
+            guided all the time, whatever the mask or time of the picture.
         observe: note in every layer how much the image looks at each negative and what that changes, for the report; it
             costs time and memory. `scale="auto"` observes anyway.
         options: how the negative prompt is encoded, where the pipeline is called with the same: `clip_skip`,

@@ -90,6 +90,14 @@ def test_the_sound_has_a_strength_of_its_own(models, name):
     assert not torch.allclose(half[1], plain[1], atol=1e-4)
 
 
+@every_family
+def test_a_time_is_the_picture_s_and_the_sound_is_guided_all_along(models, name):
+    full = layer_outputs(name, models, BOTH)
+    picture, sound = layer_outputs(name, models, BOTH, frames=(0, 1))
+    assert torch.equal(sound, full[1])
+    assert not torch.allclose(picture, full[0], atol=1e-4)
+
+
 def shared_outputs(model, shares=(), **options):
     """Return what the first block of MiniMax-H3 gives for the picture's tokens and for the sound's."""
     case = tiny_minimax_h3.CASES[1]  # key frames stand between text and sound
