@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from support import judged_folder
 from vsf.bench.metrics import Change, measure
-from vsf.bench.run.rows import scored
+from vsf.bench.run.scored import scored
 from vsf.bench.suites import load as suites
 from vsf.bench.suites.harmless import harmless
 

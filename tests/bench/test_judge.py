@@ -12,7 +12,8 @@ from vsf.bench.run import draw as run
 from vsf.bench.run import judge as stage
 from vsf.bench.run.batch import Conditions
 from vsf.bench.run.draw import Task
-from vsf.bench.run.rows import rows, scored, verdicts
+from vsf.bench.run.rows import rows, verdicts
+from vsf.bench.run.scored import scored
 from vsf.engines import InProcess
 from vsf.errors import RequestError
 from vsf.judges.base import Verdict

@@ -7,7 +7,8 @@ from PIL import Image
 from support import judged_folder
 from vsf.bench import metrics
 from vsf.bench.metrics import Change, Subject, measure
-from vsf.bench.run.rows import measures, scored
+from vsf.bench.run.rows import measures
+from vsf.bench.run.scored import scored
 from vsf.errors import RequestError
 from vsf.registry import Registry
 

@@ -12,7 +12,8 @@ from support import judged_folder
 from vsf.bench import report
 from vsf.bench.report.content import ReportOptions, gather
 from vsf.bench.run import jsonl
-from vsf.bench.run.rows import VERDICTS, scored, verdicts
+from vsf.bench.run.rows import VERDICTS, verdicts
+from vsf.bench.run.scored import scored
 from vsf.errors import RequestError
 
 CHANCES = {

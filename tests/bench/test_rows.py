@@ -8,7 +8,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from vsf.bench.run import jsonl
-from vsf.bench.run.rows import ROWS, VERDICTS, Row, counted_judge, rows, scored, verdicts
+from vsf.bench.run.rows import ROWS, VERDICTS, Row, counted_judge, rows, verdicts
+from vsf.bench.run.scored import scored
 from vsf.errors import RequestError
 from vsf.judges.base import Verdict
 

@@ -6,7 +6,8 @@ import pytest
 
 from support import judged_folder
 from vsf.bench import study
-from vsf.bench.run.rows import rows, scored
+from vsf.bench.run.rows import rows
+from vsf.bench.run.scored import scored
 from vsf.errors import RequestError
 
 CHANCES = {"none": ("none", 1.0, 0.0, 0.8), "VSF": ("vsf", 0.9, 0.8, 0.8), "NAG": ("nag", 0.9, 0.5, 0.8)}

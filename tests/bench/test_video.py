@@ -9,7 +9,8 @@ from vsf.bench.run import draw as run
 from vsf.bench.run import judge
 from vsf.bench.run.batch import Conditions
 from vsf.bench.run.draw import Task
-from vsf.bench.run.rows import rows, scored
+from vsf.bench.run.rows import rows
+from vsf.bench.run.scored import scored
 from vsf.engines import InProcess
 from vsf.judges.base import Verdict
 

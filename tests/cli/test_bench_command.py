@@ -10,7 +10,8 @@ import pytest
 
 from support import fake_endpoint as fake
 from vsf.bench.run.manifest import read_manifest
-from vsf.bench.run.rows import rows, scored, verdicts
+from vsf.bench.run.rows import rows, verdicts
+from vsf.bench.run.scored import scored
 from vsf.cli import method_grammar
 
 ROOT = Path(__file__).parents[2]

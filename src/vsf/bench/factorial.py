@@ -74,9 +74,9 @@ class Cell:
         schedule = dict(self.start.schedule)
         if END in numbers:
             schedule[END] = numbers.pop(END)
-        told = " ".join(f"{name}={value:g}" for name, value in values.items())
+        knobs = " ".join(f"{name}={value:g}" for name, value in values.items())
         changes = {
-            "label": f"{self.start.label} {told}",
+            "label": f"{self.start.label} {knobs}",
             "knobs": {**self.start.knobs, **numbers},
             "schedule": schedule,
             "strength": values.get("scale"),

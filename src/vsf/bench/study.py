@@ -146,14 +146,14 @@ def _choose(all_rows: Sequence[Row], count: int, labels: Sequence[str], seed: in
 
 def _verdict(line: dict[str, str]) -> Verdict | None:
     """Read a line of the sheet; None if it has no answer. Raises RequestError."""
-    told = {question: (line.get(question) or "").strip().lower() for question in QUESTIONS}
-    if not any(told.values()):
+    words = {question: (line.get(question) or "").strip().lower() for question in QUESTIONS}
+    if not any(words.values()):
         return None
     remark = (line.get("remark") or "").strip()
-    if told["positive"] == _UNREADABLE:
+    if words["positive"] == _UNREADABLE:
         return Verdict.unreadable(remark or _UNREADABLE)
     answers = {}
-    for question, word in told.items():
+    for question, word in words.items():
         if word not in _ANSWERS:
             allowed = "yes, no or unreadable" if question == "positive" else "yes or no"
             raise RequestError(f'{line.get("picture")}: {question} is {allowed}, got "{word}".')

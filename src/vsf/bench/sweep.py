@@ -15,7 +15,8 @@ from vsf.bench.plan import Plan, Setting
 from vsf.bench.run import jsonl
 from vsf.bench.run.draw import ProgressCallback, Task, run
 from vsf.bench.run.judge import judge as judge_folder
-from vsf.bench.run.rows import Score, rows, scored
+from vsf.bench.run.rows import Score, rows
+from vsf.bench.run.scored import scored
 from vsf.bench.stats import tradeoff
 from vsf.bench.stats.tables import column, exact_mean
 from vsf.errors import RequestError

@@ -40,11 +40,13 @@ class Clock:
 
         All of a frame and none of it are exactly 1 and 0, also where several intervals share it and are added up.
         """
-        own = torch.tensor(self.intervals, dtype=torch.float64).reshape(-1, 1, 2)
-        other = torch.tensor(others, dtype=torch.float64)
-        start = torch.maximum(own[..., 0], other[:, 0])
-        stop = torch.minimum(own[..., 1], other[:, 1])
-        length = (own[..., 1] - own[..., 0]).clamp(min=1)  # one that stands for no frame overlaps nothing
+        token_frames = torch.tensor(self.intervals, dtype=torch.float64).reshape(-1, 1, 2)
+        ranges = torch.tensor(others, dtype=torch.float64)
+        start = torch.maximum(token_frames[..., 0], ranges[:, 0])
+        stop = torch.minimum(token_frames[..., 1], ranges[:, 1])
+        length = (token_frames[..., 1] - token_frames[..., 0]).clamp(
+            min=1
+        )  # one that stands for no frame overlaps nothing
         return (stop - start).clamp(min=0) / length
 
 

@@ -44,10 +44,10 @@ class Places:
         Raises:
             KnobError: a mask or a time is not as `Region` takes it.
         """
-        given = {"mask": mask, "frames": frames, "seconds": seconds}
+        restrictions = {"mask": mask, "frames": frames, "seconds": seconds}
         of_all = {}
         of_texts: dict[str, dict[str, Any]] = {}
-        for name, value in given.items():
+        for name, value in restrictions.items():
             if not isinstance(value, Mapping):
                 of_all[name] = value
                 continue
@@ -84,10 +84,10 @@ class Places:
         Raises:
             KnobError: there is none.
         """
-        known = {text for texts_of_prompt in texts for text in texts_of_prompt}
+        negatives = {text for texts_of_prompt in texts for text in texts_of_prompt}
         for text in self.of_negatives:
-            if text not in known:
-                listed = ", ".join(f'"{name}"' for name in sorted(known)) or "not known"
+            if text not in negatives:
+                listed = ", ".join(f'"{name}"' for name in sorted(negatives)) or "not known"
                 raise KnobError(
                     f'no negative is "{text}", for which a place or time is given; the negatives are {listed}'
                 )

@@ -50,11 +50,11 @@ class Cosmos(Family):
 
     def inject(self, denoiser: Denoiser, arguments: CallArguments, negative: NegativeRows, layout: str) -> Injection:
         """Append the negatives to the text; an image beside it stays as it is."""
-        given = arguments[self.text]
+        text = arguments[self.text]
         injection = super().inject(denoiser, {**arguments, self.text: self.text_of(arguments)}, negative, layout)
-        if not isinstance(given, tuple):
+        if not isinstance(text, tuple):
             return injection
-        with_image = (injection.arguments[self.text], *given[1:])
+        with_image = (injection.arguments[self.text], *text[1:])
         return replace(injection, arguments={**injection.arguments, self.text: with_image})
 
     def text_of(self, arguments: CallArguments) -> Tokens:

@@ -63,8 +63,8 @@ class MiniMaxH3(Family):
         first = int(sound[-1]) + 1
         before = first - arguments[self.text].shape[1]
         levels = arguments["timestep_indices"][sound]
-        made = int((levels == levels[-1]).sum())  # the sound of references is clean
-        return replace(Grid.of_coordinates(arguments["position_ids"][first:].T), before=before, sound=made)
+        sound_tokens = int((levels == levels[-1]).sum())  # the sound of references is clean
+        return replace(Grid.of_coordinates(arguments["position_ids"][first:].T), before=before, sound=sound_tokens)
 
     def clip_frames(
         self, denoiser: Denoiser, pipe: Pipeline | None, arguments: CallArguments, frames: int

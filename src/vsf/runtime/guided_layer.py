@@ -159,8 +159,8 @@ def _is_part(value: Tensor, projected: Tensor) -> bool:
     """
     if value.untyped_storage().data_ptr() == projected.untyped_storage().data_ptr():
         return True
-    copies, rest = divmod(value.shape[1] * value.shape[3], projected.shape[2])
-    if copies > 1 and not rest:
+    copies, remainder = divmod(value.shape[1] * value.shape[3], projected.shape[2])
+    if copies > 1 and not remainder:
         value = value[:, ::copies]
     flat = value.transpose(1, 2).flatten(2)
     return flat.shape[:2] == projected.shape[:2] and torch.equal(flat, projected[..., -flat.shape[2] :].to(flat.dtype))

@@ -110,14 +110,14 @@ def strength_on(
     if output.dim() == 3:
         return of_rows * region.on_tokens(output.shape[1], grid).to(output.device)[None, :, None]
     height, width = output.shape[-3:-1] if channels_last else output.shape[-2:]
-    places = region.on(replace(grid, height=height, width=width)).to(output.device)
+    strengths = region.on(replace(grid, height=height, width=width)).to(output.device)
     if not region.is_timed:
-        places = places[0]
+        strengths = strengths[0]
     else:
-        places = _per_latent(places, output.shape[1 if channels_last or frames_first else 2])
+        strengths = _per_latent(strengths, output.shape[1 if channels_last or frames_first else 2])
         if frames_first:
-            places = places[:, None]
-    return of_rows * (places[..., None] if channels_last else places)
+            strengths = strengths[:, None]
+    return of_rows * (strengths[..., None] if channels_last else strengths)
 
 
 def _per_latent(places: Float[Tensor, "frames height width"], latents: int) -> Float[Tensor, "latents height width"]:

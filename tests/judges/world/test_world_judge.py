@@ -36,7 +36,7 @@ def scores_of(scene, shift=0.0):
         x, y = middle(thing, scene.horizon)
         cell = (0, slice(None), int(y * CELLS), int(x * CELLS))
         of_cells["centre"][cell] = SURE
-        of_cells["whole"][cell] = SURE if thing.body else -SURE
+        of_cells["is_object"][cell] = SURE if thing.body else -SURE
         of_cells["objects"][cell] = one_hot(OBJECTS, {thing.object})
         of_cells["colours"][cell] = one_hot(COLOURS, {thing.colour})
         of_cells["parts"][cell] = one_hot(PARTS, thing.parts)
@@ -52,7 +52,7 @@ def scores_of(scene, shift=0.0):
 
 SIZES = {
     "centre": 1,
-    "whole": 1,
+    "is_object": 1,
     "objects": len(OBJECTS),
     "colours": len(COLOURS),
     "parts": len(PARTS),
@@ -94,7 +94,7 @@ def test_scenes_are_read_from_scores_that_are_a_little_off_and_parts_from_the_pi
     qualities = []
     for scene in scenes(16):
         off = scores_of(scene, shift=0.012)
-        knows_parts = off.whole < 0  # those that are alone
+        knows_parts = off.is_object < 0  # those that are alone
         unsure = replace(off, parts=off.parts * knows_parts, place_parts=off.place_parts * 0)
         (reading,) = look([render(scene)], lambda pictures, unsure=unsure: unsure)
         assert reading.scene is not None

@@ -9,7 +9,8 @@ from pathlib import Path
 from vsf.bench.report import examples, files, page, plots
 from vsf.bench.report.content import Content, ReportOptions, gather
 from vsf.bench.run import manifest
-from vsf.bench.run.rows import Score, counted_judge, scored
+from vsf.bench.run.rows import Score, counted_judge
+from vsf.bench.run.scored import scored
 from vsf.bench.stats.tables import Metric
 from vsf.errors import RequestError
 
@@ -57,14 +58,14 @@ def build(
     folders = {"": folder} if not also else _students([folder, *also])
     judge = counted_judge(folder, judges[0] if judges else None)
     scores = _scored(folders, judge)
-    others = {name: _scored(folders, name) for name in judges[1:]}
+    scores_of_judges = {name: _scored(folders, name) for name in judges[1:]}
     headline: Metric = "success" if any(score.success is not None for score in scores) else "negative"
     options = ReportOptions(kept, reference, dev is not None, headline)
     dev_scores = scored(dev, judge) if dev is not None else scores
     pairs = {}
     for run in folders.values():
         pairs.update({pair.id: pair for pair in manifest.pairs(run)})
-    content = gather(scores, dev_scores, pairs, options, others)
+    content = gather(scores, dev_scores, pairs, options, scores_of_judges)
     costs = files.costs(list(folders.values()), scores, judge)
     charts = plots.draw(content, out / "report")
     shown = examples.choose(content, pairs, folders)

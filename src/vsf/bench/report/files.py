@@ -161,19 +161,19 @@ def as_records(table: Sequence[Sequence[object]]) -> list[dict[str, object]]:
 
 def answer(content: Content) -> str:
     """Say in one line what the report found."""
-    found = content.answer
+    outcome = content.answer
     name = HEADLINES[content.options.headline]
-    if found is None:
+    if outcome is None:
         return f"No guided setting has a {name}." if name == "full success" else _none_keeps(content)
     images = {setting.label: setting.images - setting.unscored for setting in content.settings}
     among = ""
     if content.options.headline == "negative":
         among = f", of those that keep a positive score of {content.options.kept:g}"
-    text = f"{found.best} has the best {name}{among}: {shown(found.score)} on {images[found.best]} images."
-    if found.against is None:
+    text = f"{outcome.best} has the best {name}{among}: {shown(outcome.score)} on {images[outcome.best]} images."
+    if outcome.against is None:
         return text
-    lead = f"It leads {found.next} by {shown(found.against.difference)}, p = {p_text(found.against)}"
-    agreeing = sum(difference > 0 for difference in found.against.comparison.by_student.values())
+    lead = f"It leads {outcome.next} by {shown(outcome.against.difference)}, p = {p_text(outcome.against)}"
+    agreeing = sum(difference > 0 for difference in outcome.against.comparison.by_student.values())
     if content.students > 1:
         lead += f", in {agreeing} of {content.students} students"
     return f"{text} {lead}."
@@ -216,21 +216,21 @@ def for_people(content: Content) -> list[TextTable]:
 def judges_tables(content: Content) -> list[TextTable]:
     """Format the agreement with each other judge, and where each setting stands under both."""
     tables = []
-    for other in content.others:
+    for judge in content.others:
         lines = []
-        for found in other.agreement:
-            kappa = "–" if found.kappa is None else f"{found.kappa:.3f}"
-            lines.append([found.metric, str(found.images), f"{found.share:.3f}", kappa])
-        tables.append(TextTable(f"Agreement with {other.name}", ("answer", "n", "equal", "kappa"), lines))
+        for agreement in judge.agreement:
+            kappa = "–" if agreement.kappa is None else f"{agreement.kappa:.3f}"
+            lines.append([agreement.metric, str(agreement.images), f"{agreement.share:.3f}", kappa])
+        tables.append(TextTable(f"Agreement with {judge.name}", ("answer", "n", "equal", "kappa"), lines))
         own_scores = {setting.label: getattr(setting.scores, content.options.headline) for setting in content.settings}
         conclusions = []
         for label, compared in content.fixed.items():
             first = conclusion(compared)
-            second = conclusion(other.fixed.get(label))
+            second = conclusion(judge.fixed.get(label))
             holds = "" if label == content.fixed_reference else "yes" if first == second else "no"
-            scores = [shown(own_scores[label]), shown(other.scores.get(label))]
+            scores = [shown(own_scores[label]), shown(judge.scores.get(label))]
             conclusions.append([label, *scores, first, second, holds])
-        head = ("setting", "here", f"under {other.name}", "against the reference", f"under {other.name}", "holds")
+        head = ("setting", "here", f"under {judge.name}", "against the reference", f"under {judge.name}", "holds")
         tables.append(TextTable(f"Conclusions about {HEADLINES[content.options.headline]}", head, conclusions))
     return tables
 

@@ -109,8 +109,8 @@ def _multiples(content: Content, folder: Path) -> Chart:
     for panel in panels[len(fronts) :]:
         panel.set_visible(False)
     for panel, name in zip(panels, fronts, strict=False):
-        for other in fronts.values():
-            panel.plot(*_coordinates(other), color="#d4d4d8", linewidth=0.8)
+        for front in fronts.values():
+            panel.plot(*_coordinates(front), color="#d4d4d8", linewidth=0.8)
         panel.plot(*_coordinates(fronts[name]), color=COLOURS[1], linewidth=1.8, marker="o", markersize=3.5)
         _plot_bound(panel, content.options.kept)
         panel.set_title(name, loc="left", fontsize=8.5, parse_math=False)

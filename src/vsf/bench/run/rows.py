@@ -214,36 +214,6 @@ def spent(verdicts: Iterable[Verdict]) -> tuple[int | None, float | None]:
     return tokens, dollars
 
 
-def scored(folder: Path, judge: str | None = None, student: str = "") -> list[Score]:
-    """Join every row of a run with one judge's verdict on its image.
-
-    Args:
-        folder: Where the run is.
-        student: Name of the run among several.
-        judge: Name of the judge, of which the newest version counts; may be left out if only one judge gave verdicts.
-
-    Raises:
-        RequestError: There are no rows, several judges to choose from, or none of that name.
-    """
-    all_rows = rows(folder)
-    if not all_rows:
-        raise RequestError(f'there are no rows in "{folder}": run "vsf bench run --out {folder}" first.')
-    name = counted_judge(folder, judge)
-    by_judge = [verdict for verdict in verdicts(folder) if verdict.judge == name]
-    newest = by_judge[-1].judge_version if by_judge else ""  # new verdicts are appended
-    by_image = {}
-    for verdict in by_judge:
-        if verdict.judge_version == newest:
-            by_image[verdict.image_hash, verdict.pair] = verdict
-    values = values_by_row(folder)
-    harmless = _harmless_pairs(folder)
-    scores = []
-    for row in all_rows:
-        verdict_of_row = by_image.get((row.image_hash, row.pair))
-        scores.append(Score(row, verdict_of_row, values.get(row.key, {}), row.pair in harmless, student))
-    return scores
-
-
 def measures(folder: Path) -> list[Measure]:
     """Read the measures of a folder; none if nothing was measured. Raises RequestError for a damaged file."""
     return jsonl.read(folder / MEASURES, Measure)
@@ -258,16 +228,6 @@ def values_by_row(folder: Path) -> dict[str, dict[str, float]]:
         if entry.version == newest[entry.metric]:
             by_row.setdefault(entry.key, {})[entry.metric] = entry.value
     return by_row
-
-
-def _harmless_pairs(folder: Path) -> set[str]:
-    """Return the ids of the pairs whose negative names what the picture does not show anyway."""
-    from vsf.bench.run.manifest import read_manifest  # which needs this module
-
-    manifest = read_manifest(folder)
-    if manifest is None:
-        return set()
-    return {name for name, fields in manifest.pairs.items() if fields["about"].get("kind") == HARMLESS}
 
 
 def counted_judge(folder: Path, judge: str | None = None) -> str | None:

@@ -31,19 +31,19 @@ class Agreement:
 
 def agreement(first: Mapping[str, Table], second: Mapping[str, Table]) -> list[Agreement]:
     """Compare two judges' answers, all settings together; a question that they share no image of is left out."""
-    found = []
+    agreements = []
     for metric in ANSWERS:
         answers: Counter[tuple[bool, bool]] = Counter()
         for label, table in first.items():
-            others = column(second.get(label, {}), metric)
+            second_answers = column(second.get(label, {}), metric)
             for key, answer in column(table, metric).items():
-                other = others.get(key)
-                if answer is not None and other is not None:
-                    answers[bool(answer), bool(other)] += 1
+                second_answer = second_answers.get(key)
+                if answer is not None and second_answer is not None:
+                    answers[bool(answer), bool(second_answer)] += 1
         if answers:
             share, kappa = cohen(answers)
-            found.append(Agreement(metric, answers.total(), share, kappa))
-    return found
+            agreements.append(Agreement(metric, answers.total(), share, kappa))
+    return agreements
 
 
 def cohen(answers: Counter[tuple[bool, bool]]) -> tuple[float, float | None]:

@@ -36,11 +36,11 @@ def interval(values: Column) -> Interval | None:
     if not pair_means:
         return None
     by_student = _by_student(values)
-    known = ~np.isnan(by_student)
+    is_scored = ~np.isnan(by_student)
     pairs, students = by_student.shape
     pair_draws = _draws(pairs)
-    sums = pair_draws @ np.where(known, by_student, 0.0)
-    counts = pair_draws @ known
+    sums = pair_draws @ np.where(is_scored, by_student, 0.0)
+    counts = pair_draws @ is_scored
     if students > 1:
         student_draws = _draws(students, seed=1)
         sums = (sums * student_draws).sum(1)

@@ -48,14 +48,14 @@ def read_keys(denoiser: Denoiser, arguments: CallArguments, text: Tokens) -> Key
         raise KnobError("a step cache would take the call that reads a negative for a step: call disable_cache()")
     rows, tokens, _ = text.shape
     is_picture = torch.arange(tokens + 1, device=text.device).expand(rows, -1) == tokens
-    kept = QwenImage21KVCache(len(denoiser.transformer_blocks))
-    given = {"kv_cache": kept, "kv_cache_mode": "extract", "img_shapes": [[(1, 2, 2)]] * rows, "img_mask": is_picture}
+    cache = QwenImage21KVCache(len(denoiser.transformer_blocks))
+    inputs = {"kv_cache": cache, "kv_cache_mode": "extract", "img_shapes": [[(1, 2, 2)]] * rows, "img_mask": is_picture}
     latents = text.new_zeros(rows, _PLACE, denoiser.config.in_channels)
     unchanged = {name: arguments.get(name) for name in ("timestep", "attention_kwargs")}
     # Past `__call__`: this is no step, of which hooks and compiled code would have to know.
-    denoiser.forward(hidden_states=latents, encoder_hidden_states=text, **given, **unchanged)
+    denoiser.forward(hidden_states=latents, encoder_hidden_states=text, **inputs, **unchanged)
     keys = {}
-    for number, layer in enumerate(kept.layer_caches):
+    for number, layer in enumerate(cache.layer_caches):
         key, value = layer.get()
         keys[f"transformer_blocks.{number}.attn"] = key.transpose(1, 2), value.transpose(1, 2)
     return keys

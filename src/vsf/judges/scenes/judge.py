@@ -114,9 +114,9 @@ def _checks(scene: Scene, question: Question) -> dict[str, bool]:
     if question.parts:
         checks["parts"] = any(thing.parts.issuperset(question.parts) for thing in matching)
     if question.beside:
-        others = _bodies(scene, question.beside)
-        checks["second object"] = bool(others)
-        checks["relation"] = any(first.x < second.x for first in matching for second in others)
+        objects_beside = _bodies(scene, question.beside)
+        checks["second object"] = bool(objects_beside)
+        checks["relation"] = any(first.x < second.x for first in matching for second in objects_beside)
     return checks
 
 

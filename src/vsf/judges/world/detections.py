@@ -46,7 +46,7 @@ class Detection:
         objects: Probability of each object.
         colours: Probability of each colour.
         parts: Log-odds that each part is present.
-        whole: Log-odds that it is an object, and not a part alone.
+        is_object: Log-odds that it is an object, and not a part alone.
         x: Its middle, from the left, in fractions of the picture.
         y: Its middle, from the top, in fractions of the picture.
         size: Its size, in fractions of the picture.
@@ -55,7 +55,7 @@ class Detection:
     objects: Probabilities
     colours: Probabilities
     parts: Mapping[str, float]
-    whole: float
+    is_object: float
     x: float
     y: float
     size: float
@@ -64,7 +64,7 @@ class Detection:
         """Return the likeliest thing."""
         lift = horizon + FOREGROUND - _MIDDLE * self.size - self.y
         name = _likeliest(self.objects)
-        if self.whole > 0:
+        if self.is_object > 0:
             parts = frozenset(part for part in OBJECTS[name].parts if self.parts[part] > 0)
             return Thing(name, parts, _likeliest(self.colours), self.x, self.size, lift)
         # The part counts, not its owner, which is one that can have it.
@@ -96,9 +96,9 @@ def detections(scores: Scores) -> Iterator[Detections]:
     """Yield what is in each picture of a batch; things from the farthest to the nearest, as they are drawn."""
     for row in range(len(scores.places)):
         horizon = float(scores.horizon[row])
-        seen = [_detection(scores, row, cell) for cell in _middles(scores.centre[row, 0])]
+        detected = [_detection(scores, row, cell) for cell in _middles(scores.centre[row, 0])]
         yield Detections(
-            things=tuple(sorted(seen, key=lambda detection: _depth(detection.thing(horizon)))),
+            things=tuple(sorted(detected, key=lambda detection: _depth(detection.thing(horizon)))),
             places=_probabilities(PLACES, scores.places[row]),
             place_parts=dict(zip(PLACE_PARTS, scores.place_parts[row].tolist(), strict=True)),
             styles=_probabilities(STYLES, scores.styles[row]),
@@ -108,14 +108,14 @@ def detections(scores: Scores) -> Iterator[Detections]:
 
 def relations(things: Sequence[Thing]) -> tuple[Relation, ...]:
     """Return which of the things stand on another, as far as their places tell."""
-    found = []
+    stacked = []
     for index, thing in enumerate(things):
         if thing.lift <= _ON:
             continue
         for below, carrier in enumerate(things):
             if carrier.lift < thing.lift and abs(carrier.x - thing.x) < _BESIDE:
-                found.append(Relation(index, "on", below))
-    return tuple(found)
+                stacked.append(Relation(index, "on", below))
+    return tuple(stacked)
 
 
 def _other_objects(seen: Detections, scene: Scene) -> Iterator[Scene]:
@@ -167,7 +167,7 @@ def _detection(scores: Scores, row: int, cell: tuple[int, int]) -> Detection:
         objects=_probabilities(OBJECTS, scores.objects[row, :, *cell]),
         colours=_probabilities(COLOURS, scores.colours[row, :, *cell]),
         parts=dict(zip(PARTS, scores.parts[row, :, *cell].tolist(), strict=True)),
-        whole=float(scores.whole[row, 0, *cell]),
+        is_object=float(scores.is_object[row, 0, *cell]),
         x=x,
         y=y,
         size=size,

@@ -107,18 +107,18 @@ def _with_seen_parts(scene: Scene, index: int, seen: Detections, picture: Pictur
         return scene
     for part in OBJECTS[scene.things[index].object].parts:
         thing = scene.things[index]
-        there = scene.with_thing(index, replace(thing, parts=thing.parts | {part}))
+        with_part = scene.with_thing(index, replace(thing, parts=thing.parts | {part}))
         gone = scene.with_thing(index, replace(thing, parts=thing.parts - {part}))
-        scene = there if _is_seen(picture, there, gone, seen.things[index].parts[part]) else gone
+        scene = with_part if _is_seen(picture, with_part, gone, seen.things[index].parts[part]) else gone
     return scene
 
 
 def _with_seen_place_parts(scene: Scene, seen: Detections, picture: Picture) -> Scene:
     """Decide on each part of the place in the same way."""
     for part in PLACES[scene.place].parts:
-        there = replace(scene, place_parts=scene.place_parts | {part})
+        with_part = replace(scene, place_parts=scene.place_parts | {part})
         gone = replace(scene, place_parts=scene.place_parts - {part})
-        scene = there if _is_seen(picture, there, gone, seen.place_parts[part]) else gone
+        scene = with_part if _is_seen(picture, with_part, gone, seen.place_parts[part]) else gone
     return scene
 
 

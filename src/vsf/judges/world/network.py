@@ -21,7 +21,7 @@ CELLS = 16
 
 _THING_SHAPES = {
     "centre": 1,
-    "whole": 1,
+    "is_object": 1,
     "objects": len(OBJECTS),
     "colours": len(COLOURS),
     "parts": len(PARTS),
@@ -37,7 +37,7 @@ class Scores:
 
     Attributes:
         centre: Whether a thing's middle lies in a cell.
-        whole: Whether that thing is an object, rather than a part alone.
+        is_object: Whether that thing is an object, rather than a part alone.
         objects: Which object it is, or which a part belongs to.
         colours: Its colour.
         parts: Which parts it has.
@@ -49,7 +49,7 @@ class Scores:
     """
 
     centre: Float[Tensor, "batch 1 cells cells"]
-    whole: Float[Tensor, "batch 1 cells cells"]
+    is_object: Float[Tensor, "batch 1 cells cells"]
     objects: Float[Tensor, "batch objects cells cells"]
     colours: Float[Tensor, "batch colours cells cells"]
     parts: Float[Tensor, "batch parts cells cells"]

@@ -44,7 +44,7 @@ class Targets:
     Attributes:
         rows: For each thing of the batch, the picture that it is in.
         cells: For each thing, the number of the cell that its middle lies in.
-        whole: For each thing, 1 if it is an object and 0 if a part alone.
+        is_object: For each thing, 1 if it is an object and 0 if a part alone.
         objects: For each thing, the number of its object.
         colours: For each thing, the number of its colour.
         boxes: For each thing, x, y and size.
@@ -59,7 +59,7 @@ class Targets:
 
     rows: Int[Tensor, " things"]
     cells: Int[Tensor, " things"]
-    whole: Float[Tensor, " things"]
+    is_object: Float[Tensor, " things"]
     objects: Int[Tensor, " things"]
     colours: Int[Tensor, " things"]
     boxes: Float[Tensor, "things 3"]
@@ -146,7 +146,7 @@ def _targets(samples: Sequence[Sample], shares: Sequence[float]) -> Targets:
     of_things: dict[str, list[object]] = {
         "rows": [],
         "cells": [],
-        "whole": [],
+        "is_object": [],
         "objects": [],
         "colours": [],
         "boxes": [],
@@ -158,7 +158,7 @@ def _targets(samples: Sequence[Sample], shares: Sequence[float]) -> Targets:
             x, y = middle(thing, sample.scene.horizon)
             of_things["rows"].append(row)
             of_things["cells"].append(_cell(y) * CELLS + _cell(x))
-            of_things["whole"].append(float(thing.body))
+            of_things["is_object"].append(float(thing.body))
             of_things["objects"].append(objects.index(thing.object))
             of_things["colours"].append(colours.index(thing.colour))
             of_things["boxes"].append((x, y, thing.size))
@@ -176,7 +176,7 @@ def _targets(samples: Sequence[Sample], shares: Sequence[float]) -> Targets:
     return Targets(
         rows=torch.tensor(of_things["rows"], dtype=torch.long),
         cells=torch.tensor(of_things["cells"], dtype=torch.long),
-        whole=torch.tensor(of_things["whole"]),
+        is_object=torch.tensor(of_things["is_object"]),
         objects=torch.tensor(of_things["objects"], dtype=torch.long),
         colours=torch.tensor(of_things["colours"], dtype=torch.long),
         boxes=torch.tensor(of_things["boxes"]).reshape(-1, 3),

@@ -47,15 +47,17 @@ def loss(scores: Scores, targets: Targets) -> Tensor:
     parts = F.binary_cross_entropy_with_logits(at_things(scores.parts), is_present, reduction="none")
     place_is_present = (targets.place_parts > 0.5).float()
     place_parts = F.binary_cross_entropy_with_logits(scores.place_parts, place_is_present, reduction="none")
-    bodies = targets.whole
+    bodies = targets.is_object
     colours = F.cross_entropy(at_things(scores.colours), targets.colours, reduction="none")
-    whole = F.binary_cross_entropy_with_logits(at_things(scores.whole)[:, 0], targets.whole, reduction="none")
+    is_object = F.binary_cross_entropy_with_logits(
+        at_things(scores.is_object)[:, 0], targets.is_object, reduction="none"
+    )
     boxes = F.smooth_l1_loss(at_things(scores.boxes), targets.boxes, beta=0.02, reduction="none")
     return (
         middles / pictures
         + in_all(F.cross_entropy(at_things(scores.objects), targets.objects, reduction="none"))
         + in_all(colours * bodies)  # a part alone has no colour that can be seen
-        + in_all(whole)
+        + in_all(is_object)
         + in_all(parts * targets.parts_count)
         + in_all(boxes) * 10
         + F.cross_entropy(scores.places, targets.places)
