@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +14,9 @@ from vsf.errors import KnobError
 from vsf.guidance.fusion import Fusion
 from vsf.guidance.partials import Numbers, Partials
 from vsf.knobs import AUTO, knobs
+
+# Not Self, which checkers of annotations at run time take in decorated classes only.
+Method = TypeVar("Method", bound="Guidance")
 
 
 class Guidance(ABC):
@@ -96,7 +99,7 @@ class Guidance(ABC):
         """True if each step chooses the scale from the attention of the step before (see `AutoScale`)."""
         return any(isinstance(value, str) and value == AUTO for value in self.knob_values().values())
 
-    def with_knobs(self, **values: Any) -> Self:
+    def with_knobs(self: Method, **values: Any) -> Method:
         """Return the method with other values of some knobs. Raises KnobError."""
         return replace(self, **values)  # type: ignore[type-var]  # every method is a dataclass
 
