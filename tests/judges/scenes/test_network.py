@@ -80,7 +80,7 @@ def hot(classes, count):
 
 def test_a_buffer_taken_up_later_shows_what_it_would_have_shown(monkeypatch):
     monkeypatch.setattr(train_reader, "HELD", 64)
-    through, resumed = train_reader.ReplayBuffer(0), train_reader.ReplayBuffer(0)
+    through, resumed = train_reader.replay_buffer(0), train_reader.replay_buffer(0)
     for step in range(3):
         last, targets = through.draw_batch(step)
     again, targets_again = resumed.draw_batch(2)

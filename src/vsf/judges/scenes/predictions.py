@@ -37,13 +37,13 @@ class SlotPredictions:
     def thing(self) -> Thing:
         """Return the likeliest thing with a body."""
         parts = frozenset(part for part, log_odds in self.parts.items() if log_odds > 0)
-        return Thing(_likeliest(self.objects), parts, _likeliest(self.colours), self.x, self.size)
+        return Thing(likeliest(self.objects), parts, likeliest(self.colours), self.x, self.size)
 
     def loose(self, part: str) -> Thing:
         """Return a part on its own, of the likeliest object that can have it."""
         owners = [name for name, kind in OBJECTS.items() if part in kind.parts]
         owner = max(owners, key=self.objects.__getitem__)
-        return Thing(owner, frozenset({part}), _likeliest(self.colours), self.x, self.size, body=False)
+        return Thing(owner, frozenset({part}), likeliest(self.colours), self.x, self.size, body=False)
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class Predictions:
 
     def scene(self) -> Scene:
         """Return the likeliest scene."""
-        things = self.things(_likeliest(self.counts))
-        return Scene(things, _likeliest(self.backgrounds), _likeliest(self.styles), self.horizon)
+        things = self.things(likeliest(self.counts))
+        return Scene(things, likeliest(self.backgrounds), likeliest(self.styles), self.horizon)
 
     def things(self, count: str) -> tuple[Thing, ...]:
         """Return the likeliest things of a scene with this entry of COUNTS."""
         if count == "loose":
-            return (self.slots[0].loose(_likeliest(self.slots[0].parts)),)
+            return (self.slots[0].loose(likeliest(self.slots[0].parts)),)
         return tuple(slot.thing() for slot in self.slots[: COUNTS.index(count)])
 
 
@@ -72,33 +72,33 @@ def predictions(scores: Scores) -> Iterator[Predictions]:
     """Yield the predictions for each image of a batch."""
     for row in range(len(scores.counts)):
         yield Predictions(
-            counts=_probabilities(COUNTS, scores.counts[row]),
-            backgrounds=_probabilities(BACKGROUNDS, scores.backgrounds[row]),
-            styles=_probabilities(STYLES, scores.styles[row]),
+            counts=probabilities(COUNTS, scores.counts[row]),
+            backgrounds=probabilities(BACKGROUNDS, scores.backgrounds[row]),
+            styles=probabilities(STYLES, scores.styles[row]),
             horizon=float(scores.horizons[row]),
             slots=tuple(_slot(scores, row, slot) for slot in range(SLOTS)),
         )
 
 
 def _other_counts(predicted: Predictions, scene: Scene) -> Iterator[Scene]:
-    for count in _possible(predicted.counts):
+    for count in possible(predicted.counts):
         if count != count_of(scene):
             yield replace(scene, things=predicted.things(count))
 
 
 def _other_backgrounds(predicted: Predictions, scene: Scene) -> Iterator[Scene]:
-    for background in _possible(predicted.backgrounds):
+    for background in possible(predicted.backgrounds):
         yield replace(scene, background=background)
 
 
 def _other_styles(predicted: Predictions, scene: Scene) -> Iterator[Scene]:
-    for style in _possible(predicted.styles):
+    for style in possible(predicted.styles):
         yield replace(scene, style=style)
 
 
 def _other_objects(predicted: Predictions, scene: Scene) -> Iterator[Scene]:
     for index, thing in enumerate(scene.things):
-        for name in _possible(predicted.slots[index].objects):
+        for name in possible(predicted.slots[index].objects):
             if thing.body or thing.parts <= set(OBJECTS[name].parts):
                 yield with_thing(scene, index, replace(thing, object=name))
 
@@ -107,7 +107,7 @@ def _other_colours(predicted: Predictions, scene: Scene) -> Iterator[Scene]:
     for index, thing in enumerate(scene.things):
         if not thing.body:
             continue
-        for colour in _possible(predicted.slots[index].colours):
+        for colour in possible(predicted.slots[index].colours):
             yield with_thing(scene, index, replace(thing, colour=colour))
 
 
@@ -147,22 +147,25 @@ def with_thing(scene: Scene, index: int, thing: Thing) -> Scene:
 def _slot(scores: Scores, row: int, slot: int) -> SlotPredictions:
     x, size = scores.places[row, slot].tolist()
     return SlotPredictions(
-        objects=_probabilities(tuple(OBJECTS), scores.objects[row, slot]),
-        colours=_probabilities(tuple(COLOURS), scores.colours[row, slot]),
+        objects=probabilities(tuple(OBJECTS), scores.objects[row, slot]),
+        colours=probabilities(tuple(COLOURS), scores.colours[row, slot]),
         parts=dict(zip(PARTS, scores.parts[row, slot].tolist(), strict=True)),
         x=x,
         size=size,
     )
 
 
-def _probabilities(names: Sequence[str] | Mapping[str, object], logits: Tensor) -> Probabilities:
+def probabilities(names: Sequence[str] | Mapping[str, object], logits: Tensor) -> Probabilities:
+    """Return the probability of each name by its logit, (names,)."""
     return dict(zip(names, logits.softmax(-1).tolist(), strict=True))
 
 
-def _possible(probabilities: Probabilities) -> list[str]:
-    ranked = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
-    return [name for name in ranked[:_RIVALS] if probabilities[name] >= _LEAST_PROBABILITY]
+def possible(chances: Probabilities) -> list[str]:
+    """Return the likeliest names, as long as they are worth a look."""
+    ranked = sorted(chances, key=chances.__getitem__, reverse=True)
+    return [name for name in ranked[:_RIVALS] if chances[name] >= _LEAST_PROBABILITY]
 
 
-def _likeliest(scores: Mapping[str, float]) -> str:
+def likeliest(scores: Mapping[str, float]) -> str:
+    """Return the name with the highest score."""
     return max(scores, key=scores.__getitem__)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from torch.nn import functional as F
 
+from vsf.judges.scenes.predictions import Probabilities, likeliest, possible, probabilities
 from vsf.judges.world.network import CELLS, Scores
 from vsf.tiny.world.colours import COLOURS
 from vsf.tiny.world.objects import OBJECTS, PARTS
@@ -25,12 +26,6 @@ _ON = 0.16
 """A thing whose foot is lifted further, in fractions of the picture, stands on another."""
 _BESIDE = 0.12
 """Things whose middles are closer than this, sideways, are on top of one another."""
-
-# An alternative is drawn and compared with the picture only if it is among the likeliest two and has this probability.
-_RIVALS = 2
-_LEAST_PROBABILITY = 0.03
-
-Probabilities = Mapping[str, float]
 
 
 def middle(thing: Thing, horizon: float) -> tuple[float, float]:
@@ -63,15 +58,15 @@ class Detection:
     def thing(self, horizon: float) -> Thing:
         """Return the likeliest thing."""
         lift = horizon + FOREGROUND - _MIDDLE * self.size - self.y
-        name = _likeliest(self.objects)
+        name = likeliest(self.objects)
         if self.is_object > 0:
             parts = frozenset(part for part in OBJECTS[name].parts if self.parts[part] > 0)
-            return Thing(name, parts, _likeliest(self.colours), self.x, self.size, lift)
+            return Thing(name, parts, likeliest(self.colours), self.x, self.size, lift)
         # The part counts, not its owner, which is one that can have it.
-        part = _likeliest(self.parts)
+        part = likeliest(self.parts)
         owners = [owner for owner, kind in OBJECTS.items() if part in kind.parts]
         owner = max(owners, key=self.objects.__getitem__)
-        return Thing(owner, frozenset({part}), _likeliest(self.colours), self.x, self.size, lift, body=False)
+        return Thing(owner, frozenset({part}), likeliest(self.colours), self.x, self.size, lift, body=False)
 
 
 @dataclass(frozen=True)
@@ -86,10 +81,10 @@ class Detections:
 
     def scene(self) -> Scene:
         """Return the likeliest scene; its things are in the order of the detections."""
-        name = _likeliest(self.places)
+        name = likeliest(self.places)
         place_parts = frozenset(part for part in PLACES[name].parts if self.place_parts[part] > 0)
         things = tuple(detection.thing(self.horizon) for detection in self.things)
-        return Scene(things, name, place_parts, relations(things), _likeliest(self.styles), self.horizon)
+        return Scene(things, name, place_parts, relations(things), likeliest(self.styles), self.horizon)
 
 
 def detections(scores: Scores) -> Iterator[Detections]:
@@ -99,9 +94,9 @@ def detections(scores: Scores) -> Iterator[Detections]:
         detected = [_detection(scores, row, cell) for cell in _middles(scores.centre[row, 0])]
         yield Detections(
             things=tuple(sorted(detected, key=lambda detection: _depth(detection.thing(horizon)))),
-            places=_probabilities(PLACES, scores.places[row]),
+            places=probabilities(PLACES, scores.places[row]),
             place_parts=dict(zip(PLACE_PARTS, scores.place_parts[row].tolist(), strict=True)),
-            styles=_probabilities(STYLES, scores.styles[row]),
+            styles=probabilities(STYLES, scores.styles[row]),
             horizon=horizon,
         )
 
@@ -120,7 +115,7 @@ def relations(things: Sequence[Thing]) -> tuple[Relation, ...]:
 
 def _other_objects(seen: Detections, scene: Scene) -> Iterator[Scene]:
     for index, thing in enumerate(scene.things):
-        for name in _possible(seen.things[index].objects):
+        for name in possible(seen.things[index].objects):
             if thing.body:
                 parts = frozenset(part for part in OBJECTS[name].parts if seen.things[index].parts[part] > 0)
                 yield scene.with_thing(index, replace(thing, object=name, parts=parts))
@@ -128,18 +123,18 @@ def _other_objects(seen: Detections, scene: Scene) -> Iterator[Scene]:
 
 def _other_colours(seen: Detections, scene: Scene) -> Iterator[Scene]:
     for index, thing in enumerate(scene.things):
-        for colour in _possible(seen.things[index].colours):
+        for colour in possible(seen.things[index].colours):
             yield scene.with_thing(index, replace(thing, colour=colour))
 
 
 def _other_places(seen: Detections, scene: Scene) -> Iterator[Scene]:
-    for name in _possible(seen.places):
+    for name in possible(seen.places):
         parts = frozenset(part for part in PLACES[name].parts if seen.place_parts[part] > 0)
         yield replace(scene, place=name, place_parts=parts)
 
 
 def _other_styles(seen: Detections, scene: Scene) -> Iterator[Scene]:
-    for style in _possible(seen.styles):
+    for style in possible(seen.styles):
         yield replace(scene, style=style)
 
 
@@ -164,8 +159,8 @@ def _middles(centre: Tensor) -> list[tuple[int, int]]:
 def _detection(scores: Scores, row: int, cell: tuple[int, int]) -> Detection:
     x, y, size = scores.boxes[row, :, *cell].tolist()
     return Detection(
-        objects=_probabilities(OBJECTS, scores.objects[row, :, *cell]),
-        colours=_probabilities(COLOURS, scores.colours[row, :, *cell]),
+        objects=probabilities(OBJECTS, scores.objects[row, :, *cell]),
+        colours=probabilities(COLOURS, scores.colours[row, :, *cell]),
         parts=dict(zip(PARTS, scores.parts[row, :, *cell].tolist(), strict=True)),
         is_object=float(scores.is_object[row, 0, *cell]),
         x=x,
@@ -177,16 +172,3 @@ def _detection(scores: Scores, row: int, cell: tuple[int, int]) -> Detection:
 def _depth(thing: Thing) -> tuple[bool, float]:
     """Return a key that sorts things as they are drawn: the farther, the higher; what stands on another at last."""
     return thing.lift > _ON, -thing.lift
-
-
-def _probabilities(names: Mapping[str, object], logits: Tensor) -> Probabilities:
-    return dict(zip(names, logits.softmax(-1).tolist(), strict=True))
-
-
-def _possible(probabilities: Probabilities) -> list[str]:
-    ranked = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
-    return [name for name in ranked[:_RIVALS] if probabilities[name] >= _LEAST_PROBABILITY]
-
-
-def _likeliest(scores: Mapping[str, float]) -> str:
-    return max(scores, key=scores.__getitem__)

@@ -6,7 +6,7 @@ It takes about twelve minutes on one thread. Checkpoint and log lie beside the f
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from vsf.judges.scenes.network import Reader, Scores
 from vsf.judges.scenes.training.corruptions import corrupt
 from vsf.judges.scenes.training.data import Sample, Targets, batch, sample
+from vsf.judges.scenes.training.replay import ReplayBuffer
 from vsf.tiny.loop import Stage, train
 
 BATCH = 96
@@ -26,6 +27,7 @@ NEW = 32  # samples per step; each is drawn about three times before it leaves t
 HELD = 6144  # samples in the buffer
 LEARNING_RATE = 2e-3
 SETTLING = 60  # batches over which the final weights measure their normalisation statistics
+Replay = ReplayBuffer[Sample, tuple[Tensor, Targets]]
 
 
 def loss(scores: Scores, targets: Targets) -> Tensor:
@@ -47,24 +49,15 @@ def loss(scores: Scores, targets: Targets) -> Tensor:
     )
 
 
-class ReplayBuffer:
-    """The samples of the last steps; it depends on the step alone, so a resumed run sees the same batches."""
+def replay_buffer(seed: int) -> Replay:
+    """Return the buffer that every step's batch comes from."""
+    return ReplayBuffer(seed, sample, corrupted_batch, size=BATCH, new=NEW, held=HELD)
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.next_index = 0
-        self.samples: deque[Sample] = deque(maxlen=HELD)
 
-    def draw_batch(self, step: int) -> tuple[Tensor, Targets]:
-        """Add the new samples of a step, and draw its batch of corrupted images with their targets."""
-        end = HELD + step * NEW
-        for index in range(max(self.next_index, end - HELD), end):
-            self.samples.append(sample(self.seed, index))
-        self.next_index = end
-        rng = random.Random(f"{self.seed}/{step}")
-        torch.manual_seed(rng.getrandbits(63))
-        images, targets = batch(rng.choices(self.samples, k=BATCH), rng)
-        return corrupt(images, rng), targets
+def corrupted_batch(samples: Sequence[Sample], rng: random.Random) -> tuple[Tensor, Targets]:
+    """Return a batch of corrupted images with their targets."""
+    images, targets = batch(samples, rng)
+    return corrupt(images, rng), targets
 
 
 def main(
@@ -75,7 +68,7 @@ def main(
     """Train the network; run again to continue where it stopped."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    samples = ReplayBuffer(seed)
+    samples = replay_buffer(seed)
     reader = Reader().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def step_loss(step: int) -> Tensor:
@@ -90,7 +83,7 @@ def main(
 
 
 @torch.no_grad()
-def settle(reader: nn.Module, samples: ReplayBuffer, step: int) -> None:
+def settle(reader: nn.Module, samples: Replay, step: int) -> None:
     """Measure the batch norm statistics again: those of averaged weights are not the average of the statistics."""
     for module in reader.modules():
         if isinstance(module, nn.BatchNorm2d):

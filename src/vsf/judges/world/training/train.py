@@ -6,7 +6,7 @@ Checkpoint, log and weights are in the folder; run it again to continue.
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsf.judges.scenes.training.corruptions import corrupt
+from vsf.judges.scenes.training.replay import ReplayBuffer
 from vsf.judges.world.network import Reader, Scores
 from vsf.judges.world.training.data import Sample, Targets, batch, sample
 from vsf.tiny.training.loop import Run, Stage
@@ -25,6 +26,7 @@ BATCH = 48
 NEW = 16  # samples per step; each is drawn about three times before it leaves the buffer
 HELD = 3072  # samples in the buffer
 RATE = 2e-3
+Replay = ReplayBuffer[Sample, tuple[Tensor, Targets]]
 _MIDDLE_WEIGHT = 8.0  # of the few cells that are middles, against the many that are not
 
 
@@ -67,24 +69,15 @@ def loss(scores: Scores, targets: Targets) -> Tensor:
     )
 
 
-class ReplayBuffer:
-    """The samples of the last steps; it depends on the step alone, so a resumed run sees the same batches."""
+def replay_buffer(seed: int) -> Replay:
+    """Return the buffer that every step's batch comes from."""
+    return ReplayBuffer(seed, sample, corrupted_batch, size=BATCH, new=NEW, held=HELD)
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.next_index = 0
-        self.samples: deque[Sample] = deque(maxlen=HELD)
 
-    def draw_batch(self, step: int) -> tuple[Tensor, Targets]:
-        """Add the new samples of a step, and draw its batch of corrupted pictures with their targets."""
-        end = HELD + step * NEW
-        for index in range(max(self.next_index, end - HELD), end):
-            self.samples.append(sample(self.seed, index))
-        self.next_index = end
-        rng = random.Random(f"{self.seed}/{step}")
-        torch.manual_seed(rng.getrandbits(63))
-        pictures, targets = batch(rng.choices(self.samples, k=BATCH), rng)
-        return corrupt(pictures, rng, unit=2), targets
+def corrupted_batch(samples: Sequence[Sample], rng: random.Random) -> tuple[Tensor, Targets]:
+    """Return a batch of corrupted pictures with their targets."""
+    pictures, targets = batch(samples, rng)
+    return corrupt(pictures, rng, unit=2), targets
 
 
 def main(
@@ -95,7 +88,7 @@ def main(
     """Train the network; run again to continue where it stopped."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    samples = ReplayBuffer(seed)
+    samples = replay_buffer(seed)
     reader = Reader().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = -(-images // BATCH)
 
