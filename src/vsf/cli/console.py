@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -28,7 +28,7 @@ def print_json(document: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Non
 
 def load_quietly(request: Request, *, quiet: bool) -> Model:
     """Load the model behind a spinner, without the progress bars and advice of its libraries."""
-    with nullcontext() if quiet else stderr.status(f"loading {request.model}"):
+    with busy(f"loading {request.model}", quiet=quiet):
         import diffusers
         import huggingface_hub
         import transformers
@@ -40,6 +40,11 @@ def load_quietly(request: Request, *, quiet: bool) -> Model:
         for library in (diffusers, transformers):
             library.utils.logging.disable_progress_bar()
         return load(request)
+
+
+def busy(doing: str, *, quiet: bool) -> AbstractContextManager[object]:
+    """Return a context that shows a spinner on stderr, unless `quiet`."""
+    return nullcontext() if quiet else stderr.status(doing)
 
 
 @contextmanager

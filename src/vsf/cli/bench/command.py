@@ -107,7 +107,8 @@ def once_command(options: OnceOptions) -> None:
         judge_folder(folder, judge, judging_engine, callback).require_answer()
     with progress("measuring", "images", quiet=options.json) as callback:
         measure(folder, Change(), callback)
-    page = build(folder, judges=[judge.name]).page
+    with console.busy("computing intervals, drawing plots", quiet=options.json):
+        page = build(folder, judges=[judge.name]).page
     _say(str(page), {"folder": str(folder), "images": drawn, "page": str(page)}, as_json=options.json)
 
 
@@ -199,16 +200,17 @@ def report_command(options: ReportCommandOptions) -> None:
     """Write a page with tables, curves and examples, and its numbers as CSV, Markdown and pictures; show the tables."""
     from vsf.bench.report import build, files
 
-    report = build(
-        Path(options.folder).expanduser(),
-        out=Path(options.out).expanduser() if options.out else None,
-        dev=Path(options.dev).expanduser() if options.dev else None,
-        also=[Path(folder).expanduser() for folder in options.also or []],
-        judges=options.judge or [],
-        kept=options.kept,
-        reference=options.reference,
-        images=options.images,
-    )
+    with console.busy("computing intervals, drawing plots", quiet=options.json):
+        report = build(
+            Path(options.folder).expanduser(),
+            out=Path(options.out).expanduser() if options.out else None,
+            dev=Path(options.dev).expanduser() if options.dev else None,
+            also=[Path(folder).expanduser() for folder in options.also or []],
+            judges=options.judge or [],
+            kept=options.kept,
+            reference=options.reference,
+            images=options.images,
+        )
     if not options.json:
         console.stdout.print(files.answer(report.content), markup=False, highlight=False, soft_wrap=True)
         for table in files.for_people(report.content):
