@@ -33,7 +33,11 @@ def models():
 def layer_outputs(name, models, shares=(), **options):
     """Return what the picture's and the sound's layer of the first block give, under negatives of three tokens each."""
     tiny, *layers = FAMILIES[name]
-    case, model = tiny.CASES[0], models[name]
+    return outputs(tiny.CASES[0], models[name], layers, shares, **options)
+
+
+def outputs(case, model, layers, shares, **options):
+    """Return what these layers give in one call."""
     seen = []
     handles = []
     for layer in layers:
@@ -103,18 +107,8 @@ def shared_outputs(model, shares=(), **options):
     case = tiny_minimax_h3.CASES[1]  # key frames stand between text and sound
     frames, height, width, length, _, channels = tiny_minimax_h3.CLIP
     clip, sound = frames * height * width // 4, length * channels
-    seen = []
-    hook = model.transformer_blocks[0].attn.register_forward_hook(lambda module, args, output: seen.append(output))
-    rows = torch.cat([case.text(3, seed=100 + number)[0] for number in range(len(shares))] or [torch.zeros(0, 1)])
-    try:
-        if shares:
-            with vsf.guide(model, negative=vsf.Negative((rows,), shares=(shares,)), method=STRONG, **options):
-                case.run(model, case.text())
-        else:
-            case.run(model, case.text())
-    finally:
-        hook.remove()
-    return seen[0][:, -clip:], seen[0][:, -clip - sound : -clip]
+    (output,) = outputs(case, model, ["transformer_blocks.0.attn"], shares, **options)
+    return output[:, -clip:], output[:, -clip - sound : -clip]
 
 
 @apart
