@@ -223,6 +223,14 @@ def test_the_answer_names_the_best_guided_setting_and_its_lead(folders):
     assert told in (folders / "test" / "report.md").read_text()
 
 
+def test_settings_that_score_alike_are_called_level(tmp_path):
+    alike = {"VSF scale=1": ("vsf", 1.0, 1.0, 0.9), "NAG scale=4": ("nag", 1.0, 1.0, 0.9)}
+    judged_folder.write(tmp_path, alike, PAIRS[:4])
+    told = report.files.answer(report.build(tmp_path).content)
+    assert told.endswith("is level with it.")
+    assert "leads" not in told
+
+
 def test_every_row_says_how_many_images_it_rests_on(folders):
     fixed, matched = report.files.for_people(_content(folders / "test"))
     assert [line[:2] for line in fixed.lines] == [["none", "80"]]

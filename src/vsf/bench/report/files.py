@@ -172,6 +172,8 @@ def answer(content: Content) -> str:
     text = f"{outcome.best} has the best {name}{among}: {shown(outcome.score)} on {images[outcome.best]} images."
     if outcome.against is None:
         return text
+    if outcome.against.difference.mean == 0:
+        return f"{text} {outcome.next} is level with it."
     lead = f"It leads {outcome.next} by {shown(outcome.against.difference)}, p = {p_text(outcome.against)}"
     agreeing = sum(difference > 0 for difference in outcome.against.comparison.by_student.values())
     if content.students > 1:
